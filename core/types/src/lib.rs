@@ -1,1 +1,34 @@
-//! cryptlet-types
+//! The values that travel through the fabric, and nothing else: no I/O, no clocks, no randomness.
+//!
+//! Read in this order, the modules retell the path of one wake-up:
+//! [`subscription`] (what a contract asked for) → [`event`] (it is due) → [`job`] (work to be done once)
+//! → [`region`] (how the work is asked of an isolated region) → [`report`] (what a cryptlet says to a
+//! contract) → [`receipt`] (what an auditor checks, offline).
+//! [`manifest`], [`policy`] and [`evidence`] are the documents that say what is allowed and what ran.
+
+pub mod bounded;
+pub mod event;
+pub mod evidence;
+pub mod ids;
+pub mod job;
+pub mod limits;
+pub mod manifest;
+pub mod policy;
+pub mod receipt;
+pub mod region;
+pub mod report;
+pub mod subscription;
+
+pub use event::{Event, Trigger};
+pub use evidence::{Evidence, EvidenceStatement, Provider};
+pub use ids::{CryptletId, EventId, JobId, Measurement, Sha256Digest, Subject};
+pub use job::{Job, JobState};
+pub use limits::Limits;
+pub use manifest::Manifest;
+pub use policy::Policy;
+pub use receipt::Receipt;
+pub use report::{Report, ReportDomain, SignedReport};
+pub use subscription::{ClockSpec, Subscription, TriggerSpec};
+
+/// Seconds since 1970-01-01T00:00:00Z without leap seconds: what `block.timestamp` counts.
+pub type UnixSeconds = u64;

@@ -1,0 +1,134 @@
+//! A job: an event that is to be answered once, and the states it goes through.
+
+use crate::{Event, JobId, Limits, Sha256Digest, Subscription};
+use alloy_primitives::keccak256;
+use alloy_sol_types::SolValue;
+use serde::{Deserialize, Serialize};
+
+/// An event with everything that its run needs to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Job {
+    /// The one id from event to receipt.
+    pub id: JobId,
+    /// What occurred.
+    pub event: Event,
+    /// Whom to wake, and how, as it stood when the event was routed.
+    pub subscription: Subscription,
+    /// Package that is to run.
+    pub package: Sha256Digest,
+    /// What the run may use up: manifest and policy together.
+    pub limits: Limits,
+    /// Epoch of the policy that let it through.
+    pub policy_epoch: u64,
+}
+
+impl Job {
+    /// The id of the job for `event`: one event, one job.
+    #[must_use]
+    pub fn id_of(event: &Event) -> JobId {
+        JobId(keccak256(
+            ("bletchley job v1", event.id.0).abi_encode_params(),
+        ))
+    }
+}
+
+/// Where a job stands. The journal holds the state; what it came with lies in the journal's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum JobState {
+    /// In the journal, waiting to run.
+    Routed,
+    /// A signed report is in the journal.
+    Reported,
+    /// The signed transaction is in the journal and may have been broadcast.
+    Submitted,
+    /// The chain consumed the report; the receipt is in the journal. Final.
+    Delivered,
+    /// The cryptlet answered that there is nothing to deliver. Final.
+    Skipped,
+    /// Given up, with a reason. Final.
+    Failed,
+}
+
+impl JobState {
+    /// All states, in the order of the path.
+    pub const ALL: [Self; 6] = [
+        Self::Routed,
+        Self::Reported,
+        Self::Submitted,
+        Self::Delivered,
+        Self::Skipped,
+        Self::Failed,
+    ];
+
+    /// Nothing follows this state.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Delivered | Self::Skipped | Self::Failed)
+    }
+
+    /// Whether `next` may follow. A report that expired undelivered sends the job back to [`JobState::Routed`];
+    /// a transaction that has to be replaced goes from submitted to submitted.
+    #[must_use]
+    pub fn may_become(self, next: Self) -> bool {
+        use JobState::{Delivered, Failed, Reported, Routed, Skipped, Submitted};
+        matches!(
+            (self, next),
+            (Routed, Reported | Skipped | Failed)
+                | (Reported, Submitted | Delivered | Routed | Failed)
+                | (Submitted, Submitted | Delivered | Routed | Failed)
+        )
+    }
+
+    /// The word for it in the journal and on a screen.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Routed => "routed",
+            Self::Reported => "reported",
+            Self::Submitted => "submitted",
+            Self::Delivered => "delivered",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Reads the word back.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_follows_a_final_state() {
+        for from in JobState::ALL.into_iter().filter(|state| state.is_final()) {
+            assert!(
+                JobState::ALL.into_iter().all(|next| !from.may_become(next)),
+                "{from:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_delivery_always_has_a_report_behind_it() {
+        let before: Vec<_> = JobState::ALL
+            .into_iter()
+            .filter(|state| state.may_become(JobState::Delivered))
+            .collect();
+        assert_eq!(before, [JobState::Reported, JobState::Submitted]);
+    }
+
+    #[test]
+    fn words_are_read_back() {
+        for state in JobState::ALL {
+            assert_eq!(JobState::parse(state.as_str()), Some(state));
+        }
+        assert_eq!(JobState::parse("Routed"), None);
+    }
+}

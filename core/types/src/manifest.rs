@@ -1,0 +1,199 @@
+//! A cryptlet's manifest: its JSON configuration, an extension of the paper's Cryptlet schema.
+//!
+//! `name` and `publicKey` are required; unknown fields are refused. Goldens: `vectors/manifest`.
+
+use crate::{Limits, bounded::MAX_DOCUMENT_BYTES};
+use alloy_primitives::Address;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What a publisher says about a cryptlet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Manifest {
+    /// 1 to 64 characters of `a-z`, `0-9` and `-`.
+    pub name: String,
+    /// Address of the key that signs this cryptlet's reports.
+    pub public_key: Address,
+    /// Version of the cryptlet, as its publisher counts.
+    pub version: String,
+    /// How it is to be run.
+    pub config: ManifestConfig,
+}
+
+/// How a cryptlet is to be run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ManifestConfig {
+    /// One sentence for people.
+    pub description: String,
+    /// Whether it must run in an isolated region. The fabric isolates every cryptlet; policy names the floor.
+    pub isolation: bool,
+    /// What it wants to use up in one run.
+    #[serde(default)]
+    pub limits: Limits,
+    /// `host:port` of every source that it wants to reach. Nothing else is reachable, and these only if policy agrees.
+    #[serde(default)]
+    pub egress: Vec<String>,
+    /// Settings handed to the cryptlet as they are.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
+}
+
+/// Why a document (manifest, policy, package) was refused. The document itself has to change: no retry helps.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentError {
+    /// Too large to be read at all.
+    #[error("document of {0} bytes, at most {MAX_DOCUMENT_BYTES}")]
+    TooLarge(usize),
+    /// Not the JSON that the schema asks for; the message names field and place.
+    #[error("{0}")]
+    Malformed(String),
+    /// A field has a value that is not allowed.
+    #[error("{field}: {reason}")]
+    Field {
+        /// The field, as a path.
+        field: String,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+}
+
+impl DocumentError {
+    /// Whether trying again can help: never.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn field(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Field {
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Reads a JSON document strictly: bounded, unknown fields refused by the types themselves.
+pub(crate) fn read_document<T: serde::de::DeserializeOwned>(
+    bytes: &[u8],
+) -> Result<T, DocumentError> {
+    if bytes.len() > MAX_DOCUMENT_BYTES {
+        return Err(DocumentError::TooLarge(bytes.len()));
+    }
+    serde_json::from_slice(bytes).map_err(|error| DocumentError::Malformed(error.to_string()))
+}
+
+impl Manifest {
+    /// Reads and checks a manifest.
+    ///
+    /// # Errors
+    /// Names the field that is missing, unknown or wrong.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, DocumentError> {
+        let manifest: Self = read_document(bytes)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The document's bytes as they are hashed and stored: compact JSON, fields in the order of this type.
+    ///
+    /// # Errors
+    /// None in practice: every value of this type has a JSON form.
+    pub fn to_json(&self) -> Result<Vec<u8>, DocumentError> {
+        serde_json::to_vec(self).map_err(|error| DocumentError::Malformed(error.to_string()))
+    }
+
+    fn check(&self) -> Result<(), DocumentError> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(allowed) {
+            return Err(DocumentError::field(
+                "name",
+                "1 to 64 characters of a-z, 0-9 and -",
+            ));
+        }
+        if self.public_key == Address::ZERO {
+            return Err(DocumentError::field(
+                "publicKey",
+                "the zero address has no key",
+            ));
+        }
+        if self.version.is_empty() || self.version.len() > 32 {
+            return Err(DocumentError::field("version", "1 to 32 characters"));
+        }
+        for (index, place) in self.config.egress.iter().enumerate() {
+            if split_place(place).is_none() {
+                let reason = format!("{place:?} is not host:port with a port from 1 to 65535");
+                return Err(DocumentError::field(
+                    format!("config.egress[{index}]"),
+                    reason,
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Splits `host:port`; lower-case host names and IPv4 addresses only.
+#[must_use]
+pub fn split_place(place: &str) -> Option<(&str, u16)> {
+    let (host, port) = place.rsplit_once(':')?;
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
+    (!host.is_empty() && host.len() <= 253 && host.chars().all(allowed)).then_some((host, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const VALID: &str = r#"{"name":"market-watcher","publicKey":"0x00000000000000000000000000000000000000a1",
+        "version":"0.1.0","config":{"description":"d","isolation":true,"egress":["rates.example:443"]}}"#;
+
+    #[test]
+    fn a_valid_manifest_survives_a_round_trip() {
+        let manifest = Manifest::from_json(VALID.as_bytes()).unwrap();
+        assert_eq!(manifest.config.limits, Limits::default());
+        assert_eq!(
+            Manifest::from_json(&manifest.to_json().unwrap()),
+            Ok(manifest)
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let cases = [
+            (VALID.replace("\"version\"", "\"vresion\""), "vresion"),
+            (VALID.replace("\"isolation\":true,", ""), "isolation"),
+            (VALID.replace("market-watcher", "Market Watcher"), "name"),
+            (VALID.replace("a1\"", "00\""), "publicKey"),
+            (VALID.replace(":443", ":0"), "config.egress[0]"),
+            (
+                VALID.replace("\"description\"", "\"netwrok\":1,\"description\""),
+                "netwrok",
+            ),
+        ];
+        for (text, field) in cases {
+            let error = Manifest::from_json(text.as_bytes())
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(field), "{error} does not name {field}");
+        }
+    }
+
+    #[test]
+    fn a_document_of_2_mib_is_not_parsed() {
+        assert_eq!(
+            Manifest::from_json(&vec![b' '; 2 << 20]),
+            Err(DocumentError::TooLarge(2 << 20))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in "\\PC{0,200}") {
+            let _ = Manifest::from_json(text.as_bytes());
+            let _ = split_place(&text);
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! What host and region say to each other.
+//!
+//! One stream, one conversation at a time. Each frame is a big-endian `u32` length (at most
+//! [`MAX_FRAME_BYTES`](crate::bounded::MAX_FRAME_BYTES)) and one CBOR item (RFC 8949). The host calls in
+//! ([`CallIn`]); until the region has answered ([`ToHost::Answer`]) it may call out any number of times
+//! ([`CallOut`]), and the host answers each ([`ToRegion::Answer`]). These are the paper's
+//! `IsolatedRegionIoControl` and `IsolatedAppIoControl`. A region believes nothing that the host says about
+//! the world: bytes from a source are protected by TLS that ends inside the region.
+
+use crate::{
+    CryptletId, EvidenceStatement, JobId, Limits, Measurement, ReportDomain, Sha256Digest,
+    SignedReport, Subject, Trigger, UnixSeconds, policy::EgressRule,
+};
+use alloy_primitives::{Address, B256, Bytes, keccak256};
+use alloy_sol_types::SolValue;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
+
+/// Host to region.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum ToRegion {
+    /// A call of the host.
+    Call(CallIn),
+    /// The answer to the region's last [`CallOut`]; the text of an error is for people.
+    Answer(Result<CallOutAnswer, String>),
+}
+
+/// Region to host.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum ToHost {
+    /// A call of the region.
+    Call(CallOut),
+    /// The answer to the host's last [`CallIn`].
+    Answer(Result<CallInAnswer, RegionFault>),
+}
+
+/// What a host asks of a region.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum CallIn {
+    /// Load a package. Once, and first.
+    Create(Box<RegionConfig>),
+    /// Take the cryptlet's signing key. Once, after [`CallIn::Create`].
+    Provision(WrappedKey),
+    /// Wake the cryptlet. Any number of times, after [`CallIn::Provision`].
+    Run(Box<RunInput>),
+}
+
+/// What a region answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum CallInAnswer {
+    /// The package is loaded; this is what the region says about itself.
+    Created(EvidenceStatement),
+    /// The key is in place; its address.
+    Provisioned(Address),
+    /// The cryptlet has answered.
+    Ran(Box<RunAnswer>),
+}
+
+/// What a region asks of its host.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum CallOut {
+    /// Write a line of the cryptlet's log.
+    Log {
+        /// How grave.
+        level: LogLevel,
+        /// The line.
+        message: String,
+    },
+    /// Open a byte stream to a place that policy allows.
+    Connect {
+        /// `host:port`.
+        place: String,
+    },
+    /// Send bytes down the stream.
+    Send(Bytes),
+    /// Wait for at most this many bytes; none means that the other side has closed.
+    Receive(u32),
+    /// Close the stream.
+    Close,
+}
+
+/// What a host answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum CallOutAnswer {
+    /// Done, nothing to say.
+    Done,
+    /// Bytes that were received.
+    Received(Bytes),
+}
+
+/// Gravity of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogLevel {
+    /// For the author.
+    Debug,
+    /// For the operator, in passing.
+    Info,
+    /// For the operator, soon.
+    Warn,
+    /// For the operator, now.
+    Error,
+}
+
+/// What a region is made of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RegionConfig {
+    /// The package's files.
+    pub package: Package,
+    /// The settings that policy decided; part of the measurement.
+    pub settings: RegionSettings,
+    /// The host's challenge, repeated in the evidence.
+    pub nonce: B256,
+}
+
+/// The files of a package: an OCI artifact, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Package {
+    /// The OCI image manifest; its SHA-256 is the package digest, and it holds the digests of the other two.
+    pub index: Bytes,
+    /// The cryptlet's manifest (JSON).
+    pub manifest: Bytes,
+    /// The component (WebAssembly).
+    pub code: Bytes,
+}
+
+/// What policy decided for a region.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RegionSettings {
+    /// What one run may use up.
+    pub limits: Limits,
+    /// Where it may connect, and whom it believes there.
+    pub egress: Vec<EgressRule>,
+}
+
+/// A signing key, encrypted to a region's exchange key (HPKE, RFC 9180).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WrappedKey {
+    /// HPKE's encapsulated key.
+    pub encapsulated: Bytes,
+    /// The encrypted 32-byte secret; bound to the region's measurement and nonce.
+    pub ciphertext: Bytes,
+}
+
+/// Everything that a run depends on: with the answers of the sources, a run can be repeated from this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunInput {
+    /// The job.
+    pub job: JobId,
+    /// Where the report may be delivered.
+    pub domain: ReportDomain,
+    /// Who runs.
+    pub cryptlet: CryptletId,
+    /// For which subscription.
+    pub subject: Subject,
+    /// The contract that will be called back.
+    pub consumer: Address,
+    /// The number that the report will have.
+    pub sequence: u64,
+    /// The job's time: what the cryptlet reads as now, and what certificates are judged by.
+    pub issued_at: UnixSeconds,
+    /// The last second at which the report will be accepted.
+    pub valid_until: UnixSeconds,
+    /// What occurred.
+    pub trigger: Trigger,
+    /// The subscription's parameters.
+    pub params: Bytes,
+    /// The manifest's settings.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunAnswer {
+    /// The cryptlet's word.
+    pub outcome: RunOutcome,
+    /// What sources said, in the order in which they were asked.
+    pub sources: Vec<SourceProof>,
+    /// Fuel used up.
+    pub fuel_used: u64,
+}
+
+/// The cryptlet's word.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum RunOutcome {
+    /// Deliver this.
+    Report(Box<SignedReport>),
+    /// Nothing to deliver, for a reason (the market was closed).
+    Skip(String),
+}
+
+/// What a source said and how it proved who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SourceProof {
+    /// The URL that was asked for.
+    pub url: String,
+    /// HTTP status.
+    pub status: u16,
+    /// SHA-256 of the certificate that the source showed (DER).
+    pub certificate: Sha256Digest,
+    /// SHA-256 of the request as it was sent.
+    pub request: Sha256Digest,
+    /// SHA-256 of the response's body.
+    pub body: Sha256Digest,
+}
+
+/// Why a region could not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(deny_unknown_fields)]
+pub enum RegionFault {
+    /// The host called out of turn or with something malformed.
+    #[error("protocol: {0}")]
+    Protocol(String),
+    /// The package is not what its digests say, or not a cryptlet.
+    #[error("package: {0}")]
+    Package(String),
+    /// The signing key could not be opened or is not the manifest's.
+    #[error("key: {0}")]
+    Key(String),
+    /// The cryptlet trapped.
+    #[error("cryptlet trapped: {0}")]
+    Trap(String),
+    /// The cryptlet used up its fuel.
+    #[error("cryptlet used up its fuel of {0}")]
+    OutOfFuel(u64),
+    /// The cryptlet asked for more memory than it may have.
+    #[error("cryptlet used up its memory of {0} bytes")]
+    OutOfMemory(u64),
+    /// The run took longer than it may.
+    #[error("run took longer than {0} ms")]
+    Deadline(u64),
+    /// The cryptlet said no, and that trying again will not help.
+    #[error("cryptlet refused: {0}")]
+    Refused(String),
+    /// The cryptlet said that it could not for now (its source was down or wrong).
+    #[error("cryptlet could not answer: {0}")]
+    Unavailable(String),
+    /// The answer is larger than a report may be.
+    #[error("payload of {0} bytes, at most 16384")]
+    PayloadTooLarge(u64),
+}
+
+impl RegionFault {
+    /// Whether the same run, tried again, may end better.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Deadline(_))
+    }
+}
+
+/// What the region's own key signs beside a report: this ran, on this input, from these sources, and said that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionStatement {
+    /// What ran.
+    pub measurement: Measurement,
+    /// EIP-712 digest of the report.
+    pub report: B256,
+    /// [`RunInput::digest`].
+    pub input: B256,
+    /// [`sources_digest`].
+    pub sources: B256,
+}
+
+impl RegionStatement {
+    /// The 32 bytes that are signed.
+    #[must_use]
+    pub fn digest(&self) -> B256 {
+        keccak256(
+            (
+                "bletchley region v1",
+                self.measurement.0,
+                self.report,
+                self.input,
+                self.sources,
+            )
+                .abi_encode_params(),
+        )
+    }
+}
+
+impl RunInput {
+    /// Keccak-256 of the input's CBOR encoding.
+    ///
+    /// # Errors
+    /// None in practice: every value of this type has a CBOR form.
+    pub fn digest(&self) -> Result<B256, FrameError> {
+        encode(self).map(keccak256)
+    }
+}
+
+/// Keccak-256 of the CBOR encoding of what the sources said.
+///
+/// # Errors
+/// None in practice: every value of this type has a CBOR form.
+pub fn sources_digest(sources: &[SourceProof]) -> Result<B256, FrameError> {
+    encode(&sources).map(keccak256)
+}
+
+/// Why a frame was refused. The peer is broken or hostile: no retry helps.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The value has no CBOR form.
+    #[error("frame cannot be encoded: {0}")]
+    Encode(String),
+    /// The bytes are not the message that was expected.
+    #[error("frame is malformed: {0}")]
+    Malformed(String),
+    /// Bytes follow the message.
+    #[error("frame has {0} bytes too many")]
+    Trailing(usize),
+}
+
+impl FrameError {
+    /// Whether trying again can help: never.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+}
+
+/// The CBOR encoding of a message.
+///
+/// # Errors
+/// [`FrameError::Encode`], in practice never.
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
+    let mut bytes = Vec::new();
+    ciborium::into_writer(message, &mut bytes)
+        .map_err(|error| FrameError::Encode(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// Reads a message that fills `bytes` exactly.
+///
+/// # Errors
+/// Says what is malformed.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FrameError> {
+    let mut rest = bytes;
+    let message = ciborium::de::from_reader_with_recursion_limit(&mut rest, 32)
+        .map_err(|error| FrameError::Malformed(error.to_string()))?;
+    if rest.is_empty() {
+        Ok(message)
+    } else {
+        Err(FrameError::Trailing(rest.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn messages_survive_a_round_trip() {
+        let sent = ToHost::Call(CallOut::Send(Bytes::from(vec![7; 70_000])));
+        let bytes = encode(&sent).unwrap();
+        assert!(
+            bytes.len() < 70_050,
+            "byte strings are not arrays of numbers"
+        );
+        let ToHost::Call(CallOut::Send(received)) = decode(&bytes).unwrap() else {
+            panic!("another message")
+        };
+        assert_eq!(received.len(), 70_000);
+    }
+
+    #[test]
+    fn nothing_may_follow_a_message() {
+        let mut bytes = encode(&ToHost::Call(CallOut::Close)).unwrap();
+        bytes.push(0);
+        assert_eq!(
+            decode::<ToHost>(&bytes).unwrap_err(),
+            FrameError::Trailing(1)
+        );
+    }
+
+    #[test]
+    fn deep_nesting_is_refused() {
+        assert!(decode::<ToHost>(&[0x81; 100_000]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            let _ = decode::<ToHost>(&bytes);
+            let _ = decode::<ToRegion>(&bytes);
+        }
+    }
+}
