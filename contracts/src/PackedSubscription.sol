@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+/**
+ * @notice All that a delivery must know of a subscription, in one storage slot.
+ *
+ * From the most significant bit: consumer (160) | callback (32) | callbackGas (32) | sequence (32).
+ * The sequence is the number of reports consumed so far and lies lowest, so that consuming one is adding one.
+ */
+type PackedSubscription is uint256;
+
+using PackedSubscriptionLib for PackedSubscription global;
+
+/**
+ * @title PackedSubscriptionLib
+ * @notice Packs and reads {PackedSubscription}.
+ */
+library PackedSubscriptionLib {
+    /// @notice The subscription has consumed as many reports as its counter can hold.
+    error SequenceExhausted();
+
+    /// @notice A subscription that has consumed nothing yet.
+    function pack(
+        address consumer_,
+        bytes4 callback_,
+        uint32 callbackGas_
+    ) internal pure returns (PackedSubscription) {
+        return
+            PackedSubscription.wrap(
+                (uint256(uint160(consumer_)) << 96) | (uint256(uint32(callback_)) << 64) | (uint256(callbackGas_) << 32)
+            );
+    }
+
+    /// @notice The same subscription with one more report consumed.
+    function advance(PackedSubscription self) internal pure returns (PackedSubscription) {
+        if (self.sequence() == type(uint32).max) revert SequenceExhausted();
+        unchecked {
+            return PackedSubscription.wrap(PackedSubscription.unwrap(self) + 1);
+        }
+    }
+
+    /// @notice No subscription.
+    function none() internal pure returns (PackedSubscription) {
+        return PackedSubscription.wrap(0);
+    }
+
+    /// @notice Whether there is a subscription at all: a consumer is never the zero address.
+    function exists(PackedSubscription self) internal pure returns (bool) {
+        return PackedSubscription.unwrap(self) != 0;
+    }
+
+    /// @notice The contract that is called back.
+    function consumer(PackedSubscription self) internal pure returns (address) {
+        return address(uint160(PackedSubscription.unwrap(self) >> 96));
+    }
+
+    /// @notice The selector of the function that is called back.
+    function callback(PackedSubscription self) internal pure returns (bytes4) {
+        return bytes4(uint32(PackedSubscription.unwrap(self) >> 64));
+    }
+
+    /// @notice The gas that the callback is given.
+    function callbackGas(PackedSubscription self) internal pure returns (uint256) {
+        return uint32(PackedSubscription.unwrap(self) >> 32);
+    }
+
+    /// @notice The number of reports consumed so far.
+    function sequence(PackedSubscription self) internal pure returns (uint64) {
+        return uint32(PackedSubscription.unwrap(self));
+    }
+}
