@@ -22,6 +22,7 @@ contract CryptletRegister is ERC721 {
     }
 
     struct Signer {
+        /// Zero if it was never enrolled or was revoked, so that {isSigner} need not read `revoked`.
         uint64 expiry;
         bool revoked;
     }
@@ -113,8 +114,9 @@ contract CryptletRegister is ERC721 {
     function revokeSigner(address cryptlet, address signer) external {
         _checkController(cryptlet);
         Signer storage record = _signers[cryptlet][signer];
-        if (record.expiry == 0) revert UnknownSigner(cryptlet, signer);
         if (record.revoked) revert SignerIsRevoked(cryptlet, signer);
+        if (record.expiry == 0) revert UnknownSigner(cryptlet, signer);
+        record.expiry = 0;
         record.revoked = true;
         emit SignerRevoked(cryptlet, signer);
     }
@@ -137,8 +139,7 @@ contract CryptletRegister is ERC721 {
      * @dev Two storage reads: every delivery pays for them.
      */
     function isSigner(address cryptlet, address signer) external view returns (bool) {
-        Signer storage record = _signers[cryptlet][signer];
-        return block.timestamp <= record.expiry && !record.revoked && !_cryptlets[cryptlet].revoked;
+        return block.timestamp <= _signers[cryptlet][signer].expiry && !_cryptlets[cryptlet].revoked;
     }
 
     /// @notice Whether `cryptlet` was registered and not revoked.
@@ -161,7 +162,7 @@ contract CryptletRegister is ERC721 {
     }
 
     /**
-     * @notice What is recorded of a signer; `(0, false)` if it was never enrolled.
+     * @notice What is recorded of a signer; `(0, false)` if it was never enrolled, `(0, true)` if it was revoked.
      * @return expiry Last second (unix time) at which it is valid.
      * @return revoked Whether it was revoked.
      */

@@ -31,7 +31,7 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
         bytes4 callback;
         /// Gas that the callback is given, {MIN_CALLBACK_GAS} to {MAX_CALLBACK_GAS}.
         uint32 callbackGas;
-        /// Seconds that a report stays valid after it was issued.
+        /// Seconds that a report stays valid, at least one. Read by hosts, which set `validUntil` by it.
         uint32 validity;
         /// Kind of trigger; {TRIGGER_CLOCK} is the only one known.
         uint8 trigger;
@@ -57,6 +57,11 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
         bytes32 region;
         /// ABI-encoded arguments of the callback.
         bytes payload;
+    }
+
+    /// A storage reference to a subscription, so that a delivery derives its place only once.
+    struct Slot {
+        PackedSubscription packed;
     }
 
     /// @notice The trigger that fires by a cron expression in a time zone.
@@ -86,7 +91,7 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
     CryptletRegister private immutable _register;
 
     /// The cryptlet is part of the key, so that a report of any other cryptlet finds no subscription.
-    mapping(address cryptlet => mapping(bytes32 subject => PackedSubscription)) private _subscriptions;
+    mapping(address cryptlet => mapping(bytes32 subject => Slot)) private _slots;
 
     /// @notice `consumer` subscribed to `cryptlet`; the fields are those of {Subscription}.
     event Subscribed(
@@ -183,7 +188,7 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
     function subscribe(Subscription calldata s) external nonReentrant returns (bytes32 subject) {
         _checkSubscription(s);
         subject = keccak256(abi.encode(block.chainid, address(this), msg.sender, _useNonce(msg.sender)));
-        _subscriptions[s.cryptlet][subject] = PackedSubscriptionLib.pack(msg.sender, s.callback, s.callbackGas);
+        _slots[s.cryptlet][subject].packed = PackedSubscriptionLib.pack(msg.sender, s.callback, s.callbackGas);
         emit Subscribed(
             subject,
             msg.sender,
@@ -199,10 +204,10 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
 
     /// @notice Ends a subscription for ever. The consumer only.
     function unsubscribe(address cryptlet, bytes32 subject) external nonReentrant {
-        PackedSubscription packed = _subscriptions[cryptlet][subject];
+        PackedSubscription packed = _slots[cryptlet][subject].packed;
         if (!packed.exists()) revert UnknownSubscription();
         if (packed.consumer() != msg.sender) revert NotTheConsumer(msg.sender);
-        _subscriptions[cryptlet][subject] = PackedSubscriptionLib.none();
+        _slots[cryptlet][subject].packed = PackedSubscriptionLib.none();
         emit Unsubscribed(subject, msg.sender, cryptlet);
     }
 
@@ -218,14 +223,15 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
      * @param vs Second half: `s` (low) with the recovery bit on top.
      */
     function deliver(Report calldata report, bytes32 r, bytes32 vs) external nonReentrant {
-        PackedSubscription packed = _subscriptions[report.cryptlet][report.subject];
+        Slot storage slot = _slots[report.cryptlet][report.subject];
+        PackedSubscription packed = slot.packed;
         if (!packed.exists()) revert UnknownSubscription();
         _checkSequence(packed, report.sequence);
         _checkTime(report.issuedAt, report.validUntil);
         bytes32 digest = hashReport(report);
         address signer = _checkSigner(report.cryptlet, digest, r, vs);
 
-        _subscriptions[report.cryptlet][report.subject] = packed.advance();
+        slot.packed = packed.advance();
         bool success = _callBack(packed, report.payload, report.cryptlet);
 
         emit Delivered(report.subject, report.cryptlet, report.sequence, digest, signer, success);
@@ -248,27 +254,29 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
         address cryptlet,
         bytes32 subject
     ) external view returns (address consumer, bytes4 callback, uint32 callbackGas, uint64 sequence) {
-        PackedSubscription packed = _subscriptions[cryptlet][subject];
+        PackedSubscription packed = _slots[cryptlet][subject].packed;
         return (packed.consumer(), packed.callback(), uint32(packed.callbackGas()), packed.sequence());
     }
 
-    /// @notice The EIP-712 hash of a report in this contract's domain: what a signer signs.
+    /**
+     * @notice The EIP-712 hash of a report in this contract's domain: what a signer signs.
+     * @dev Six of the eight words that EIP-712 hashes are the head of the report's ABI encoding as it stands. A head
+     * with bits outside a field's type hashes to something, but {deliver} reads each such field and refuses it.
+     */
     function hashReport(Report calldata report) public view returns (bytes32) {
-        return
-            _hashTypedDataV4(
-                keccak256(
-                    abi.encode(
-                        REPORT_TYPEHASH,
-                        report.cryptlet,
-                        report.subject,
-                        report.sequence,
-                        report.issuedAt,
-                        report.validUntil,
-                        report.region,
-                        keccak256(report.payload)
-                    )
-                )
-            );
+        bytes32 typehash = REPORT_TYPEHASH;
+        bytes calldata payload = report.payload;
+        bytes32 structHash;
+        assembly ("memory-safe") {
+            let encoded := mload(0x40)
+            calldatacopy(encoded, payload.offset, payload.length)
+            let payloadHash := keccak256(encoded, payload.length)
+            mstore(encoded, typehash)
+            calldatacopy(add(encoded, 0x20), report, 0xc0)
+            mstore(add(encoded, 0xe0), payloadHash)
+            structHash := keccak256(encoded, 0x100)
+        }
+        return _hashTypedDataV4(structHash);
     }
 
     function _checkSubscription(Subscription calldata s) private view {
