@@ -1,0 +1,68 @@
+//! SHA-256, and the measurement that says what runs in a region.
+
+use crate::SealError;
+use alloy_primitives::B256;
+use cryptlet_types::{
+    Measurement, Sha256Digest,
+    region::{RegionSettings, encode},
+};
+use sha2::{Digest, Sha256};
+
+/// SHA-256 of `bytes` (FIPS 180-4), the digest of OCI artifacts.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> Sha256Digest {
+    Sha256Digest(B256::from(<[u8; 32]>::from(Sha256::digest(bytes))))
+}
+
+/// What runs: SHA-256 over a label, the digest of the container's binary, the digest of the settings' CBOR
+/// encoding and the package digest.
+///
+/// # Errors
+/// None in practice: every settings value has a CBOR form.
+pub fn measure(
+    container: Sha256Digest,
+    settings: &RegionSettings,
+    package: Sha256Digest,
+) -> Result<Measurement, SealError> {
+    let settings = sha256(&encode(settings)?);
+    let mut hash = Sha256::new_with_prefix(b"bletchley measurement v1");
+    for part in [container, settings, package] {
+        hash.update(part.0);
+    }
+    Ok(Measurement(B256::from(<[u8; 32]>::from(hash.finalize()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cryptlet_types::Limits;
+
+    #[test]
+    fn every_part_changes_the_measurement() {
+        let settings = RegionSettings {
+            limits: Limits::default(),
+            egress: vec![],
+        };
+        let other_limits = Limits {
+            fuel: 1,
+            ..Limits::default()
+        };
+        let (a, b) = (sha256(b"a"), sha256(b"b"));
+        let all = [
+            measure(a, &settings, a).unwrap(),
+            measure(b, &settings, a).unwrap(),
+            measure(a, &settings, b).unwrap(),
+            measure(
+                a,
+                &RegionSettings {
+                    limits: other_limits,
+                    egress: vec![],
+                },
+                a,
+            )
+            .unwrap(),
+        ];
+        let distinct: std::collections::HashSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+    }
+}

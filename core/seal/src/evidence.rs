@@ -1,0 +1,179 @@
+//! Vouching for a region, and checking who vouched for what.
+//!
+//! The process provider has no hardware below it: the host that created the region and compared its
+//! measurement vouches with its own key. Whoever accepts such evidence trusts that host; policy decides.
+
+use crate::{SealError, SigningKey, check};
+use alloy_primitives::{Address, B256};
+use cryptlet_types::{Evidence, EvidenceStatement, Measurement, Policy, UnixSeconds};
+
+/// What evidence must say to be believed.
+#[derive(Clone, Debug)]
+pub struct Expected<'a> {
+    /// Policy in force: which providers are accepted.
+    pub policy: &'a Policy,
+    /// What should run.
+    pub measurement: Measurement,
+    /// The challenge that was set. An auditor, who set none, takes it from the evidence.
+    pub nonce: B256,
+    /// The host whose word counts.
+    pub host: Address,
+    /// Earliest moment of vouching that is accepted.
+    pub from: UnixSeconds,
+    /// Latest moment of vouching that is accepted.
+    pub to: UnixSeconds,
+}
+
+/// Evidence with the host's signature.
+///
+/// # Errors
+/// Only if signing fails, which does not happen in practice.
+pub fn vouch(
+    statement: EvidenceStatement,
+    made_at: UnixSeconds,
+    host: &SigningKey,
+) -> Result<Evidence, SealError> {
+    let signature = host.sign(statement.digest(made_at))?;
+    Ok(Evidence {
+        statement,
+        made_at,
+        host: host.address(),
+        signature,
+    })
+}
+
+/// Checks evidence against what is expected.
+///
+/// # Errors
+/// Says what does not fit: provider, measurement, challenge, time or signature.
+pub fn verify(evidence: &Evidence, expected: &Expected<'_>) -> Result<(), SealError> {
+    let statement = &evidence.statement;
+    if !expected.policy.accepts(statement.provider) {
+        return Err(SealError::ProviderRefused(statement.provider));
+    }
+    if statement.measurement != expected.measurement {
+        let (expected, found) = (expected.measurement, statement.measurement);
+        return Err(SealError::WrongMeasurement { expected, found });
+    }
+    if statement.nonce != expected.nonce {
+        return Err(SealError::WrongNonce);
+    }
+    if evidence.made_at < expected.from || evidence.made_at > expected.to {
+        let (from, to) = (expected.from, expected.to);
+        return Err(SealError::OutOfDate {
+            made_at: evidence.made_at,
+            from,
+            to,
+        });
+    }
+    check(
+        statement.digest(evidence.made_at),
+        &evidence.signature,
+        expected.host,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cryptlet_types::{Limits, Provider, policy::Retry};
+
+    fn policy(isolation: Vec<Provider>) -> Policy {
+        let retry = Retry {
+            attempts: 1,
+            first_millis: 1,
+            longest_millis: 1,
+        };
+        Policy {
+            version: 1,
+            epoch: 1,
+            isolation,
+            egress: vec![],
+            limits: Limits::default(),
+            retry,
+        }
+    }
+
+    fn statement() -> EvidenceStatement {
+        EvidenceStatement {
+            provider: Provider::Process,
+            controls: vec!["seccomp".into()],
+            measurement: Measurement(B256::repeat_byte(1)),
+            region_key: Address::repeat_byte(2),
+            exchange_key: B256::repeat_byte(3),
+            nonce: B256::repeat_byte(4),
+        }
+    }
+
+    #[test]
+    fn every_forgery_is_refused() {
+        let host = SigningKey::generate();
+        let good = vouch(statement(), 100, &host).unwrap();
+        let accepting = policy(vec![Provider::Process]);
+        let (measurement, nonce) = (statement().measurement, statement().nonce);
+        let expected = Expected {
+            policy: &accepting,
+            measurement,
+            nonce,
+            host: host.address(),
+            from: 90,
+            to: 110,
+        };
+        assert_eq!(verify(&good, &expected), Ok(()));
+
+        let altered = |change: fn(&mut Evidence)| {
+            let mut evidence = good.clone();
+            change(&mut evidence);
+            verify(&evidence, &expected).unwrap_err()
+        };
+        let wrong_signer = |error| {
+            matches!(
+                error,
+                SealError::WrongSigner { .. } | SealError::MalformedSignature
+            )
+        };
+        assert!(wrong_signer(altered(|e| e.statement.controls.clear())));
+        assert!(wrong_signer(altered(
+            |e| e.statement.region_key = Address::ZERO
+        )));
+        assert!(wrong_signer(altered(
+            |e| e.statement.exchange_key = B256::ZERO
+        )));
+        assert!(wrong_signer(altered(|e| e.made_at += 1)));
+        assert!(wrong_signer(altered(
+            |e| e.signature.r = B256::repeat_byte(9)
+        )));
+        assert_eq!(
+            altered(|e| e.statement.nonce = B256::ZERO),
+            SealError::WrongNonce
+        );
+        let changed = altered(|e| e.statement.measurement = Measurement(B256::ZERO));
+        assert!(matches!(changed, SealError::WrongMeasurement { .. }));
+
+        let late = Expected {
+            from: 101,
+            ..expected.clone()
+        };
+        assert!(matches!(
+            verify(&good, &late),
+            Err(SealError::OutOfDate { .. })
+        ));
+        let another = Expected {
+            host: Address::ZERO,
+            ..expected.clone()
+        };
+        assert!(matches!(
+            verify(&good, &another),
+            Err(SealError::WrongSigner { .. })
+        ));
+        let nothing = policy(vec![]);
+        let strict = Expected {
+            policy: &nothing,
+            ..expected
+        };
+        assert_eq!(
+            verify(&good, &strict),
+            Err(SealError::ProviderRefused(Provider::Process))
+        );
+    }
+}

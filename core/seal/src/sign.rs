@@ -1,0 +1,202 @@
+//! ECDSA on secp256k1, as `ecrecover` checks it.
+
+use crate::SealError;
+use alloy_primitives::{Address, B256, keccak256};
+use cryptlet_types::report::CompactSignature;
+use k256::{
+    ecdsa::{
+        RecoveryId, Signature, SigningKey as Inner, VerifyingKey,
+        signature::hazmat::PrehashVerifier,
+    },
+    elliptic_curve::rand_core::OsRng,
+};
+use zeroize::Zeroizing;
+
+/// A private key. It is wiped when dropped, and has no `Debug` that could show it.
+pub struct SigningKey(Inner);
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SigningKey({})", self.address())
+    }
+}
+
+impl SigningKey {
+    /// A new key from the operating system's generator.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Inner::random(&mut OsRng))
+    }
+
+    /// The key of a 32-byte big-endian scalar.
+    ///
+    /// # Errors
+    /// [`SealError::InvalidSecret`] for zero and for anything not below the group's order.
+    pub fn from_secret(secret: &[u8; 32]) -> Result<Self, SealError> {
+        Inner::from_bytes(secret.into())
+            .map(Self)
+            .map_err(|_| SealError::InvalidSecret)
+    }
+
+    /// The scalar, for sealing and wrapping only.
+    #[must_use]
+    pub fn secret(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes().into())
+    }
+
+    /// Address of the key, as chains know it.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        address_of(self.0.verifying_key())
+    }
+
+    /// Signs 32 bytes, deterministically (RFC 6979), with s in the lower half.
+    ///
+    /// # Errors
+    /// [`SealError::MalformedSignature`] if no nonce gives a signature; that has a chance of about 2^-128.
+    pub fn sign(&self, digest: B256) -> Result<CompactSignature, SealError> {
+        let (signature, recovery) = self
+            .0
+            .sign_prehash_recoverable(digest.as_slice())
+            .map_err(|_| SealError::MalformedSignature)?;
+        let (r, s) = signature.split_bytes();
+        let mut vs: [u8; 32] = s.into();
+        if let Some(first) = vs.first_mut().filter(|_| recovery.is_y_odd()) {
+            *first |= 0x80;
+        }
+        Ok(CompactSignature {
+            r: B256::from(<[u8; 32]>::from(r)),
+            vs: B256::from(vs),
+        })
+    }
+}
+
+/// Address of a public key: the last 20 bytes of the hash of its point.
+fn address_of(key: &VerifyingKey) -> Address {
+    let point = key.to_encoded_point(false);
+    let hash = keccak256(point.as_bytes().get(1..).unwrap_or_default());
+    Address::from_word(hash)
+}
+
+/// The address whose key signed `digest`.
+///
+/// # Errors
+/// [`SealError::MalformedSignature`] if the signature is malformed, not in its low-s form, or nobody's.
+pub fn recover(digest: B256, signature: &CompactSignature) -> Result<Address, SealError> {
+    let malformed = |_| SealError::MalformedSignature;
+    let mut s = signature.vs.0;
+    let odd = s.first().is_some_and(|first| first & 0x80 != 0);
+    if let Some(first) = s.first_mut() {
+        *first &= 0x7f;
+    }
+    let inner = Signature::from_scalars(signature.r.0, s).map_err(malformed)?;
+    if inner.normalize_s().is_some() {
+        return Err(SealError::MalformedSignature);
+    }
+    let recovery = RecoveryId::new(odd, false);
+    let key = VerifyingKey::recover_from_prehash(digest.as_slice(), &inner, recovery)
+        .map_err(malformed)?;
+    key.verify_prehash(digest.as_slice(), &inner)
+        .map_err(malformed)?;
+    Ok(address_of(&key))
+}
+
+/// Checks that `expected` signed `digest`.
+///
+/// # Errors
+/// Says who signed instead, or that the signature is malformed.
+pub fn check(
+    digest: B256,
+    signature: &CompactSignature,
+    expected: Address,
+) -> Result<(), SealError> {
+    let found = recover(digest, signature)?;
+    if found == expected {
+        Ok(())
+    } else {
+        Err(SealError::WrongSigner { expected, found })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::{U256, address, uint};
+    use proptest::prelude::*;
+
+    const ORDER: U256 =
+        uint!(0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141_U256);
+
+    fn dev_key() -> SigningKey {
+        let secret = alloy_primitives::b256!(
+            "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
+        );
+        SigningKey::from_secret(&secret).unwrap()
+    }
+
+    #[test]
+    fn addresses_are_those_of_the_chain() {
+        assert_eq!(
+            dev_key().address(),
+            address!("f39Fd6e51aad88F6F4ce6aB8827279cffFb92266")
+        );
+    }
+
+    #[test]
+    fn secrets_never_show() {
+        let secret = alloy_primitives::hex::encode(dev_key().secret().as_slice());
+        assert!(!format!("{:?}", dev_key()).contains(&secret));
+    }
+
+    #[test]
+    fn scalars_out_of_range_are_no_keys() {
+        assert_eq!(
+            SigningKey::from_secret(&[0; 32]).unwrap_err(),
+            SealError::InvalidSecret
+        );
+        assert_eq!(
+            SigningKey::from_secret(&ORDER.to_be_bytes()).unwrap_err(),
+            SealError::InvalidSecret
+        );
+    }
+
+    #[test]
+    fn the_high_s_twin_is_refused() {
+        let key = dev_key();
+        let signature = key.sign(B256::repeat_byte(1)).unwrap();
+        let s = U256::from_be_bytes(signature.vs.0) & (U256::MAX >> 1);
+        let odd = signature.vs.0[0] & 0x80 != 0;
+        let twin = (ORDER - s) & (U256::MAX >> 1);
+        let vs = twin | (U256::from(u8::from(!odd)) << 255);
+        let forged = CompactSignature {
+            r: signature.r,
+            vs: B256::from(vs),
+        };
+        assert_ne!(recover(B256::repeat_byte(1), &forged), Ok(key.address()));
+    }
+
+    proptest! {
+        #[test]
+        fn a_signature_is_the_signers_and_over_those_bytes(digest: [u8; 32], bit in 0usize..256) {
+            let key = SigningKey::generate();
+            let signature = key.sign(B256::from(digest)).unwrap();
+            prop_assert_eq!(check(B256::from(digest), &signature, key.address()), Ok(()));
+
+            let mut other = digest;
+            other[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(check(B256::from(other), &signature, key.address()).is_err());
+
+            let mut altered = signature;
+            altered.r.0[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(check(B256::from(digest), &altered, key.address()).is_err());
+            let mut altered = signature;
+            altered.vs.0[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(check(B256::from(digest), &altered, key.address()).is_err());
+        }
+
+        #[test]
+        fn arbitrary_signatures_never_panic(digest: [u8; 32], r: [u8; 32], vs: [u8; 32]) {
+            let _ = recover(B256::from(digest), &CompactSignature { r: B256::from(r), vs: B256::from(vs) });
+        }
+    }
+}
