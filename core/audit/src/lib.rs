@@ -1,1 +1,25 @@
-//! cryptlet-audit
+//! Checking a receipt, offline, against the auditor's own trust roots.
+//!
+//! A receipt proves a chain of statements, each bound to the next:
+//!
+//! 1. `form`: the trigger leads to this job, the job to this input, the input to this report
+//! 2. `domain`: chain and delegate are the auditor's
+//! 3. `signature`: the report was signed by a key that the auditor trusts for this cryptlet
+//! 4. `measurement`: what ran is what the auditor trusts for this cryptlet
+//! 5. `evidence`: a trusted host vouches for that region
+//! 6. `region`: the region's own key countersigned report, input and sources
+//! 7. `host`: the host signed the whole receipt
+//! 8. `transaction`: the block holds a transaction that delivers exactly this report
+//! 9. `inclusion`: the block holds the delegate's log that it consumed exactly this report
+//! 10. `time`: the block was made while the report was valid
+//! 11. `block`: the block is one that the auditor trusts
+//!
+//! All checks are made and each is reported; a receipt is good only if all of them hold.
+
+mod checks;
+mod inclusion;
+mod trust;
+
+pub use checks::{Check, Verdict, verify};
+pub use inclusion::{Included, included};
+pub use trust::{TrustRoots, TrustedCryptlet};

@@ -8,9 +8,10 @@ use crate::{
     Event, Evidence, JobId, ReportDomain, Sha256Digest, SignedReport, Subscription,
     bounded::MAX_RECEIPT_BYTES,
     manifest::DocumentError,
-    region::{RunInput, SourceProof},
+    region::{FrameError, RunInput, SourceProof, encode},
+    report::CompactSignature,
 };
-use alloy_primitives::Bytes;
+use alloy_primitives::{B256, Bytes, keccak256};
 use serde::{Deserialize, Serialize};
 
 /// The whole path of one job.
@@ -43,6 +44,8 @@ pub struct Receipt {
     pub evidence: Evidence,
     /// What the chain made of it.
     pub inclusion: Inclusion,
+    /// The host's signature over [`Receipt::digest`]; the host is the one that [`Receipt::evidence`] names.
+    pub host_signature: CompactSignature,
 }
 
 /// Proof that a transaction and its result are part of a block.
@@ -85,6 +88,20 @@ impl Receipt {
                 "this program reads version 1",
             ))
         }
+    }
+
+    /// What the host signs: Keccak-256 over a label and the CBOR encoding of everything but its own signature.
+    ///
+    /// # Errors
+    /// None in practice: every value of this type has a CBOR form.
+    pub fn digest(&self) -> Result<B256, FrameError> {
+        let unsigned = Self {
+            host_signature: CompactSignature::default(),
+            ..self.clone()
+        };
+        let mut bytes = b"bletchley receipt v1".to_vec();
+        bytes.extend(encode(&unsigned)?);
+        Ok(keccak256(bytes))
     }
 
     /// The file's bytes: indented JSON, newline at the end.

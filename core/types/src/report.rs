@@ -93,7 +93,7 @@ impl Report {
 }
 
 /// A compact ECDSA signature on secp256k1 (EIP-2098): 64 bytes, `s` in the lower half, parity in its top bit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CompactSignature {
     /// The x coordinate of the nonce point.

@@ -1,0 +1,293 @@
+//! The checks, one function each.
+
+use crate::{
+    TrustRoots,
+    inclusion::{Included, included},
+};
+use cryptlet_types::{
+    Event, Job, Receipt, SignedReport,
+    region::{RegionStatement, sources_digest},
+};
+use serde::Serialize;
+
+/// One check and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Its name, as the crate's documentation lists it.
+    pub name: &'static str,
+    /// Why it failed, in words; `None` if it holds.
+    pub failure: Option<String>,
+}
+
+/// What came of all checks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// Every check, in order.
+    pub checks: Vec<Check>,
+}
+
+impl Verdict {
+    /// Whether every check holds.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        !self.checks.is_empty() && self.failures().next().is_none()
+    }
+
+    /// The checks that failed.
+    pub fn failures(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(|check| check.failure.is_some())
+    }
+}
+
+type Outcome = Result<(), String>;
+
+/// Makes every check of `receipt` against `roots`.
+#[must_use]
+pub fn verify(receipt: &Receipt, roots: &TrustRoots) -> Verdict {
+    let block = included(&receipt.inclusion);
+    let on_block = |check: fn(&Receipt, &TrustRoots, &Included) -> Outcome| match &block {
+        Ok(included) => check(receipt, roots, included),
+        Err(reason) => Err(reason.clone()),
+    };
+    let outcomes = [
+        ("form", form(receipt)),
+        ("domain", domain(receipt, roots)),
+        ("signature", signature(receipt, roots)),
+        ("measurement", measurement(receipt, roots)),
+        ("evidence", evidence(receipt, roots)),
+        ("region", region(receipt)),
+        ("host", host(receipt)),
+        ("transaction", on_block(transaction)),
+        ("inclusion", on_block(inclusion)),
+        ("time", on_block(time)),
+        ("block", on_block(trusted_block)),
+    ];
+    let check = |(name, outcome): (&'static str, Outcome)| Check {
+        name,
+        failure: outcome.err(),
+    };
+    Verdict {
+        checks: outcomes.into_iter().map(check).collect(),
+    }
+}
+
+fn require(holds: bool, otherwise: impl Into<String>) -> Outcome {
+    if holds { Ok(()) } else { Err(otherwise.into()) }
+}
+
+/// The receipt's parts speak of the same thing.
+fn form(receipt: &Receipt) -> Outcome {
+    let (input, report) = (&receipt.input, &receipt.report.report);
+    let (event, subscription) = (&receipt.event, &receipt.subscription);
+    let derived = Event::new(&receipt.domain, event.subject, event.trigger.clone());
+    require(
+        derived.id == event.id,
+        "event: its id is not that of its trigger",
+    )?;
+    require(
+        Job::id_of(event) == receipt.job,
+        "job: its id is not that of the event",
+    )?;
+    require(
+        event.subject == subscription.subject,
+        "event: another subscription",
+    )?;
+    require(input.job == receipt.job, "input: another job")?;
+    require(
+        input.domain == receipt.domain,
+        "input: another chain or delegate",
+    )?;
+    require(input.trigger == event.trigger, "input: another trigger")?;
+    require(
+        input.subject == subscription.subject,
+        "input: another subscription",
+    )?;
+    require(
+        input.consumer == subscription.consumer,
+        "input: another consumer",
+    )?;
+    require(
+        input.params == subscription.params,
+        "input: other parameters",
+    )?;
+    require(
+        input.cryptlet == subscription.cryptlet,
+        "input: another cryptlet",
+    )?;
+    require(
+        report.cryptlet == input.cryptlet,
+        "report: another cryptlet",
+    )?;
+    require(
+        report.subject == input.subject,
+        "report: another subscription",
+    )?;
+    require(
+        report.sequence == input.sequence,
+        "report: another sequence",
+    )?;
+    require(
+        report.issued_at == input.issued_at,
+        "report: another time of issue",
+    )?;
+    require(
+        report.valid_until == input.valid_until,
+        "report: another end of validity",
+    )
+}
+
+fn domain(receipt: &Receipt, roots: &TrustRoots) -> Outcome {
+    let (found, trusted) = (receipt.domain, roots.domain);
+    require(
+        found.chain_id == trusted.chain_id,
+        format!("chain {}, trusted is {}", found.chain_id, trusted.chain_id),
+    )?;
+    require(
+        found.delegate == trusted.delegate,
+        format!(
+            "delegate {}, trusted is {}",
+            found.delegate, trusted.delegate
+        ),
+    )
+}
+
+fn signature(receipt: &Receipt, roots: &TrustRoots) -> Outcome {
+    let SignedReport {
+        report,
+        signer,
+        signature,
+        ..
+    } = &receipt.report;
+    cryptlet_seal::check(report.digest(&receipt.domain), signature, *signer)
+        .map_err(|error| error.to_string())?;
+    let trusted = roots
+        .cryptlets
+        .get(&report.cryptlet)
+        .is_some_and(|known| known.signers.contains(signer));
+    require(
+        trusted,
+        format!(
+            "{signer} is not a trusted signer of cryptlet {}",
+            report.cryptlet
+        ),
+    )
+}
+
+fn measurement(receipt: &Receipt, roots: &TrustRoots) -> Outcome {
+    let report = &receipt.report.report;
+    let stated = receipt.evidence.statement.measurement;
+    require(
+        report.region == stated,
+        "report and evidence name different measurements",
+    )?;
+    let known = roots.cryptlets.get(&report.cryptlet);
+    let trusted = known.is_some_and(|known| known.measurements.contains(&stated));
+    require(
+        trusted,
+        format!(
+            "{stated} is not a trusted measurement of cryptlet {}",
+            report.cryptlet
+        ),
+    )
+}
+
+fn evidence(receipt: &Receipt, roots: &TrustRoots) -> Outcome {
+    let evidence = &receipt.evidence;
+    let provider = evidence.statement.provider;
+    require(
+        roots.providers.contains(&provider),
+        format!("provider {} is not trusted", provider.as_str()),
+    )?;
+    let digest = evidence.statement.digest(evidence.made_at);
+    cryptlet_seal::check(digest, &evidence.signature, evidence.host)
+        .map_err(|error| error.to_string())?;
+    require(
+        roots.hosts.contains(&evidence.host),
+        format!("host {} is not trusted", evidence.host),
+    )?;
+    let issued = receipt.report.report.issued_at;
+    require(
+        evidence.made_at <= issued,
+        format!("made at {}, after the report of {issued}", evidence.made_at),
+    )
+}
+
+fn region(receipt: &Receipt) -> Outcome {
+    let statement = RegionStatement {
+        measurement: receipt.report.report.region,
+        report: receipt.report.report.digest(&receipt.domain),
+        input: receipt.input.digest().map_err(|error| error.to_string())?,
+        sources: sources_digest(&receipt.sources).map_err(|error| error.to_string())?,
+    };
+    let key = receipt.evidence.statement.region_key;
+    cryptlet_seal::check(statement.digest(), &receipt.report.region_signature, key)
+        .map_err(|error| error.to_string())
+}
+
+/// The host that the evidence names signed the whole receipt; whether it is trusted is the check `evidence`.
+fn host(receipt: &Receipt) -> Outcome {
+    let digest = receipt.digest().map_err(|error| error.to_string())?;
+    let host = receipt.evidence.host;
+    cryptlet_seal::check(digest, &receipt.host_signature, host).map_err(|error| error.to_string())
+}
+
+fn transaction(receipt: &Receipt, roots: &TrustRoots, block: &Included) -> Outcome {
+    let call = block.delivered_call(roots.domain.delegate);
+    let (report, r, vs) = call.ok_or("the transaction does not deliver to the trusted delegate")?;
+    let SignedReport {
+        report: stated,
+        signature,
+        ..
+    } = &receipt.report;
+    require(
+        report == stated.to_abi(),
+        "the transaction delivers another report",
+    )?;
+    require(
+        (r, vs) == (signature.r, signature.vs),
+        "the transaction carries another signature",
+    )
+}
+
+fn inclusion(receipt: &Receipt, roots: &TrustRoots, block: &Included) -> Outcome {
+    let report = &receipt.report.report;
+    let digest = report.digest(&receipt.domain);
+    let logs = block.delivered_logs(roots.domain.delegate);
+    let ours = logs.iter().find(|log| log.digest == digest);
+    let log = ours.ok_or("the delegate did not log that it consumed this report")?;
+    let same = log.subject == report.subject.0
+        && log.cryptlet == report.cryptlet.0
+        && log.sequence == report.sequence;
+    require(
+        same,
+        "the delegate's log speaks of another subscription or sequence",
+    )?;
+    require(
+        log.signer == receipt.report.signer,
+        format!("the delegate saw signer {}", log.signer),
+    )
+}
+
+fn time(receipt: &Receipt, _roots: &TrustRoots, block: &Included) -> Outcome {
+    let (report, made) = (&receipt.report.report, block.header.timestamp);
+    let (from, to) = (report.issued_at, report.valid_until);
+    require(
+        (from..=to).contains(&made),
+        format!("block of {made}, report valid from {from} to {to}"),
+    )?;
+    require(
+        receipt.event.trigger.due() <= from,
+        format!("report of {from}, before its trigger was due"),
+    )
+}
+
+fn trusted_block(_receipt: &Receipt, roots: &TrustRoots, block: &Included) -> Outcome {
+    let (number, found) = (block.header.number, block.block_hash);
+    match roots.blocks.get(&number) {
+        Some(trusted) => require(
+            *trusted == found,
+            format!("block {number} is {found}, trusted is {trusted}"),
+        ),
+        None => Err(format!("no trusted hash for block {number}")),
+    }
+}

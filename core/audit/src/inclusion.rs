@@ -1,0 +1,108 @@
+//! What a block says about a transaction: Merkle-Patricia proofs against the header's roots.
+
+use alloy_consensus::{Header, ReceiptEnvelope, Transaction, TxEnvelope};
+use alloy_eips::eip2718::Decodable2718;
+use alloy_primitives::{Address, B256, Bytes, Log, U64, keccak256};
+use alloy_rlp::Decodable;
+use alloy_sol_types::SolEvent;
+use alloy_trie::{Nibbles, proof::verify_proof};
+use cryptlet_types::{receipt::Inclusion, report::AbiReport};
+
+alloy_sol_types::sol! {
+    /// The delegate's log of a consumed report.
+    #[derive(Debug, PartialEq, Eq)]
+    event Delivered(
+        bytes32 indexed subject, address indexed cryptlet, uint64 sequence, bytes32 digest, address signer, bool success
+    );
+}
+
+mod call {
+    use super::AbiReport;
+
+    /// `deliver(Report,bytes32,bytes32)` of the delegate.
+    pub(super) const SIGNATURE: &str =
+        "deliver((address,bytes32,uint64,uint64,uint64,bytes32,bytes),bytes32,bytes32)";
+    pub(super) type Arguments = (AbiReport, alloy_primitives::B256, alloy_primitives::B256);
+}
+
+/// What the proofs establish, once the block is believed.
+#[derive(Debug)]
+pub struct Included {
+    /// Keccak-256 of the header.
+    pub block_hash: B256,
+    /// The header.
+    pub header: Header,
+    /// The transaction that the block holds.
+    pub transaction: TxEnvelope,
+    /// Its result.
+    pub receipt: ReceiptEnvelope,
+}
+
+/// Checks both proofs.
+///
+/// # Errors
+/// Says in words which part is malformed or not in the block.
+pub fn included(inclusion: &Inclusion) -> Result<Included, String> {
+    let header = whole::<Header>(&inclusion.header).ok_or("the header is not a block header")?;
+    let proven = |what: &str, root, value: &Bytes, proof: &Vec<Bytes>| {
+        let key = Nibbles::unpack(alloy_rlp::encode(U64::from(inclusion.transaction_index)));
+        verify_proof(root, key, Some(value.to_vec()), proof).map_err(|_| {
+            format!(
+                "the {what} is not in the block at index {}",
+                inclusion.transaction_index
+            )
+        })
+    };
+    proven(
+        "transaction",
+        header.transactions_root,
+        &inclusion.transaction,
+        &inclusion.transaction_proof,
+    )?;
+    proven(
+        "receipt",
+        header.receipts_root,
+        &inclusion.receipt,
+        &inclusion.receipt_proof,
+    )?;
+    let transaction = TxEnvelope::decode_2718_exact(&inclusion.transaction)
+        .map_err(|_| "the transaction is malformed".to_owned())?;
+    let receipt = ReceiptEnvelope::decode_2718_exact(&inclusion.receipt)
+        .map_err(|_| "the transaction's receipt is malformed".to_owned())?;
+    Ok(Included {
+        block_hash: keccak256(&inclusion.header),
+        header,
+        transaction,
+        receipt,
+    })
+}
+
+/// Decodes RLP that fills `bytes` exactly.
+fn whole<T: Decodable>(bytes: &[u8]) -> Option<T> {
+    let mut rest = bytes;
+    let value = T::decode(&mut rest).ok()?;
+    rest.is_empty().then_some(value)
+}
+
+impl Included {
+    /// The report and compact signature that the transaction hands to `delegate`, if that is what it does.
+    #[must_use]
+    pub fn delivered_call(&self, delegate: Address) -> Option<(AbiReport, B256, B256)> {
+        let (selector, arguments) = self.transaction.input().split_at_checked(4)?;
+        if self.transaction.to() != Some(delegate)
+            || keccak256(call::SIGNATURE).get(..4) != Some(selector)
+        {
+            return None;
+        }
+        <call::Arguments as alloy_sol_types::SolValue>::abi_decode_params_validate(arguments).ok()
+    }
+
+    /// The delegate's `Delivered` logs.
+    #[must_use]
+    pub fn delivered_logs(&self, delegate: Address) -> Vec<Delivered> {
+        let of_delegate = |log: &&Log| log.address == delegate;
+        let logs = self.receipt.logs().iter().filter(of_delegate);
+        logs.filter_map(|log| Delivered::decode_log_data_validate(&log.data).ok())
+            .collect()
+    }
+}
