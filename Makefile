@@ -1,0 +1,93 @@
+# Everything a person or a CI runs here. `make` alone lists the targets.
+#
+# DEMO_ARGS and BENCH_ARGS go to the program: make demo DEMO_ARGS="--from 2026-09-01 --to 2026-09-30"
+# CARGO_TARGET_DIR says where builds lie: outside the clone unless it is set.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+CACHE_HOME := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
+CARGO_TARGET_DIR ?= $(CACHE_HOME)/bletchley/target
+export CARGO_TARGET_DIR
+# A shell that was open while rustup was installed does not have cargo on its path yet.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+# A log has no use for colours and moving bars.
+ifneq ($(CI),)
+export CARGO_TERM_COLOR := never
+export CARGO_TERM_PROGRESS_WHEN := never
+export NO_COLOR := 1
+export NPM_CONFIG_PROGRESS := false
+endif
+
+BIN := $(CARGO_TARGET_DIR)/release
+CARGO_ARGS := --release --locked
+PROGRAMS := -p cryptlet-cli -p cryptlet-container
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+STEPS := fmt clippy build rust contracts cryptlets rustdoc
+
+##@ Use
+.PHONY: help demo bench install
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## one contract, woken for a month with real rates; installs and builds what is missing
+	@scripts/setup.sh rust cc
+	@echo "==> build: the cryptlet program and its container (once; minutes when cold)"
+	@cargo build $(CARGO_ARGS) $(PROGRAMS)
+	@echo "==> run: cryptlet demo $(DEMO_ARGS)"
+	@$(BIN)/cryptlet demo $(DEMO_ARGS)
+
+bench: ## latency and throughput of the path, beside its limits
+	@scripts/setup.sh rust cc
+	@cargo build $(CARGO_ARGS) $(PROGRAMS)
+	@$(BIN)/cryptlet bench path $(BENCH_ARGS)
+
+install: ## put cryptlet and its container into cargo's bin folder
+	@scripts/setup.sh rust cc
+	cargo install --locked --path enclave/container
+	cargo install --locked --path apps/cli
+
+##@ Check
+.PHONY: test lint fmt clippy build rust contracts cryptlets rustdoc docs setup
+test: ## everything that CI runs, in its order, with the time of each step
+	@scripts/setup.sh rust cc wasm node
+	+@MAKE='$(MAKE)' scripts/steps.sh $(STEPS)
+
+lint: fmt clippy ## formatting and lints only
+
+fmt: ## formatting of both cargo workspaces
+	cargo fmt --all --check
+	cargo fmt --all --check --manifest-path cryptlets/Cargo.toml
+
+clippy: ## lints, warnings are errors
+	cargo clippy $(CARGO_ARGS) --workspace --all-targets -- -D warnings
+
+build: ## programs and tests, with the features that `make rust` uses
+	cargo build $(CARGO_ARGS) --workspace --all-targets
+
+rust: build ## Rust tests, those that drive cast, forge, viem, ethers and Anvil included
+	CRYPTLET_CLIENT_TESTS=1 cargo test $(CARGO_ARGS) --workspace
+
+contracts: ## contract tests, gas snapshot, and that the checked-in artifacts match the sources
+	$(MAKE) -C contracts test
+
+cryptlets: ## rebuild the components and compare them with the checked-in ones, bit for bit
+	$(MAKE) -C cryptlets check
+
+rustdoc: ## API documentation without a warning
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_ARGS) --workspace --no-deps
+
+docs: ## links, paths and conformance rows of the documents; arrows between crates (part of `make rust`)
+	cargo test $(CARGO_ARGS) --workspace --test docs --test arrows
+
+setup: ## only install what the targets need
+	@scripts/setup.sh rust cc wasm node
+
+##@ Clean
+.PHONY: clean
+clean: ## remove builds, node packages and demo output
+	cargo clean
+	rm -rf bletchley-demo contracts/node_modules contracts/out contracts/cache
+	find node pipeline -name node_modules -prune -exec rm -rf {} +

@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Installs what a build or a test run needs and a fresh machine may lack. Safe to run again; quick when nothing is missing.
+#
+#   scripts/setup.sh rust cc          what `make demo` needs
+#   scripts/setup.sh rust cc wasm node   what `make test` needs
+#
+# rust  the compiler that rust-toolchain.toml pins, by rustup
+# cc    a C compiler and linker, by apt
+# wasm  the target that cryptlets are built for, by rustup
+# node  Node.js 18 or newer and npm, by apt
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly NODE_AT_LEAST=18
+packages=()
+
+say() { printf '==> setup: %s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+pinned() { sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml; }
+
+need_rust() {
+  command -v rustup >/dev/null || fail "rustup is not installed; see https://rustup.rs, then run this again"
+  local channel
+  channel=$(pinned)
+  if ! rustup toolchain list | grep -q "^$channel-"; then
+    say "install Rust $channel (rustup)"
+    rustup toolchain install "$channel" --profile minimal --component rustfmt --component clippy --no-self-update
+  fi
+}
+
+need_wasm() {
+  local channel
+  channel=$(pinned)
+  if ! rustup target list --installed --toolchain "$channel" | grep -q '^wasm32-unknown-unknown$'; then
+    say "add the target wasm32-unknown-unknown (rustup)"
+    rustup target add wasm32-unknown-unknown --toolchain "$channel"
+  fi
+}
+
+# A compiler without the C library's headers is as good as none.
+links_c() { printf '#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n' | cc -x c -o /dev/null - 2>/dev/null; }
+
+need_cc() { links_c || packages+=(build-essential pkg-config); }
+
+node_major() { node --version 2>/dev/null | sed 's/^v\([0-9]*\).*/\1/'; }
+
+need_node() {
+  if ! command -v node >/dev/null; then
+    packages+=(nodejs npm)
+  elif ! command -v npm >/dev/null; then
+    packages+=(npm)
+  fi
+}
+
+check_node() {
+  local major
+  major=$(node_major)
+  [ "${major:-0}" -ge "$NODE_AT_LEAST" ] ||
+    fail "Node.js ${major:-unknown} is too old for the contract tests: $NODE_AT_LEAST or newer is needed (https://nodejs.org)"
+}
+
+install_packages() {
+  local as_root=()
+  command -v apt-get >/dev/null ||
+    fail "please install with this system's own package manager, then run this again: ${packages[*]}"
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null ||
+      fail "root is needed to install packages; please run: apt-get update && apt-get install ${packages[*]}"
+    as_root=(sudo)
+  fi
+  say "install ${packages[*]} (apt)"
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+}
+
+for part in "$@"; do
+  case "$part" in
+    rust | cc | wasm | node) "need_$part" ;;
+    *) fail "unknown part '$part': rust, cc, wasm or node" ;;
+  esac
+done
+[ "${#packages[@]}" -eq 0 ] || install_packages
+for part in "$@"; do
+  [ "$part" != node ] || check_node
+done
+say "ready: $*"
