@@ -21,18 +21,20 @@ pinned() { sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml; }
 
 need_rust() {
   command -v rustup >/dev/null || fail "rustup is not installed; see https://rustup.rs, then run this again"
-  local channel
+  local channel installed
   channel=$(pinned)
-  if ! rustup toolchain list | grep -q "^$channel-"; then
+  installed=$(rustup toolchain list)
+  if ! grep -q "^$channel-" <<<"$installed"; then
     say "install Rust $channel (rustup)"
     rustup toolchain install "$channel" --profile minimal --component rustfmt --component clippy --no-self-update
   fi
 }
 
 need_wasm() {
-  local channel
+  local channel installed
   channel=$(pinned)
-  if ! rustup target list --installed --toolchain "$channel" | grep -q '^wasm32-unknown-unknown$'; then
+  installed=$(rustup target list --installed --toolchain "$channel")
+  if ! grep -q '^wasm32-unknown-unknown$' <<<"$installed"; then
     say "add the target wasm32-unknown-unknown (rustup)"
     rustup target add wasm32-unknown-unknown --toolchain "$channel"
   fi
@@ -43,8 +45,6 @@ links_c() { printf '#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }
 
 need_cc() { links_c || packages+=(build-essential pkg-config); }
 
-node_major() { node --version 2>/dev/null | sed 's/^v\([0-9]*\).*/\1/'; }
-
 need_node() {
   if ! command -v node >/dev/null; then
     packages+=(nodejs npm)
@@ -54,10 +54,11 @@ need_node() {
 }
 
 check_node() {
-  local major
-  major=$(node_major)
-  [ "${major:-0}" -ge "$NODE_AT_LEAST" ] ||
-    fail "Node.js ${major:-unknown} is too old for the contract tests: $NODE_AT_LEAST or newer is needed (https://nodejs.org)"
+  local version major
+  version=$(node --version 2>/dev/null) || fail "Node.js is still missing; $NODE_AT_LEAST or newer is needed (https://nodejs.org)"
+  major=${version#v}
+  [ "${major%%.*}" -ge "$NODE_AT_LEAST" ] ||
+    fail "Node.js $version is too old for the contract tests: $NODE_AT_LEAST or newer is needed (https://nodejs.org)"
 }
 
 install_packages() {
