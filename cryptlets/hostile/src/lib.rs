@@ -1,0 +1,102 @@
+//! A cryptlet that misbehaves as its parameters say: what containers, hosts and benchmarks are tried with.
+//!
+//! Parameters: `(string behaviour, string detail)`. Payload: `(string)`. `echo` is the well-behaved one: it
+//! returns `detail`, and is the bare component call of the benchmarks.
+
+use cryptlet::{Answer, Context, Cryptlet, Description, Failure, Trigger, abi, http};
+use std::hint::black_box;
+
+/// The cryptlet.
+pub struct Hostile;
+
+impl Cryptlet for Hostile {
+    type Params = (abi::String, abi::String);
+    type Payload = (abi::String,);
+
+    fn describe() -> Description {
+        Description::new("hostile").on_trigger("Misbehave(string,string)", "(string)")
+    }
+
+    fn on_trigger(
+        _: &Context,
+        _: Trigger,
+        (behaviour, detail): (String, String),
+    ) -> Result<Answer<(String,)>, Failure> {
+        let said = match behaviour.as_str() {
+            "echo" => detail,
+            "skip" => return Ok(Answer::Skip(detail)),
+            "refuse" => return Err(Failure::Refused(detail)),
+            "trap" => trap(),
+            "loop" => spin(),
+            "eat" => eat(),
+            "recurse" => recurse(1).to_string(),
+            "huge" => "x".repeat(number(&detail)?),
+            "log" => shout(number(&detail)?),
+            "fetch" => fetch(&detail)?,
+            "hammer" => hammer(&detail)?,
+            _ => return Err(Failure::Refused(format!("no behaviour {behaviour:?}"))),
+        };
+        Ok(Answer::Deliver((said,)))
+    }
+}
+
+fn number(text: &str) -> Result<usize, Failure> {
+    text.parse()
+        .map_err(|_| Failure::Refused(format!("{text:?} is no number")))
+}
+
+fn trap() -> ! {
+    std::process::abort()
+}
+
+fn spin() -> ! {
+    let mut turns = 0_u64;
+    loop {
+        turns = black_box(turns).wrapping_add(1);
+    }
+}
+
+fn eat() -> ! {
+    let mut eaten = Vec::new();
+    loop {
+        eaten.push(black_box(vec![1_u8; 1 << 20]));
+    }
+}
+
+fn recurse(depth: u64) -> u64 {
+    if black_box(depth) == u64::MAX {
+        return depth;
+    }
+    let frame = black_box([depth; 64]);
+    recurse(depth.wrapping_add(1)).wrapping_add(frame.iter().sum())
+}
+
+/// Lines as long as `bytes`, more than a run is allowed.
+fn shout(bytes: usize) -> String {
+    let line = "y".repeat(bytes);
+    for _ in 0..1_000 {
+        cryptlet::info!("{line}");
+    }
+    "shouted".into()
+}
+
+/// Status and body of a page, or how it failed, as a deliverable value.
+fn fetch(url: &str) -> Result<String, Failure> {
+    let said = match http::get(url) {
+        Ok(response) => {
+            let body = String::from_utf8_lossy(&response.body);
+            format!("{} {body}", response.status)
+        }
+        Err(error) => format!("{error:?}"),
+    };
+    Ok(said.chars().take(4_000).collect())
+}
+
+/// The same page again and again, for ever.
+fn hammer(url: &str) -> Result<String, Failure> {
+    loop {
+        http::get(url)?;
+    }
+}
+
+cryptlet::export!(Hostile);
