@@ -1,0 +1,180 @@
+//! The open journal, and the transactions on it.
+
+use crate::{
+    error::{JournalError, Result},
+    lock::Lock,
+    schema,
+};
+use sqlx::{
+    ConnectOptions, Row, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
+use std::{
+    fmt,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Milliseconds since 1970-01-01T00:00:00Z, for the history. Injected, so that a simulation tells its own time.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// The machine's own clock.
+#[must_use]
+pub fn wall_clock() -> Clock {
+    Arc::new(|| {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+/// The durable log of one host. See the crate's documentation.
+pub struct Journal {
+    db: Mutex<Database>,
+    clock: Clock,
+    _lock: Option<Lock>,
+}
+
+/// The only connection. `open` says that a transaction may have been left behind: by a caller that was
+/// cancelled or by an error. Whoever locks the database next undoes it.
+struct Database {
+    conn: SqliteConnection,
+    open: bool,
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").finish_non_exhaustive()
+    }
+}
+
+impl Journal {
+    /// Opens the journal at `path`, or creates it there. `clock` dates the history.
+    ///
+    /// # Errors
+    /// [`JournalError::InUse`] while another host has it open, [`JournalError::NewerSchema`],
+    /// [`JournalError::NotAJournal`], or what the system says.
+    pub async fn open(path: &Path, clock: Clock) -> Result<Self> {
+        let lock = Lock::take(path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full);
+        let mut conn = connect(options).await?;
+        schema::prepare(&mut conn, path).await?;
+        require(&mut conn, "PRAGMA journal_mode", "wal").await?;
+        Ok(Self::over(conn, clock, Some(lock)))
+    }
+
+    /// A journal that lives as long as this value: for simulations.
+    ///
+    /// # Errors
+    /// [`JournalError::Database`], in practice never.
+    pub async fn in_memory(clock: Clock) -> Result<Self> {
+        let mut conn = connect(SqliteConnectOptions::new().in_memory(true)).await?;
+        schema::prepare(&mut conn, Path::new(":memory:")).await?;
+        Ok(Self::over(conn, clock, None))
+    }
+
+    /// Closes the file in good order: the write-ahead log is folded into it. Dropping the journal, or
+    /// killing the process, loses nothing either.
+    ///
+    /// # Errors
+    /// [`JournalError::Database`] if the log could not be folded in; it is kept then.
+    pub async fn close(self) -> Result<()> {
+        use sqlx::Connection;
+        self.read().await?;
+        Ok(self.db.into_inner().conn.close().await?)
+    }
+
+    fn over(conn: SqliteConnection, clock: Clock, lock: Option<Lock>) -> Self {
+        Self {
+            db: Mutex::new(Database { conn, open: false }),
+            clock,
+            _lock: lock,
+        }
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        (self.clock)()
+    }
+
+    /// The database outside any transaction.
+    pub(crate) async fn read(&self) -> Result<Read<'_>> {
+        let mut db = self.db.lock().await;
+        if db.open {
+            // Fails when SQLite itself has rolled back already; a transaction that is still open after
+            // this makes the next BEGIN fail.
+            let _ = sqlx::raw_sql("ROLLBACK").execute(&mut db.conn).await;
+            sqlx::raw_sql("BEGIN; COMMIT").execute(&mut db.conn).await?;
+            db.open = false;
+        }
+        Ok(Read { db })
+    }
+
+    /// A transaction: happens as a whole when [`Write::commit`] returns, else not at all.
+    pub(crate) async fn write(&self) -> Result<Write<'_>> {
+        let mut db = self.read().await?.db;
+        db.open = true;
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut db.conn).await?;
+        Ok(Write { db })
+    }
+}
+
+/// The locked database.
+pub(crate) struct Read<'j> {
+    db: MutexGuard<'j, Database>,
+}
+
+impl Read<'_> {
+    pub(crate) fn conn(&mut self) -> &mut SqliteConnection {
+        &mut self.db.conn
+    }
+}
+
+/// The locked database inside a transaction.
+pub(crate) struct Write<'j> {
+    db: MutexGuard<'j, Database>,
+}
+
+impl Write<'_> {
+    pub(crate) fn conn(&mut self) -> &mut SqliteConnection {
+        &mut self.db.conn
+    }
+
+    /// Makes the transaction durable.
+    pub(crate) async fn commit(mut self) -> Result<()> {
+        sqlx::query("COMMIT").execute(&mut self.db.conn).await?;
+        self.db.open = false;
+        Ok(())
+    }
+}
+
+async fn connect(options: SqliteConnectOptions) -> Result<SqliteConnection> {
+    Ok(options
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(5))
+        .disable_statement_logging()
+        .connect()
+        .await?)
+}
+
+/// SQLite answers a pragma that it cannot follow with what is in force instead.
+async fn require(
+    conn: &mut SqliteConnection,
+    pragma: &'static str,
+    wanted: &'static str,
+) -> Result<()> {
+    let found: String = sqlx::query(pragma).fetch_one(conn).await?.try_get(0)?;
+    if found == wanted {
+        return Ok(());
+    }
+    let reason = format!("{pragma} is {found}, not {wanted}");
+    Err(JournalError::Database(sqlx::Error::Configuration(
+        reason.into(),
+    )))
+}
