@@ -19,7 +19,7 @@ pub struct Subscription {
     pub callback: FixedBytes<4>,
     /// Gas that the callback gets, no more and no less.
     pub callback_gas: u32,
-    /// Seconds for which a report stays deliverable after its trigger was due.
+    /// Seconds for which a report stays deliverable after it was issued.
     pub validity: u32,
     /// When to wake.
     pub trigger: TriggerSpec,
