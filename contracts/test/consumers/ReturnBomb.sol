@@ -23,9 +23,9 @@ contract ReturnBomb is TestConsumer {
         uint256 length = LENGTH;
         assembly {
             if and(word, 1) {
-                revert(0, length)
+                revert(0x80, length)
             }
-            return(0, length)
+            return(0x80, length)
         }
     }
 }

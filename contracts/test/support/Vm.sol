@@ -29,6 +29,7 @@ interface Vm {
     function assume(bool condition) external pure;
     function chainId(uint256 id) external;
     function cool(address target) external;
+    function deal(address account, uint256 balance) external;
     function etch(address target, bytes calldata code) external;
     function load(address target, bytes32 slot) external view returns (bytes32);
     function prank(address sender) external;

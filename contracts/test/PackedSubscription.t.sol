@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {PackedSubscription, PackedSubscriptionLib} from "../src/PackedSubscription.sol";
+import {Test} from "./support/Test.sol";
+
+/**
+ * @title PackedSubscriptionTest
+ * @notice What is packed is what is read, and counting touches nothing else.
+ */
+contract PackedSubscriptionTest is Test {
+    function testRoundTrip(address consumer, bytes4 callback, uint32 callbackGas, uint32 sequence) public pure {
+        PackedSubscription fresh = PackedSubscriptionLib.pack(consumer, callback, callbackGas);
+        vm.assertEq(fresh.sequence(), 0);
+        vm.assume(sequence < type(uint32).max);
+        PackedSubscription packed = PackedSubscription.wrap(PackedSubscription.unwrap(fresh) | sequence).advance();
+        vm.assertEq(packed.consumer(), consumer);
+        vm.assertEq(bytes32(packed.callback()), bytes32(callback));
+        vm.assertEq(packed.callbackGas(), callbackGas);
+        vm.assertEq(packed.sequence(), uint256(sequence) + 1);
+    }
+
+    function testExists(address consumer, bytes4 callback, uint32 callbackGas) public pure {
+        vm.assume(consumer != address(0));
+        vm.assertTrue(PackedSubscriptionLib.pack(consumer, callback, callbackGas).exists());
+        vm.assertFalse(PackedSubscriptionLib.none().exists());
+    }
+
+    function testSequenceDoesNotWrap() public {
+        vm.expectRevert(PackedSubscriptionLib.SequenceExhausted.selector);
+        this.advance(PackedSubscription.wrap(type(uint32).max));
+    }
+
+    /// @notice Makes the library's revert one of a call, as `expectRevert` needs it.
+    function advance(PackedSubscription packed) external pure returns (PackedSubscription) {
+        return packed.advance();
+    }
+}
