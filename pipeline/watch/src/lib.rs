@@ -1,1 +1,23 @@
-//! cryptlet-watch
+//! From chain and clock to events: what is due, once each, in order, and nothing lost while nobody watched.
+//!
+//! - [`schedule`]: a cron expression on a market's wall clock as a sequence of instants
+//! - [`clock`]: what time it is, injected: the system's, a chain's, or one that a test or replay moves
+//! - [`agenda`]: which subscriptions are due until when; pure
+//! - [`clock_watch`]: agenda and clock together: waits, then yields events
+//! - [`subscription_watch`]: the delegate's logs from a cursor to the head
+//!
+//! Nothing here remembers across a restart. The host's journal keeps the cursor and, for each subscription, the
+//! last moment for which an event was written; both are handed in again, and what was missed is caught up one by
+//! one. An event seen twice has the same id (see [`cryptlet_types::Event`]), so repeating is harmless, skipping is not.
+
+pub mod agenda;
+pub mod clock;
+pub mod clock_watch;
+pub mod schedule;
+pub mod subscription_watch;
+
+pub use agenda::Agenda;
+pub use clock::{ChainClock, Clock, ManualClock, SystemClock};
+pub use clock_watch::ClockWatch;
+pub use schedule::{Schedule, ScheduleError};
+pub use subscription_watch::{Advance, Cursor, SubscriptionWatch, WatchError};
