@@ -1,0 +1,259 @@
+//! Bytes of a sealed vault, version 1.
+//!
+//! | offset | size | what |
+//! |---|---|---|
+//! | 0 | 7 | `CRVAULT` |
+//! | 7 | 1 | version: 1 |
+//! | 8 | 1 | unlock: 1 password (Argon2id, RFC 9106), 2 key file |
+//! | 9 | 12 | memory in KiB, passes, lanes (big-endian `u32` each); zero with a key file |
+//! | 21 | 16 | salt; zero with a key file |
+//! | 37 | 24 | nonce, fresh at every write |
+//! | 61 | … | keys, encrypted with XChaCha20-Poly1305; the 61 bytes before are associated data |
+//!
+//! Decrypted: 53 bytes a key: kind (1 host, 2 transmitter, 3 cryptlet), registration address (20 bytes,
+//! zero unless kind 3), secret scalar (32 bytes). Nothing protects against an older copy of the same file
+//! being put back; keys are only ever added, so that loses keys and reveals none.
+
+use crate::{KeyId, Result, VaultError};
+use alloy_primitives::Address;
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce, aead::Aead, aead::Payload};
+use cryptlet_seal::SigningKey;
+use cryptlet_types::CryptletId;
+use rand::{TryRngCore, rngs::OsRng};
+use std::{collections::BTreeMap, path::Path};
+use zeroize::Zeroizing;
+
+/// The keys of an open vault.
+pub(crate) type Keys = BTreeMap<KeyId, SigningKey>;
+/// A symmetric key, wiped when dropped.
+pub(crate) type SealKey = Zeroizing<[u8; 32]>;
+
+/// Largest file that is read: room for about 19,000 keys.
+pub(crate) const MAX_FILE_BYTES: usize = 1 << 20;
+const MAGIC: &[u8; 7] = b"CRVAULT";
+const VERSION: u8 = 1;
+const HEADER_BYTES: usize = 61;
+const ENTRY_BYTES: usize = 53;
+const TAG_BYTES: usize = 16;
+const MAX_KEYS: usize = (MAX_FILE_BYTES - HEADER_BYTES - TAG_BYTES) / ENTRY_BYTES;
+
+/// What deriving a key from a password costs (Argon2id, RFC 9106).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KdfCost {
+    /// Memory in KiB: at least 8 for each lane, at most 1 GiB.
+    pub memory_kib: u32,
+    /// Passes over the memory: 1 to 16.
+    pub passes: u32,
+    /// Lanes: 1 to 16.
+    pub lanes: u32,
+}
+
+impl Default for KdfCost {
+    /// RFC 9106's second recommendation, above OWASP's minimum: 64 MiB, 3 passes, 4 lanes.
+    fn default() -> Self {
+        Self {
+            memory_kib: 64 << 10,
+            passes: 3,
+            lanes: 4,
+        }
+    }
+}
+
+/// The key schedule of a file: everything in its header but the nonce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Schedule {
+    Password { cost: KdfCost, salt: [u8; 16] },
+    KeyFile,
+}
+
+impl Schedule {
+    /// A password's schedule with a fresh salt.
+    pub(crate) fn password(cost: KdfCost) -> Result<Self> {
+        let salt = random()?;
+        Ok(Self::Password { cost, salt })
+    }
+
+    fn header(&self, nonce: &[u8; 24]) -> Vec<u8> {
+        let (unlock, cost, salt) = match self {
+            Self::Password { cost, salt } => (
+                1u8,
+                [cost.memory_kib, cost.passes, cost.lanes].map(u32::to_be_bytes),
+                *salt,
+            ),
+            Self::KeyFile => (2, [[0; 4]; 3], [0; 16]),
+        };
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend([VERSION, unlock]);
+        bytes.extend(cost.concat());
+        bytes.extend(salt);
+        bytes.extend(nonce);
+        bytes
+    }
+}
+
+/// A file that was split into its parts and not believed yet.
+pub(crate) struct Sealed<'b> {
+    pub(crate) schedule: Schedule,
+    header: &'b [u8],
+    nonce: [u8; 24],
+    body: &'b [u8],
+}
+
+/// Takes exactly `N` bytes off the front.
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, rest) = bytes.split_first_chunk::<N>()?;
+    *bytes = rest;
+    Some(*head)
+}
+
+impl<'b> Sealed<'b> {
+    /// Reads the header of the file at `path`.
+    pub(crate) fn parse(bytes: &'b [u8], path: &Path) -> Result<Self> {
+        let not = |reason| VaultError::NotAVault {
+            path: path.to_owned(),
+            reason,
+        };
+        let short = || not("it is cut short");
+        let (header, body) = bytes.split_at_checked(HEADER_BYTES).ok_or_else(short)?;
+        let mut rest = header;
+        if take(&mut rest) != Some(*MAGIC) {
+            return Err(not("it begins otherwise"));
+        }
+        let [version, unlock] = take(&mut rest).ok_or_else(short)?;
+        if version != VERSION {
+            let path = path.to_owned();
+            return Err(VaultError::NewerVersion {
+                path,
+                found: version,
+            });
+        }
+        let mut word = || take(&mut rest).map(u32::from_be_bytes).ok_or_else(short);
+        let cost = KdfCost {
+            memory_kib: word()?,
+            passes: word()?,
+            lanes: word()?,
+        };
+        let salt: [u8; 16] = take(&mut rest).ok_or_else(short)?;
+        let nonce = take(&mut rest).ok_or_else(short)?;
+        let schedule = match unlock {
+            1 => Schedule::Password { cost, salt },
+            2 => Schedule::KeyFile,
+            _ => return Err(not("its kind of secret is not known")),
+        };
+        Ok(Self {
+            schedule,
+            header,
+            nonce,
+            body,
+        })
+    }
+
+    /// Decrypts the keys. `None` if key and file do not fit.
+    pub(crate) fn open(&self, key: &SealKey) -> Option<Keys> {
+        let payload = Payload {
+            msg: self.body,
+            aad: self.header,
+        };
+        let plain = cipher(key)
+            .decrypt(XNonce::from_slice(&self.nonce), payload)
+            .map(Zeroizing::new)
+            .ok()?;
+        read_keys(&plain)
+    }
+}
+
+/// Encrypts `keys` with a fresh nonce.
+pub(crate) fn seal(schedule: &Schedule, key: &SealKey, keys: &Keys) -> Result<Vec<u8>> {
+    if keys.len() > MAX_KEYS {
+        return Err(VaultError::Full);
+    }
+    let nonce = random()?;
+    let mut bytes = schedule.header(&nonce);
+    let plain = write_keys(keys);
+    let payload = Payload {
+        msg: &plain,
+        aad: &bytes,
+    };
+    let body = cipher(key)
+        .encrypt(XNonce::from_slice(&nonce), payload)
+        .map_err(|_| VaultError::Full)?;
+    bytes.extend(body);
+    Ok(bytes)
+}
+
+/// Derives the file's key from a password.
+pub(crate) fn derive(password: &str, cost: KdfCost, salt: &[u8; 16]) -> Result<SealKey> {
+    if password.is_empty() {
+        return Err(VaultError::EmptyPassword);
+    }
+    if cost.memory_kib > 1 << 20 || cost.passes > 16 || cost.lanes > 16 {
+        return Err(VaultError::Cost(
+            "at most 1 GiB, 16 passes and 16 lanes are accepted",
+        ));
+    }
+    let refused = |_| VaultError::Cost("memory, passes or lanes are too small");
+    let params =
+        Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32)).map_err(refused)?;
+    let mut memory = Zeroizing::new(vec![Block::new(); params.block_count()]);
+    let mut key = Zeroizing::new([0; 32]);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into_with_memory(
+            password.as_bytes(),
+            salt,
+            key.as_mut_slice(),
+            memory.as_mut_slice(),
+        )
+        .map_err(refused)?;
+    Ok(key)
+}
+
+/// Bytes from the operating system's generator.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    OsRng
+        .try_fill_bytes(&mut bytes)
+        .map_err(|_| VaultError::NoRandomness)?;
+    Ok(bytes)
+}
+
+fn cipher(key: &SealKey) -> XChaCha20Poly1305 {
+    XChaCha20Poly1305::new(key.as_slice().into())
+}
+
+fn write_keys(keys: &Keys) -> Zeroizing<Vec<u8>> {
+    // Reserved whole: growing would leave copies of secrets behind.
+    let mut plain = Zeroizing::new(Vec::with_capacity(keys.len() * ENTRY_BYTES));
+    for (id, key) in keys {
+        let (kind, address) = match id {
+            KeyId::Host => (1, Address::ZERO),
+            KeyId::Transmitter => (2, Address::ZERO),
+            KeyId::Cryptlet(CryptletId(address)) => (3, *address),
+        };
+        plain.push(kind);
+        plain.extend_from_slice(address.as_slice());
+        plain.extend_from_slice(key.secret().as_slice());
+    }
+    plain
+}
+
+/// `None` for bytes that [`write_keys`] does not write: authentic, but by another program.
+fn read_keys(mut plain: &[u8]) -> Option<Keys> {
+    let mut keys = Keys::new();
+    while !plain.is_empty() {
+        let [kind] = take(&mut plain)?;
+        let address = Address::from(take::<20>(&mut plain)?);
+        let secret = Zeroizing::new(take::<32>(&mut plain)?);
+        let id = match kind {
+            1 if address.is_zero() => KeyId::Host,
+            2 if address.is_zero() => KeyId::Transmitter,
+            3 => KeyId::Cryptlet(CryptletId(address)),
+            _ => return None,
+        };
+        let key = SigningKey::from_secret(&secret).ok()?;
+        if keys.insert(id, key).is_some() {
+            return None;
+        }
+    }
+    Some(keys)
+}

@@ -1,0 +1,110 @@
+//! Files that only their owner reads, replaced as a whole or not at all.
+
+use crate::{Result, VaultError};
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{Read, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+use zeroize::Zeroizing;
+
+const OWNER_ONLY: u32 = 0o600;
+
+/// Holds the lock of the file at a path as long as it lives; the kernel releases it with the process.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes it, or says at once that somebody else has it. The lock lies beside the file, because the
+    /// file itself is replaced at every write.
+    pub(crate) fn take(path: &Path) -> Result<Self> {
+        let beside = with_suffix(path, ".lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(OWNER_ONLY)
+            .open(&beside)
+            .map_err(at(&beside))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(VaultError::InUse(path.to_owned())),
+            Err(TryLockError::Error(error)) => Err(at(&beside)(error)),
+        }
+    }
+}
+
+/// Reads at most `limit` bytes of a file that only its owner may read. `None` if it is larger.
+pub(crate) fn read_private(path: &Path, limit: usize) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    let file = File::open(path).map_err(at(path))?;
+    let metadata = file.metadata().map_err(at(path))?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let path = path.to_owned();
+        return Err(VaultError::Exposed { path, mode });
+    }
+    // Reserved whole: growing would leave copies of secrets behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
+    let more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(more).read_to_end(&mut bytes).map_err(at(path))?;
+    Ok((bytes.len() <= limit).then_some(bytes))
+}
+
+/// Replaces the file at `path`: temporary file, `fsync`, rename, `fsync` of the folder. The caller holds
+/// the file's [`Lock`]; a temporary file that is found is what a killed process left behind.
+pub(crate) fn replace_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = with_suffix(path, ".new");
+    let _ = fs::remove_file(&temporary);
+    let written = create_private(&temporary, bytes)
+        .and_then(|()| fs::rename(&temporary, path).map_err(at(path)));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    sync_folder(path)
+}
+
+/// Writes a file that must not exist yet.
+pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(OWNER_ONLY)
+        .open(path)
+        .map_err(at(path))?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(at(path))
+}
+
+/// Makes a new or renamed file in the folder of `path` durable.
+pub(crate) fn sync_folder(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(at(folder))
+}
+
+/// The error of a system call on `path`.
+pub(crate) fn at(path: &Path) -> impl Fn(std::io::Error) -> VaultError {
+    let path = path.to_owned();
+    move |source| match source.kind() {
+        std::io::ErrorKind::AlreadyExists => VaultError::FileExists(path.clone()),
+        _ => VaultError::Io {
+            path: path.clone(),
+            source,
+        },
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
