@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {Test} from "./support/Test.sol";
+
+/**
+ * @title ArtifactsTest
+ * @notice The bytecode that these tests run is the one in `artifacts/`, byte for byte.
+ */
+contract ArtifactsTest is Test {
+    function testBytecodeIsTheOneTested() public view {
+        _assertSame("CryptletRegister", "CryptletRegister");
+        _assertSame("CryptoDelegate", "CryptoDelegate");
+        _assertSame("PriceConsumer", "PriceConsumer");
+        _assertSame("StoreWord", "test/StoreWord");
+        _assertSame("RevertingConsumer", "test/RevertingConsumer");
+        _assertSame("GasEater", "test/GasEater");
+        _assertSame("ReturnBomb", "test/ReturnBomb");
+    }
+
+    function _assertSame(string memory name, string memory artifact) private view {
+        bytes memory tested = vm.getCode(string.concat(name, ".sol:", name));
+        string memory json = vm.readFile(string.concat("artifacts/", artifact, ".json"));
+        bytes memory published = vm.parseJsonBytes(json, ".bytecode");
+        vm.assertTrue(published.length > 0, name);
+        vm.assertEq(published, tested, name);
+    }
+}

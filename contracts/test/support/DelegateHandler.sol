@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {CryptletRegister} from "../../src/CryptletRegister.sol";
+import {CryptoDelegate} from "../../src/CryptoDelegate.sol";
+import {CountingConsumer} from "../consumers/CountingConsumer.sol";
+import {Test} from "./Test.sol";
+import {Vm} from "./Vm.sol";
+
+/**
+ * @title DelegateHandler
+ * @notice Drives a delegate and a register at random and keeps its own account of what must be so.
+ *
+ * Before each delivery it says by its own books whether the delegate must take it; afterwards it compares.
+ */
+contract DelegateHandler is Test {
+    uint256 internal constant CONSUMERS = 3;
+    uint256 internal constant SIGNERS = 4;
+    uint256 internal constant GAS = 60_000;
+
+    CryptletRegister private immutable _register;
+    CryptoDelegate private immutable _delegate;
+    address private immutable _cryptlet;
+
+    CountingConsumer[] private _consumers;
+    CryptoDelegate.Report[] private _taken;
+
+    mapping(bytes32 subject => uint64) private _accepted;
+    mapping(address consumer => uint256) private _succeeded;
+    mapping(bytes32 digest => bool) private _consumed;
+    mapping(address signer => uint64) private _expiry;
+    mapping(address signer => bool) private _revoked;
+
+    uint256 private _takenAgainstTheBooks;
+    uint256 private _refusedAgainstTheBooks;
+    uint256 private _consumedTwice;
+    uint256 private _takenFromRevoked;
+    uint256 private _changedByRefusal;
+
+    /// @notice The handler owns the cryptlet; its first signer is enrolled for a day.
+    constructor(CryptletRegister register_, CryptoDelegate delegate_) {
+        _register = register_;
+        _delegate = delegate_;
+        uint64 expiry = uint64(block.timestamp + 1 days);
+        _cryptlet = register_.register("handled", _signer(0), expiry);
+        _expiry[_signer(0)] = expiry;
+        for (uint256 i = 0; i < CONSUMERS; ++i) {
+            _consumers.push(new CountingConsumer(delegate_, _cryptlet, uint32(GAS)));
+        }
+    }
+
+    /// @notice Delivers a consumer's report, often the right one, sometimes a little off.
+    function deliver(uint256 which, uint256 signerSeed, uint256 word, uint256 fault) external {
+        CountingConsumer consumer = _consumers[which % CONSUMERS];
+        CryptoDelegate.Report memory report = _next(consumer, word);
+        bytes32 signed = _delegate.hashReport(report);
+        bool right = _spoil(report, fault % 12);
+        _submit(consumer, report, signed, signerSeed % SIGNERS, right);
+    }
+
+    /// @notice Delivers a report that was taken before once more, as it was.
+    function replay(uint256 which, uint256 signerSeed) external {
+        if (_taken.length == 0) return;
+        CryptoDelegate.Report memory report = _taken[which % _taken.length];
+        CountingConsumer consumer = _consumerOf(report.subject);
+        _submit(consumer, report, _delegate.hashReport(report), signerSeed % SIGNERS, false);
+    }
+
+    /// @notice Delivers the right report with any amount of gas: taken with a full callback, or not at all.
+    function starve(uint256 which, uint256 signerSeed, uint256 gasGiven) external {
+        CountingConsumer consumer = _consumers[which % CONSUMERS];
+        CryptoDelegate.Report memory report = _next(consumer, 1);
+        bytes32 digest = _delegate.hashReport(report);
+        (bytes32 r, bytes32 vs) = vm.signCompact(signerSeed % SIGNERS + 1, digest);
+        uint256 before = consumer.calls();
+        (bool success, ) = address(_delegate).call{gas: _bound(gasGiven, 0, 4 * GAS)}(
+            abi.encodeCall(CryptoDelegate.deliver, (report, r, vs))
+        );
+        if (success) _record(consumer, report, digest, _signer(signerSeed % SIGNERS), true);
+        if (success != (consumer.calls() == before + 1)) ++_changedByRefusal;
+    }
+
+    /// @notice Enrols a signer, or moves its expiry.
+    function enrol(uint256 signerSeed, uint256 duration) external {
+        address signer = _signer(signerSeed % SIGNERS);
+        if (_revoked[signer]) return;
+        uint64 expiry = uint64(block.timestamp + _bound(duration, 0, 2 days));
+        _register.enrolSigner(_cryptlet, signer, expiry);
+        _expiry[signer] = expiry;
+    }
+
+    /// @notice Tries to enrol a revoked signer again, which must fail.
+    function enrolRevoked(uint256 signerSeed) external {
+        address signer = _signer(signerSeed % SIGNERS);
+        if (!_revoked[signer]) return;
+        try _register.enrolSigner(_cryptlet, signer, type(uint64).max) {
+            ++_takenFromRevoked;
+        } catch {}
+    }
+
+    /// @notice Revokes a signer, one time in four: a run with everybody revoked shows little.
+    function revoke(uint256 signerSeed, uint256 chance) external {
+        address signer = _signer(signerSeed % SIGNERS);
+        if (chance % 4 != 0 || _revoked[signer] || _expiry[signer] == 0) return;
+        _register.revokeSigner(_cryptlet, signer);
+        _revoked[signer] = true;
+    }
+
+    /// @notice Lets time pass.
+    function wait(uint256 duration) external {
+        vm.warp(block.timestamp + _bound(duration, 1, 12 hours));
+    }
+
+    /// @notice The consumers.
+    function consumers() external view returns (CountingConsumer[] memory) {
+        return _consumers;
+    }
+
+    /// @notice The cryptlet that the consumers listen to.
+    function cryptlet() external view returns (address) {
+        return _cryptlet;
+    }
+
+    /// @notice How many of a subscription's reports were taken.
+    function accepted(bytes32 subject) external view returns (uint64) {
+        return _accepted[subject];
+    }
+
+    /// @notice How many of a consumer's callbacks were announced as successful.
+    function succeeded(address consumer) external view returns (uint256) {
+        return _succeeded[consumer];
+    }
+
+    /// @notice How many reports were taken in all.
+    function taken() external view returns (uint256) {
+        return _taken.length;
+    }
+
+    /// @notice Each must be zero: reports taken or refused against the books, consumed twice, taken from a revoked
+    /// signer, and refusals that changed something.
+    function broken() external view returns (uint256, uint256, uint256, uint256, uint256) {
+        return (
+            _takenAgainstTheBooks,
+            _refusedAgainstTheBooks,
+            _consumedTwice,
+            _takenFromRevoked,
+            _changedByRefusal
+        );
+    }
+
+    function _submit(
+        CountingConsumer consumer,
+        CryptoDelegate.Report memory report,
+        bytes32 signed,
+        uint256 signerIndex,
+        bool right
+    ) private {
+        address signer = _signer(signerIndex);
+        bool due = right && !_revoked[signer] && block.timestamp <= _expiry[signer];
+        (bytes32 r, bytes32 vs) = vm.signCompact(signerIndex + 1, signed);
+        uint256 before = consumer.calls();
+        vm.recordLogs();
+        try _delegate.deliver(report, r, vs) {
+            if (!due) ++_takenAgainstTheBooks;
+            (, bytes32 digest, address by, bool success) = abi.decode(
+                _lastDelivered(),
+                (uint64, bytes32, address, bool)
+            );
+            _record(consumer, report, digest, by, success);
+        } catch {
+            if (due) ++_refusedAgainstTheBooks;
+            if (consumer.calls() != before) ++_changedByRefusal;
+        }
+    }
+
+    function _record(
+        CountingConsumer consumer,
+        CryptoDelegate.Report memory report,
+        bytes32 digest,
+        address by,
+        bool success
+    ) private {
+        if (_revoked[by]) ++_takenFromRevoked;
+        if (_consumed[digest]) ++_consumedTwice;
+        _consumed[digest] = true;
+        _taken.push(report);
+        ++_accepted[report.subject];
+        if (success) ++_succeeded[address(consumer)];
+    }
+
+    function _lastDelivered() private returns (bytes memory data) {
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 i = 0; i < logs.length; ++i) {
+            if (logs[i].topics[0] == CryptoDelegate.Delivered.selector) data = logs[i].data;
+        }
+    }
+
+    function _next(
+        CountingConsumer consumer,
+        uint256 word
+    ) private view returns (CryptoDelegate.Report memory report) {
+        bytes32 subject = consumer.subject();
+        (, , , uint64 sequence) = _delegate.subscription(_cryptlet, subject);
+        report = CryptoDelegate.Report({
+            cryptlet: _cryptlet,
+            subject: subject,
+            sequence: sequence + 1,
+            issuedAt: uint64(block.timestamp),
+            validUntil: uint64(block.timestamp + 1 hours),
+            region: keccak256("region"),
+            payload: abi.encode(word)
+        });
+    }
+
+    /// @dev Alters one thing of a report that is already signed, or nothing from 8 on. Returns whether it is still right.
+    function _spoil(CryptoDelegate.Report memory report, uint256 fault) private view returns (bool) {
+        if (fault == 0) report.cryptlet = address(this);
+        if (fault == 1) report.subject = ~report.subject;
+        if (fault == 2) report.sequence += 1;
+        if (fault == 3) report.sequence -= 1;
+        if (fault == 4) report.issuedAt += 1;
+        if (fault == 5) report.validUntil = uint64(block.timestamp - 1);
+        if (fault == 6) report.region = 0;
+        if (fault == 7) report.payload = abi.encode(keccak256(report.payload));
+        return fault > 7;
+    }
+
+    function _consumerOf(bytes32 subject) private view returns (CountingConsumer) {
+        for (uint256 i = 0; i < CONSUMERS; ++i) {
+            if (_consumers[i].subject() == subject) return _consumers[i];
+        }
+        revert("no such subject");
+    }
+
+    function _signer(uint256 index) private pure returns (address) {
+        return vm.addr(index + 1);
+    }
+}
