@@ -1,1 +1,52 @@
-fn main() {}
+//! The `cryptlet` command: demo, node, host, verification and measurement.
+
+mod args;
+mod commands;
+mod error;
+mod screen;
+
+use args::{Arguments, Command};
+use clap::Parser;
+use error::CliError;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log(arguments.verbose);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(arguments.command)),
+        Err(error) => Err(CliError::system("no asynchronous runtime", error)),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            screen::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<ExitCode, CliError> {
+    match command {
+        Command::Demo(options) => commands::demo::run(options).await,
+        Command::Node(options) => commands::node::run(options).await,
+        Command::Host(options) => commands::host::run(options).await,
+        Command::Verify(options) => commands::verify::run(&options),
+        Command::Trace(options) => commands::trace::run(options).await,
+        Command::Bench { what: args::Bench::Path(options) } => commands::bench::run(options).await,
+        Command::Completions { shell } => commands::completions::run(shell),
+    }
+}
+
+/// Log lines go to standard error: results on standard output stay clean. `RUST_LOG` overrides `--verbose`.
+fn start_log(verbose: u8) {
+    let default = match verbose {
+        0 => "error",
+        1 => "warn,cryptlet=info,cryptlet_host=info,cryptlet_run=info,cryptlet_deliver=info",
+        _ => "info,cryptlet=debug,cryptlet_host=debug,cryptlet_run=debug,cryptlet_deliver=debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -5,7 +5,7 @@ use crate::{
     store::Journal,
     values::{Reader, signed},
 };
-use cryptlet_types::{Job, JobId, JobState, Receipt, RunRecord, Submission};
+use cryptlet_types::{Job, JobId, JobState, Receipt, RunRecord, Subject, Submission};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use std::collections::BTreeMap;
 
@@ -113,6 +113,21 @@ impl Journal {
         .fetch_all(db.conn())
         .await?;
         rows.iter().map(job_of).collect()
+    }
+
+    /// The oldest unfinished job of a subscription: what its worker does next.
+    ///
+    /// # Errors
+    /// [`JournalError::Corrupt`] or [`JournalError::Database`].
+    pub async fn next_job(&self, subject: Subject) -> Result<Option<JobRecord>> {
+        let mut db = self.read().await?;
+        let row = sqlx::query(select_jobs!(
+            "WHERE job.subject = ? AND job.state IN ('routed', 'reported', 'submitted') ORDER BY job.due LIMIT 1"
+        ))
+        .bind(subject.to_string())
+        .fetch_optional(db.conn())
+        .await?;
+        row.as_ref().map(job_of).transpose()
     }
 
     /// A page of all jobs.

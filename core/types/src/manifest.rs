@@ -40,6 +40,39 @@ pub struct ManifestConfig {
     pub settings: BTreeMap<String, String>,
 }
 
+/// A manifest as its author writes it: without the key, which publishing adds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ManifestSource {
+    /// As in [`Manifest`].
+    pub name: String,
+    /// As in [`Manifest`].
+    pub version: String,
+    /// As in [`Manifest`].
+    pub config: ManifestConfig,
+}
+
+impl ManifestSource {
+    /// Reads an author's manifest.
+    ///
+    /// # Errors
+    /// Names the field that is missing or unknown.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, DocumentError> {
+        read_document(bytes)
+    }
+
+    /// The manifest with its key.
+    ///
+    /// # Errors
+    /// Names the field that is wrong.
+    pub fn with_key(self, public_key: Address) -> Result<Manifest, DocumentError> {
+        let Self { name, version, config } = self;
+        let manifest = Manifest { name, public_key, version, config };
+        manifest.check()?;
+        Ok(manifest)
+    }
+}
+
 /// Why a document (manifest, policy, package) was refused. The document itself has to change: no retry helps.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {

@@ -1,1 +1,22 @@
-//! cryptlet-run
+//! Job → Report: asks an isolated region to wake the cryptlet, and brings back what it signed.
+//!
+//! One region serves one cryptlet under one package, one set of limits and one policy; it is created at the
+//! first job that needs it (requirement E10), is given the signing key only after its evidence was verified,
+//! and lives until it dies, faults or is dropped. Runs of one region are one after the other.
+
+mod error;
+mod regions;
+
+pub use error::RunError;
+pub use regions::{Ports, Runner};
+
+use cryptlet_types::outbox::RunRecord;
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub enum Ran {
+    /// A signed report.
+    Reported(Box<RunRecord>),
+    /// Nothing to deliver, for this reason.
+    Skipped(String),
+}

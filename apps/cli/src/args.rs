@@ -1,0 +1,145 @@
+//! What can be said on the command line.
+
+use clap::{Args, Parser, Subcommand};
+use jiff::civil::Date;
+use std::{net::IpAddr, path::PathBuf};
+
+/// Attested programs between smart contracts and the world.
+#[derive(Debug, Parser)]
+#[command(name = "cryptlet", version, propagate_version = true)]
+pub(crate) struct Arguments {
+    /// Say more on standard error (twice: even more). RUST_LOG overrides it.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Wake a contract with the European Central Bank's rates, day by day, and check every receipt.
+    Demo(DemoOptions),
+    /// Run an Ethereum chain for development: JSON-RPC over HTTP and WebSocket on one port.
+    Node(NodeOptions),
+    /// Run a host: serve the subscriptions of one delegate until interrupted.
+    Host(HostOptions),
+    /// Check receipts offline, against your own trust roots.
+    Verify(VerifyOptions),
+    /// Show what the journal of a (stopped) host says about its jobs.
+    Trace(TraceOptions),
+    /// Measure, beside the limit measured in the same run.
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// From trigger to mined callback, through every stage.
+    Path(BenchOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoOptions {
+    /// First day.
+    #[arg(long, value_name = "DATE", default_value = "2026-10-01")]
+    pub(crate) from: Date,
+    /// Last day.
+    #[arg(long, value_name = "DATE", default_value = "2026-10-31")]
+    pub(crate) to: Date,
+    /// Currencies that the contract asks for, in units a euro.
+    #[arg(long, value_name = "CODES", value_delimiter = ',', default_value = "USD,GBP", value_parser = currency)]
+    pub(crate) pairs: Vec<String>,
+    /// Folder for receipts, trust roots and the host's data. What an earlier demo left there is replaced.
+    #[arg(long, value_name = "DIR", default_value = "bletchley-demo")]
+    pub(crate) out: PathBuf,
+    /// Print one JSON object on the last line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Leave node and host serving, and say how to talk to them.
+    #[arg(long)]
+    pub(crate) keep_running: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeOptions {
+    /// Address to listen at. Development methods exist on loopback addresses only.
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub(crate) host: IpAddr,
+    /// Port for HTTP and WebSocket; 0 takes any free one.
+    #[arg(long, default_value_t = 8545)]
+    pub(crate) port: u16,
+    /// Chain id (EIP-155).
+    #[arg(long, value_name = "ID", default_value_t = 31337)]
+    pub(crate) chain_id: u64,
+    /// Seconds between blocks. Without it, each transaction makes a block.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) block_time: Option<u64>,
+    /// Make blocks only when asked to (evm_mine).
+    #[arg(long, conflicts_with = "block_time")]
+    pub(crate) no_mining: bool,
+    /// Keep the chain in this file over restarts.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
+    /// Print one JSON object (addresses, accounts) instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HostOptions {
+    /// The host's configuration (JSON).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Print one JSON object a finished job instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyOptions {
+    /// Receipt files.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// What you believe beforehand (JSON). Default: trust.json beside each receipt or one folder up.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust: Option<PathBuf>,
+    /// Print one JSON object a file.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceOptions {
+    /// Job to follow from event to receipt. Without it, all jobs are listed.
+    #[arg(value_name = "JOB")]
+    pub(crate) job: Option<cryptlet_types::JobId>,
+    /// Folder with the host's data.
+    #[arg(long, value_name = "DIR", default_value = "bletchley-demo/host")]
+    pub(crate) data: PathBuf,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchOptions {
+    /// Deliveries to measure.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    pub(crate) deliveries: u32,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A currency code as the feed writes it (ISO 4217: three capital letters).
+fn currency(text: &str) -> Result<String, String> {
+    let valid = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase());
+    if valid { Ok(text.to_owned()) } else { Err(format!("{text:?} is not a currency code such as USD")) }
+}

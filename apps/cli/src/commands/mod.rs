@@ -1,0 +1,26 @@
+//! One module a command.
+
+pub(crate) mod bench;
+pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod host;
+pub(crate) mod node;
+pub(crate) mod trace;
+pub(crate) mod verify;
+
+use crate::error::{CliError, Doing};
+use std::path::Path;
+
+/// Reads a file of at most `limit` bytes.
+pub(crate) fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>, CliError> {
+    use std::io::Read;
+    let reading = format!("cannot read {}", path.display());
+    let file = std::fs::File::open(path).doing(&reading)?;
+    let mut bytes = Vec::new();
+    let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(bound).read_to_end(&mut bytes).doing(&reading)?;
+    if bytes.len() > limit {
+        return Err(CliError::new(format_args!("{} is larger than {limit} bytes", path.display())));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,88 @@
+//! `cryptlet verify`: receipts, offline.
+
+use super::read_bounded;
+use crate::{
+    args::VerifyOptions,
+    error::{CliError, Doing},
+    screen::{Paint, painted, say},
+};
+use cryptlet_audit::{Check, TrustRoots, Verdict, verify};
+use cryptlet_types::{Receipt, bounded::MAX_RECEIPT_BYTES};
+use serde::Serialize;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// The result for one file, as `--json` prints it.
+#[derive(Serialize)]
+struct Line<'a> {
+    file: &'a Path,
+    trust: &'a Path,
+    holds: bool,
+    checks: &'a [Check],
+}
+
+pub(crate) fn run(options: &VerifyOptions) -> Result<ExitCode, CliError> {
+    let mut all = true;
+    let mut shown: Option<PathBuf> = None;
+    for file in &options.files {
+        let trust = match &options.trust {
+            Some(path) => path.clone(),
+            None => find_trust(file)?,
+        };
+        if !options.json && shown.as_ref() != Some(&trust) {
+            say(format_args!("trust roots: {}", trust.display()));
+            shown = Some(trust.clone());
+        }
+        let (summary, verdict) = check_file(file, &trust)?;
+        all &= verdict.holds();
+        if options.json {
+            let line = Line { file, trust: &trust, holds: verdict.holds(), checks: &verdict.checks };
+            say(serde_json::to_string(&line).doing("cannot write JSON")?);
+        } else {
+            show(file, &summary, &verdict);
+        }
+    }
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Checks one file. A file that is no receipt fails the check `form`; trust roots that cannot be read end the command.
+fn check_file(file: &Path, trust: &Path) -> Result<(String, Verdict), CliError> {
+    let reading = format!("trust roots {}", trust.display());
+    let roots = TrustRoots::from_json(&read_bounded(trust, MAX_RECEIPT_BYTES)?).doing(reading)?;
+    match Receipt::from_json(&read_bounded(file, MAX_RECEIPT_BYTES)?) {
+        Ok(receipt) => {
+            let report = &receipt.report.report;
+            let summary = format!("job {} sequence {}", receipt.job, report.sequence);
+            Ok((summary, verify(&receipt, &roots)))
+        }
+        Err(error) => {
+            let failure = Some(format!("not a receipt: {error}"));
+            Ok((String::new(), Verdict { checks: vec![Check { name: "form", failure }] }))
+        }
+    }
+}
+
+fn show(file: &Path, summary: &str, verdict: &Verdict) {
+    if verdict.holds() {
+        let count = verdict.checks.len();
+        say(format_args!("{} {}  {summary}  {count} checks", painted("ok  ", Paint::Good), file.display()));
+        return;
+    }
+    say(format_args!("{} {}  {summary}", painted("FAIL", Paint::Bad), file.display()));
+    for check in verdict.failures() {
+        let reason = check.failure.as_deref().unwrap_or_default();
+        say(format_args!("     {}: {reason}", check.name));
+    }
+}
+
+/// `trust.json` beside the file, or one folder up.
+fn find_trust(file: &Path) -> Result<PathBuf, CliError> {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let places = [folder.join("trust.json"), folder.join("..").join("trust.json")];
+    places.into_iter().find(|place| place.is_file()).ok_or_else(|| {
+        CliError::new(format_args!("no trust roots for {}", file.display()))
+            .next("name the file of what you believe beforehand: --trust FILE")
+    })
+}

@@ -1,0 +1,54 @@
+//! Writing to the terminal. A closed pipe ends the output quietly, it is nobody's failure.
+
+use crate::error::CliError;
+use std::{
+    fmt::Display,
+    io::{IsTerminal, Write},
+};
+
+/// Writes a line to standard output.
+pub(crate) fn say(line: impl Display) {
+    let _closed_pipe = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// Writes a line of progress to standard error.
+pub(crate) fn note(line: impl Display) {
+    let _closed_pipe = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Writes an error and the next step to standard error.
+pub(crate) fn complain(error: &CliError) {
+    note(format_args!("{}: {error}", paint("error", Paint::Bad, std::io::stderr().is_terminal())));
+    if let Some(step) = error.next_step() {
+        note(format_args!(" next: {step}"));
+    }
+}
+
+/// How a word is shown.
+#[derive(Clone, Copy)]
+pub(crate) enum Paint {
+    /// It holds.
+    Good,
+    /// It does not.
+    Bad,
+    /// Less important.
+    Dim,
+}
+
+/// `word` in colour, if standard output is a terminal and the user did not ask for none (NO_COLOR).
+pub(crate) fn painted(word: impl Display, how: Paint) -> String {
+    paint(word, how, std::io::stdout().is_terminal())
+}
+
+fn paint(word: impl Display, how: Paint, terminal: bool) -> String {
+    let code = match how {
+        Paint::Good => 32,
+        Paint::Bad => 31,
+        Paint::Dim => 2,
+    };
+    if terminal && std::env::var_os("NO_COLOR").is_none() {
+        format!("\u{1b}[{code}m{word}\u{1b}[0m")
+    } else {
+        word.to_string()
+    }
+}

@@ -1,0 +1,68 @@
+//! Why a host does not start, or stops.
+
+use cryptlet_chain::ChainError;
+use cryptlet_isolation::IsolationError;
+use cryptlet_journal::JournalError;
+use cryptlet_register::RegisterError;
+use cryptlet_seal::SealError;
+use cryptlet_types::manifest::DocumentError;
+use cryptlet_vault::VaultError;
+use cryptlet_watch::WatchError;
+use std::path::PathBuf;
+
+/// Why a host does not start, or stops.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The configuration was refused.
+    #[error("configuration {path}: {reason}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The chain cannot be read.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The delegate's logs cannot be followed.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// The journal cannot be written or read: the host stops rather than go on without it.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The vault does not open or has no such key.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// Packages, catalog or policy.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// The isolation provider does not work here.
+    #[error(transparent)]
+    Isolation(#[from] IsolationError),
+    /// A hash, signature or package.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// A manifest or policy.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// A part of the host ended without being told to.
+    #[error("{0} ended unexpectedly")]
+    Ended(&'static str),
+}
+
+impl HostError {
+    /// Whether starting again may help.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Chain(error) => error.is_retryable(),
+            Self::Watch(error) => error.is_retryable(),
+            Self::Journal(error) => error.is_retryable(),
+            Self::Vault(error) => error.is_retryable(),
+            Self::Register(error) => error.is_retryable(),
+            Self::Isolation(error) => error.is_retryable(),
+            Self::Ended(_) => true,
+            Self::Config { .. } | Self::Seal(_) | Self::Document(_) => false,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What chain and clock say, turned into jobs in the journal.
+
+use crate::{HostClock, HostError, Parts, Progress, worker::Workers};
+use cryptlet_chain::{Chain, ChangeKind, SubscriptionChange as Change};
+use cryptlet_journal::{Cursor, Journal, SubscriptionChange};
+use cryptlet_register::Register;
+use cryptlet_route::{Registered, Router};
+use cryptlet_seal::package;
+use cryptlet_types::{CryptletId, Event, Manifest, Sha256Digest, Subject, Subscription};
+use cryptlet_watch::{self as watch, Advance, Agenda, ClockWatch, SubscriptionWatch, WatchError};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+/// Name of the one cursor in the journal.
+const CURSOR: &str = "delegate";
+/// Blocks read at once.
+const SPAN: u64 = 1_000;
+/// Events taken at once.
+const BATCH: usize = 64;
+/// Wait before a node is asked again that did not answer.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Follows chain and clock.
+pub(crate) struct Intake {
+    journal: Arc<Journal>,
+    chain: Arc<dyn Chain>,
+    register: Arc<dyn Register>,
+    clock: HostClock,
+    router: Router,
+    subscriptions: SubscriptionWatch,
+    schedule: ClockWatch,
+    cursor: Option<watch::Cursor>,
+    active: HashMap<Subject, Subscription>,
+    manifests: HashMap<Sha256Digest, Manifest>,
+    workers: Arc<Workers>,
+    progress: broadcast::Sender<Progress>,
+}
+
+impl Intake {
+    /// Takes up what the journal says: subscriptions, events without a job, jobs without an end.
+    pub(crate) async fn resume(
+        parts: Parts,
+        workers: Arc<Workers>,
+        progress: broadcast::Sender<Progress>,
+    ) -> Result<Self, HostError> {
+        let Parts { journal, chain, register, isolation, policy, clock, first_block, .. } = parts;
+        let mut agenda = Agenda::new(chain.domain());
+        let mut active = HashMap::new();
+        for known in journal.subscriptions().await? {
+            let subscription = known.subscription;
+            if let Err(error) = agenda.add(&subscription, Some(known.fired_until)) {
+                tracing::error!(subject = %subscription.subject, %error, "subscription cannot be served");
+            }
+            active.insert(subscription.subject, subscription);
+        }
+        let cursor = journal.cursor(CURSOR).await?;
+        let mut intake = Self {
+            cursor: cursor.map(|Cursor { number, hash }| watch::Cursor { number, hash }),
+            router: Router::new(policy, isolation.provider()),
+            subscriptions: SubscriptionWatch::new(chain.clone(), first_block, SPAN),
+            schedule: ClockWatch::new(agenda, clock.clock(), BATCH),
+            manifests: HashMap::new(),
+            journal,
+            chain,
+            register,
+            clock,
+            active,
+            workers,
+            progress,
+        };
+        for event in intake.journal.unrouted_events().await? {
+            intake.route(event).await?;
+        }
+        for record in intake.journal.unfinished_jobs().await? {
+            intake.workers.wake(record.job.event.subject);
+        }
+        Ok(intake)
+    }
+
+    /// Goes on until it is told to stop, or cannot.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), HostError> {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                advance = self.subscriptions.next(self.cursor) => match advance {
+                    Ok(advance) => self.take_blocks(advance).await?,
+                    Err(error) => self.trouble(error).await?,
+                },
+                events = self.schedule.next() => for event in events {
+                    self.take_event(event).await?;
+                },
+            }
+        }
+    }
+
+    async fn take_blocks(&mut self, advance: Advance) -> Result<(), HostError> {
+        let mut changes = Vec::with_capacity(advance.changes.len());
+        for change in &advance.changes {
+            changes.push(self.take_change(change).await?);
+        }
+        let watch::Cursor { number, hash } = advance.cursor;
+        self.journal.apply_subscriptions(CURSOR, Cursor { number, hash }, &changes).await?;
+        self.cursor = Some(advance.cursor);
+        if advance.is_caught_up() {
+            self.clock.observe(&advance.head);
+        }
+        Ok(())
+    }
+
+    async fn take_change(&mut self, change: &Change) -> Result<SubscriptionChange, HostError> {
+        let subject = change.subject;
+        Ok(match &change.kind {
+            ChangeKind::Subscribed(subscription) => self.adopt((**subscription).clone()).await?,
+            ChangeKind::Unsubscribed => {
+                self.schedule.agenda.remove(subject);
+                self.active.remove(&subject);
+                tracing::info!(%subject, "subscription ended");
+                SubscriptionChange::Ended(subject)
+            }
+            ChangeKind::Refused { reason } => {
+                tracing::warn!(%subject, reason, "subscription cannot be served");
+                SubscriptionChange::Refused { subject, reason: reason.clone() }
+            }
+        })
+    }
+
+    /// Takes over a subscription. One that has consumed reports which this journal knows nothing of is served
+    /// from now on only: what was due before may have been delivered by the host that lost its journal.
+    async fn adopt(&mut self, mut subscription: Subscription) -> Result<SubscriptionChange, HostError> {
+        let subject = subscription.subject;
+        if self.active.contains_key(&subject) {
+            return Ok(SubscriptionChange::Added(subscription));
+        }
+        let consumed = self.chain.sequence(subscription.cryptlet, subject).await?.unwrap_or(0);
+        if consumed > 0 {
+            subscription.since = subscription.since.max(self.clock.now().saturating_add(1));
+            tracing::warn!(%subject, consumed, "subscription was served by another journal; it is served from now on");
+        }
+        match self.schedule.agenda.add(&subscription, None) {
+            Ok(()) => {
+                tracing::info!(%subject, consumer = %subscription.consumer, cryptlet = %subscription.cryptlet, "subscription");
+                self.active.insert(subject, subscription.clone());
+                Ok(SubscriptionChange::Added(subscription))
+            }
+            Err(error) => {
+                tracing::warn!(%subject, %error, "subscription cannot be served");
+                Ok(SubscriptionChange::Refused { subject, reason: error.to_string() })
+            }
+        }
+    }
+
+    async fn take_event(&mut self, event: Event) -> Result<(), HostError> {
+        if self.journal.record_event(&event).await? {
+            self.route(event).await?;
+        }
+        Ok(())
+    }
+
+    async fn route(&mut self, event: Event) -> Result<(), HostError> {
+        let subject = event.subject;
+        let subscription = self.active.get(&subject).cloned();
+        let registered = match &subscription {
+            Some(subscription) => self.registered(subscription.cryptlet).await?,
+            None => None,
+        };
+        match self.router.route(event.clone(), subscription, registered.as_ref()) {
+            Ok(job) => {
+                self.journal.record_job(&job).await?;
+                self.workers.wake(subject);
+            }
+            Err(refusal) => {
+                let reason = refusal.to_string();
+                tracing::error!(event = %event.id, reason, "event refused");
+                self.journal.refuse_event(event.id, &reason).await?;
+                let _nobody_watches = self.progress.send(Progress::Refused { event: Arc::new(event), reason });
+            }
+        }
+        Ok(())
+    }
+
+    async fn registered(&mut self, cryptlet: CryptletId) -> Result<Option<Registered>, HostError> {
+        let Some(entry) = self.register.current(cryptlet).await? else { return Ok(None) };
+        if let Some(manifest) = self.manifests.get(&entry.package) {
+            return Ok(Some(Registered { package: entry.package, manifest: manifest.clone() }));
+        }
+        let manifest = package::open(&self.register.package(entry.package).await?)?.manifest;
+        self.manifests.insert(entry.package, manifest.clone());
+        Ok(Some(Registered { package: entry.package, manifest }))
+    }
+
+    /// A node that cannot be asked is asked again; a chain that was reorganised is read again from its start,
+    /// which changes nothing about what is known and adds what is new.
+    async fn trouble(&mut self, error: WatchError) -> Result<(), HostError> {
+        if let WatchError::Reorged { .. } = error {
+            tracing::error!(%error, "reading the delegate's logs again from the first block");
+            self.cursor = None;
+            return Ok(());
+        }
+        if !error.is_retryable() {
+            return Err(error.into());
+        }
+        tracing::warn!(%error, "node does not answer");
+        tokio::time::sleep(PATIENCE).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,51 @@
+//! Where a host keeps what.
+
+use std::path::{Path, PathBuf};
+
+/// The host's data folder. Everything that must survive a restart lies in it, and only there.
+#[derive(Clone, Debug)]
+pub struct DataFolder(PathBuf);
+
+impl DataFolder {
+    /// The folder at `path`.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The journal (SQLite).
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.0.join("journal.sqlite")
+    }
+
+    /// The sealed keys.
+    #[must_use]
+    pub fn vault(&self) -> PathBuf {
+        self.0.join("vault.sealed")
+    }
+
+    /// The key file that opens the vault. In production it lies on another volume, or is replaced by a password.
+    #[must_use]
+    pub fn vault_key(&self) -> PathBuf {
+        self.0.join("vault.key")
+    }
+
+    /// Packages and catalog.
+    #[must_use]
+    pub fn register(&self) -> PathBuf {
+        self.0.join("register")
+    }
+
+    /// How far policy has come.
+    #[must_use]
+    pub fn policy_memory(&self) -> PathBuf {
+        self.0.join("policy")
+    }
+}

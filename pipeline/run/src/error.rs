@@ -1,0 +1,44 @@
+//! What can go wrong between a job and its report.
+
+use cryptlet_isolation::IsolationError;
+use cryptlet_register::RegisterError;
+use cryptlet_types::CryptletId;
+use cryptlet_vault::VaultError;
+
+/// Why a job has no report.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The package could not be read.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// The vault did not release the signing key, or could not vouch.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The region could not be created, died, or reported a fault.
+    #[error(transparent)]
+    Isolation(#[from] IsolationError),
+    /// The region's answer does not fit the question: it is broken or hostile.
+    #[error("region of cryptlet {cryptlet} answered with {what}")]
+    WrongAnswer {
+        /// The cryptlet.
+        cryptlet: CryptletId,
+        /// What does not fit.
+        what: String,
+    },
+    /// A document or signature was refused.
+    #[error(transparent)]
+    Seal(#[from] cryptlet_seal::SealError),
+}
+
+impl RunError {
+    /// Whether the same job, run again, may end better.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Register(error) => error.is_retryable(),
+            Self::Vault(error) => error.is_retryable(),
+            Self::Isolation(error) => error.is_retryable(),
+            Self::WrongAnswer { .. } | Self::Seal(_) => false,
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Regions and what is asked of them.
+
+use crate::{Ran, RunError};
+use alloy_primitives::{Address, B256};
+use cryptlet_isolation::{CallOutHandler, IsolationProvider, Region};
+use cryptlet_register::Register;
+use cryptlet_seal::{check, evidence, package};
+use cryptlet_types::{
+    CryptletId, Evidence, EvidenceStatement, Job, Limits, Manifest, ReportDomain, Sha256Digest, SignedReport,
+    UnixSeconds,
+    outbox::RunRecord,
+    policy::PolicyInForce,
+    region::{RegionSettings, RegionStatement, RunAnswer, RunInput, RunOutcome, sources_digest},
+};
+use cryptlet_vault::{KeyId, Vault};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+};
+use tokio::sync::Mutex;
+
+/// What a runner works with.
+#[derive(Clone)]
+pub struct Ports {
+    /// Makes regions.
+    pub isolation: Arc<dyn IsolationProvider>,
+    /// Vouches for regions and releases keys to them.
+    pub vault: Arc<dyn Vault>,
+    /// Holds the packages.
+    pub register: Arc<dyn Register>,
+    /// Answers what regions ask for.
+    pub call_out: Arc<dyn CallOutHandler>,
+}
+
+/// What tells one region from another.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Kind {
+    cryptlet: CryptletId,
+    package: Sha256Digest,
+    fuel: u64,
+    memory: u64,
+}
+
+/// A region that holds its cryptlet's key.
+struct Live {
+    region: Box<dyn Region>,
+    manifest: Manifest,
+    evidence: Evidence,
+}
+
+type Slot = Arc<Mutex<Option<Live>>>;
+
+/// Runs jobs under one policy.
+pub struct Runner {
+    ports: Ports,
+    domain: ReportDomain,
+    policy: PolicyInForce,
+    host: Address,
+    slots: std::sync::Mutex<HashMap<Kind, Slot>>,
+}
+
+impl Runner {
+    /// A runner whose host key in the vault has the address `host`.
+    #[must_use]
+    pub fn new(ports: Ports, domain: ReportDomain, policy: PolicyInForce, host: Address) -> Self {
+        Self { ports, domain, policy, host, slots: std::sync::Mutex::default() }
+    }
+
+    /// Wakes the job's cryptlet: its report will have the number `sequence` and is issued at `now`.
+    ///
+    /// # Errors
+    /// See [`RunError`]; after a fault the region is dropped and the next run gets a new one.
+    pub async fn run(&self, job: &Job, sequence: u64, now: UnixSeconds) -> Result<Ran, RunError> {
+        let slot = self.slot(job);
+        let mut place = slot.lock().await;
+        let mut live = match place.take() {
+            Some(live) => live,
+            None => self.create(job, now).await?,
+        };
+        let input = self.input(job, &live.manifest, sequence, now);
+        let answer = live.region.run(input.clone()).await?;
+        let ran = self.accept(job, &live, input, answer)?;
+        *place = Some(live);
+        Ok(ran)
+    }
+
+    fn slot(&self, job: &Job) -> Slot {
+        let Limits { fuel, memory_bytes: memory, .. } = job.limits;
+        let kind = Kind { cryptlet: job.subscription.cryptlet, package: job.package, fuel, memory };
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.entry(kind).or_default().clone()
+    }
+
+    /// Creates a region, verifies its evidence, and lets the vault release the signing key to it.
+    async fn create(&self, job: &Job, now: UnixSeconds) -> Result<Live, RunError> {
+        let cryptlet = job.subscription.cryptlet;
+        let files = self.ports.register.package(job.package).await?;
+        let manifest = package::open(&files)?.manifest;
+        let egress = self.policy.policy.egress_of(&manifest);
+        let settings = RegionSettings { limits: job.limits, egress };
+        let measurement = self.ports.isolation.measurement(&files, &settings)?;
+        let nonce = B256::from(rand::random::<[u8; 32]>());
+        let call_out = self.ports.call_out.clone();
+        let mut region = self.ports.isolation.create(files, settings, nonce, call_out).await?;
+        let evidence = self.vouch(region.statement().clone(), now).await?;
+        let policy = &self.policy.policy;
+        let expected =
+            evidence::Expected { policy, measurement, nonce, host: self.host, from: now, to: now };
+        let key = self.ports.vault.release(&KeyId::Cryptlet(cryptlet), &evidence, &expected).await?;
+        let signer = region.provision(key).await?;
+        if signer != manifest.public_key {
+            let what = format!("signer {signer}, the manifest names {}", manifest.public_key);
+            return Err(RunError::WrongAnswer { cryptlet, what });
+        }
+        tracing::info!(%cryptlet, %signer, %measurement, controls = ?evidence.statement.controls, "region created");
+        Ok(Live { region, manifest, evidence })
+    }
+
+    async fn vouch(&self, statement: EvidenceStatement, made_at: UnixSeconds) -> Result<Evidence, RunError> {
+        let signature = self.ports.vault.sign(&KeyId::Host, statement.digest(made_at)).await?;
+        Ok(Evidence { statement, made_at, host: self.host, signature })
+    }
+
+    fn input(&self, job: &Job, manifest: &Manifest, sequence: u64, now: UnixSeconds) -> RunInput {
+        let subscription = &job.subscription;
+        RunInput {
+            job: job.id,
+            domain: self.domain,
+            cryptlet: subscription.cryptlet,
+            subject: subscription.subject,
+            consumer: subscription.consumer,
+            sequence,
+            issued_at: now,
+            valid_until: now.saturating_add(u64::from(subscription.validity)),
+            trigger: job.event.trigger.clone(),
+            params: subscription.params.clone(),
+            settings: manifest.config.settings.clone(),
+        }
+    }
+
+    /// Takes an answer only if both signatures are those of this region and over this input.
+    fn accept(&self, job: &Job, live: &Live, input: RunInput, answer: RunAnswer) -> Result<Ran, RunError> {
+        let RunAnswer { outcome, sources, fuel_used } = answer;
+        let report = match outcome {
+            RunOutcome::Skip(reason) => return Ok(Ran::Skipped(reason)),
+            RunOutcome::Report(report) => *report,
+        };
+        let cryptlet = job.subscription.cryptlet;
+        if !answers(&report, &input) || report.report.region != live.evidence.statement.measurement {
+            let what = "a report about something else".to_owned();
+            return Err(RunError::WrongAnswer { cryptlet, what });
+        }
+        let digest = report.report.digest(&self.domain);
+        check(digest, &report.signature, live.manifest.public_key)?;
+        let statement = RegionStatement {
+            measurement: report.report.region,
+            report: digest,
+            input: input.digest().map_err(cryptlet_seal::SealError::from)?,
+            sources: sources_digest(&sources).map_err(cryptlet_seal::SealError::from)?,
+        };
+        check(statement.digest(), &report.region_signature, live.evidence.statement.region_key)?;
+        let evidence = live.evidence.clone();
+        Ok(Ran::Reported(Box::new(RunRecord { input, sources, report, evidence, fuel_used })))
+    }
+}
+
+/// Whether a report repeats what was asked.
+fn answers(signed: &SignedReport, input: &RunInput) -> bool {
+    let report = &signed.report;
+    report.cryptlet == input.cryptlet
+        && report.subject == input.subject
+        && report.sequence == input.sequence
+        && report.issued_at == input.issued_at
+        && report.valid_until == input.valid_until
+}
