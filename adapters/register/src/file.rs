@@ -1,0 +1,99 @@
+//! Files that are read within bounds and replaced as a whole or not at all.
+
+use crate::{RegisterError, Result};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Read, Write},
+    path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// Reads a file of at most `limit` bytes; `None` if there is none.
+pub(crate) fn read(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at(path)(error)),
+    };
+    let more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    file.take(more).read_to_end(&mut bytes).map_err(at(path))?;
+    if bytes.len() > limit {
+        let path = path.to_owned();
+        return Err(RegisterError::TooLarge { path, limit });
+    }
+    Ok(Some(bytes))
+}
+
+/// Reads a JSON file strictly; `None` if there is none.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, limit: usize) -> Result<Option<T>> {
+    let Some(bytes) = read(path, limit)? else {
+        return Ok(None);
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| malformed(path, error))
+}
+
+/// Replaces the file at `path`: temporary file, `fsync`, rename, `fsync` of the folder.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = temporary(path);
+    let written =
+        write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path).map_err(at(path)));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(at(folder))
+}
+
+/// Replaces the file at `path` by the indented JSON of `value`.
+pub(crate) fn replace_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|error| malformed(path, error))?;
+    bytes.push(b'\n');
+    replace(path, &bytes)
+}
+
+/// Makes a folder and those above it.
+pub(crate) fn create_folder(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(at(path))
+}
+
+/// The error of a system call on `path`.
+pub(crate) fn at(path: &Path) -> impl FnOnce(std::io::Error) -> RegisterError {
+    let path = path.to_owned();
+    move |source| RegisterError::Io { path, source }
+}
+
+/// The error of a file that does not hold what it must.
+pub(crate) fn malformed(path: &Path, reason: impl ToString) -> RegisterError {
+    RegisterError::Malformed {
+        path: path.to_owned(),
+        reason: reason.to_string(),
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .open(path)
+        .map_err(at(path))?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(at(path))
+}
+
+/// A name beside `path` that no other writer uses; what a killed process leaves behind is never read.
+fn temporary(path: &Path) -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.{number}.new", process::id()));
+    name.into()
+}
