@@ -1,0 +1,118 @@
+//! What the node's tests share.
+#![allow(
+    dead_code,
+    reason = "each test binary uses its own part of this module"
+)]
+#![allow(missing_docs, unreachable_pub, reason = "test code")]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use alloy::{
+    network::EthereumWallet,
+    primitives::Address,
+    providers::{DynProvider, Provider, ProviderBuilder, WsConnect},
+    signers::local::PrivateKeySigner,
+    sol,
+};
+use cryptlet_node::{Node, NodeConfig};
+use futures::{Stream, StreamExt};
+
+sol!(
+    #[sol(rpc, extra_derives(Debug))]
+    Probe,
+    "tests/fixtures/Probe.json"
+);
+
+pub type ProbeInstance = Probe::ProbeInstance<DynProvider>;
+
+/// A wall clock that only the test moves.
+#[derive(Debug, Clone)]
+pub struct ManualClock(Arc<AtomicU64>);
+
+impl ManualClock {
+    pub fn at(seconds: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(seconds)))
+    }
+
+    pub fn advance(&self, seconds: u64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    pub fn install(&self, config: &mut NodeConfig) {
+        let time = Arc::clone(&self.0);
+        config.clock = Arc::new(move || time.load(Ordering::SeqCst));
+    }
+}
+
+pub async fn start(config: NodeConfig) -> Node {
+    Node::start(config).await.unwrap()
+}
+
+pub fn signer(node: &Node, index: usize) -> PrivateKeySigner {
+    PrivateKeySigner::from_bytes(&node.accounts()[index].1).unwrap()
+}
+
+/// A provider over HTTP that signs with the first development account.
+pub fn http(node: &Node) -> DynProvider {
+    let provider = ProviderBuilder::new()
+        .wallet(EthereumWallet::from(signer(node, 0)))
+        .connect_http(node.url().parse().unwrap());
+    provider
+        .client()
+        .set_poll_interval(Duration::from_millis(20));
+    provider.erased()
+}
+
+/// A provider over WebSocket that signs with the first development account.
+pub async fn ws(node: &Node) -> DynProvider {
+    ProviderBuilder::new()
+        .wallet(EthereumWallet::from(signer(node, 0)))
+        .connect_ws(WsConnect::new(node.ws_url()))
+        .await
+        .unwrap()
+        .erased()
+}
+
+pub async fn deploy(provider: &DynProvider) -> ProbeInstance {
+    Probe::deploy(provider.clone()).await.unwrap()
+}
+
+/// The next item, or a failure if it does not come within ten seconds.
+pub async fn next<T>(stream: &mut (impl Stream<Item = T> + Unpin)) -> T {
+    tokio::time::timeout(Duration::from_secs(10), stream.next())
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+/// The result of a method that the provider has no function for.
+pub async fn raw<P, R>(provider: &DynProvider, method: &'static str, params: P) -> R
+where
+    P: alloy::rpc::json_rpc::RpcSend,
+    R: alloy::rpc::json_rpc::RpcRecv,
+{
+    provider.raw_request(method.into(), params).await.unwrap()
+}
+
+/// The code and message of the error that the method gives.
+pub async fn refused<P>(provider: &DynProvider, method: &'static str, params: P) -> (i64, String)
+where
+    P: alloy::rpc::json_rpc::RpcSend,
+{
+    let error = provider
+        .raw_request::<P, serde_json::Value>(method.into(), params)
+        .await
+        .expect_err("the method accepted it");
+    let payload = error.as_error_resp().expect("an error response").clone();
+    (payload.code, payload.message.into_owned())
+}
+
+pub fn address(node: &Node, index: usize) -> Address {
+    node.accounts()[index].0
+}
