@@ -352,10 +352,10 @@ impl Chain for EvmChain {
             .connection
             .provider()
             .get_block_by_number(BlockNumberOrTag::Latest);
-        let block = self
-            .connection
-            .call("eth_getBlockByNumber", request)
-            .await?;
+        let (block, priority_fee) = tokio::try_join!(
+            self.connection.call("eth_getBlockByNumber", request),
+            self.priority_fee(),
+        )?;
         let base_fee = block.and_then(|block| block.header.base_fee_per_gas);
         let base_fee = base_fee.ok_or_else(|| ChainError::Malformed {
             method: "eth_getBlockByNumber",
@@ -363,7 +363,7 @@ impl Chain for EvmChain {
         })?;
         Ok(Fees {
             base_fee: base_fee.into(),
-            priority_fee: self.priority_fee().await?,
+            priority_fee,
         })
     }
 
