@@ -61,8 +61,10 @@ fmt: ## formatting of both cargo workspaces
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path cryptlets/Cargo.toml
 
-clippy: ## lints, warnings are errors
+clippy: ## lints of both cargo workspaces, warnings are errors
 	cargo clippy $(CARGO_ARGS) --workspace --all-targets -- -D warnings
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/cryptlets cargo clippy $(CARGO_ARGS) --workspace --all-targets \
+		--manifest-path cryptlets/Cargo.toml -- -D warnings
 
 build: ## programs and tests, with the features that `make rust` uses
 	cargo build $(CARGO_ARGS) --workspace --all-targets
@@ -73,8 +75,9 @@ rust: build ## Rust tests, those that drive cast, forge, viem, ethers and Anvil 
 contracts: ## contract tests, gas snapshot, and that the checked-in artifacts match the sources
 	$(MAKE) -C contracts test
 
-cryptlets: ## rebuild the components and compare them with the checked-in ones, bit for bit
-	$(MAKE) -C cryptlets check
+cryptlets: ## tests of the cryptlets; rebuild the components and compare them with the checked-in ones, bit for bit
+	cargo fetch --locked --manifest-path cryptlets/Cargo.toml
+	$(MAKE) -C cryptlets test check
 
 rustdoc: ## API documentation without a warning
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_ARGS) --workspace --no-deps
