@@ -36,10 +36,7 @@ abstract contract CryptletProxy is ERC2771Context, Ownable2Step {
      * @param delegate_ The delegate that is trusted to bring reports.
      * @param cryptlet_ The id of a registered cryptlet.
      */
-    constructor(
-        CryptoDelegate delegate_,
-        address cryptlet_
-    ) ERC2771Context(address(delegate_)) Ownable(msg.sender) {
+    constructor(CryptoDelegate delegate_, address cryptlet_) ERC2771Context(address(delegate_)) Ownable(msg.sender) {
         _cryptlet = cryptlet_;
         _publicKey = delegate_.register().latestSigner(cryptlet_);
     }
@@ -56,7 +53,7 @@ abstract contract CryptletProxy is ERC2771Context, Ownable2Step {
 
     /// @notice The cryptlet's name in the register.
     function name() public view virtual returns (string memory cryptletName) {
-        (, cryptletName, ) = delegate().register().cryptletOf(_cryptlet);
+        (, cryptletName,) = delegate().register().cryptletOf(_cryptlet);
     }
 
     /**
@@ -84,20 +81,22 @@ abstract contract CryptletProxy is ERC2771Context, Ownable2Step {
         string memory cron,
         string memory timeZone,
         bytes memory params
-    ) internal returns (bytes32 subject) {
+    )
+        internal
+        returns (bytes32 subject)
+    {
         CryptoDelegate delegate_ = delegate();
-        return
-            delegate_.subscribe(
-                CryptoDelegate.Subscription({
-                    cryptlet: _cryptlet,
-                    callback: callback,
-                    callbackGas: callbackGas,
-                    validity: validity,
-                    trigger: delegate_.TRIGGER_CLOCK(),
-                    condition: abi.encode(cron, timeZone),
-                    params: params
-                })
-            );
+        return delegate_.subscribe(
+            CryptoDelegate.Subscription({
+                cryptlet: _cryptlet,
+                callback: callback,
+                callbackGas: callbackGas,
+                validity: validity,
+                trigger: delegate_.TRIGGER_CLOCK(),
+                condition: abi.encode(cron, timeZone),
+                params: params
+            })
+        );
     }
 
     /// @dev Ends a subscription of this contract's. The delegate refuses it during a callback.

@@ -154,9 +154,7 @@ contract CryptletRegister is ERC721 {
      * @return name_ Its name.
      * @return revoked Whether it was revoked.
      */
-    function cryptletOf(
-        address cryptlet
-    ) external view returns (address publisher, string memory name_, bool revoked) {
+    function cryptletOf(address cryptlet) external view returns (address publisher, string memory name_, bool revoked) {
         Cryptlet storage record = _known(cryptlet);
         return (record.publisher, record.name, record.revoked);
     }

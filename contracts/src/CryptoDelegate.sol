@@ -80,10 +80,9 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
     uint256 public constant MAX_REASON_LENGTH = 256;
 
     /// @notice EIP-712 type hash of {Report}.
-    bytes32 public constant REPORT_TYPEHASH =
-        keccak256(
-            "Report(address cryptlet,bytes32 subject,uint64 sequence,uint64 issuedAt,uint64 validUntil,bytes32 region,bytes payload)"
-        );
+    bytes32 public constant REPORT_TYPEHASH = keccak256(
+        "Report(address cryptlet,bytes32 subject,uint64 sequence,uint64 issuedAt,uint64 validUntil,bytes32 region,bytes payload)"
+    );
 
     /// Gas kept back for the call itself and for the two events that may follow it (about 8,000 at most).
     uint256 private constant GAS_AFTER_CALLBACK = 12_000;
@@ -115,12 +114,7 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
      * @param success Whether the callback succeeded.
      */
     event Delivered(
-        bytes32 indexed subject,
-        address indexed cryptlet,
-        uint64 sequence,
-        bytes32 digest,
-        address signer,
-        bool success
+        bytes32 indexed subject, address indexed cryptlet, uint64 sequence, bytes32 digest, address signer, bool success
     );
 
     /// @notice The callback failed; `reason` is the first {MAX_REASON_LENGTH} bytes of its revert data.
@@ -190,15 +184,7 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
         subject = keccak256(abi.encode(block.chainid, address(this), msg.sender, _useNonce(msg.sender)));
         _slots[s.cryptlet][subject].packed = PackedSubscriptionLib.pack(msg.sender, s.callback, s.callbackGas);
         emit Subscribed(
-            subject,
-            msg.sender,
-            s.cryptlet,
-            s.callback,
-            s.callbackGas,
-            s.validity,
-            s.trigger,
-            s.condition,
-            s.params
+            subject, msg.sender, s.cryptlet, s.callback, s.callbackGas, s.validity, s.trigger, s.condition, s.params
         );
     }
 
@@ -253,7 +239,11 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
     function subscription(
         address cryptlet,
         bytes32 subject
-    ) external view returns (address consumer, bytes4 callback, uint32 callbackGas, uint64 sequence) {
+    )
+        external
+        view
+        returns (address consumer, bytes4 callback, uint32 callbackGas, uint64 sequence)
+    {
         PackedSubscription packed = _slots[cryptlet][subject].packed;
         return (packed.consumer(), packed.callback(), uint32(packed.callbackGas()), packed.sequence());
     }
@@ -307,9 +297,13 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
         bytes32 digest,
         bytes32 r,
         bytes32 vs
-    ) private view returns (address signer) {
+    )
+        private
+        view
+        returns (address signer)
+    {
         ECDSA.RecoverError err;
-        (signer, err, ) = ECDSA.tryRecover(digest, r, vs);
+        (signer, err,) = ECDSA.tryRecover(digest, r, vs);
         if (err != ECDSA.RecoverError.NoError) revert InvalidSignature();
         if (!_register.isSigner(cryptlet, signer)) revert SignerNotEnrolled(cryptlet, signer);
     }
@@ -327,7 +321,10 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
         PackedSubscription packed,
         bytes calldata payload,
         address cryptlet
-    ) private returns (bool success) {
+    )
+        private
+        returns (bool success)
+    {
         address consumer = packed.consumer();
         bytes32 selector = packed.callback();
         uint256 callbackGas = packed.callbackGas();

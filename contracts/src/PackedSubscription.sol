@@ -20,15 +20,10 @@ library PackedSubscriptionLib {
     error SequenceExhausted();
 
     /// @notice A subscription that has consumed nothing yet.
-    function pack(
-        address consumer_,
-        bytes4 callback_,
-        uint32 callbackGas_
-    ) internal pure returns (PackedSubscription) {
-        return
-            PackedSubscription.wrap(
-                (uint256(uint160(consumer_)) << 96) | (uint256(uint32(callback_)) << 64) | (uint256(callbackGas_) << 32)
-            );
+    function pack(address consumer_, bytes4 callback_, uint32 callbackGas_) internal pure returns (PackedSubscription) {
+        return PackedSubscription.wrap(
+            (uint256(uint160(consumer_)) << 96) | (uint256(uint32(callback_)) << 64) | (uint256(callbackGas_) << 32)
+        );
     }
 
     /// @notice The same subscription with one more report consumed.

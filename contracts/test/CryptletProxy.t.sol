@@ -47,7 +47,7 @@ contract CryptletProxyTest is DelegateTest {
     function testSubscribesInItsConstructor() public {
         vm.recordLogs();
         StoreWord fresh = new StoreWord(delegate, cryptlet, 123_456);
-        (address by, bytes4 callback, uint32 callbackGas, ) = delegate.subscription(cryptlet, fresh.subject());
+        (address by, bytes4 callback, uint32 callbackGas,) = delegate.subscription(cryptlet, fresh.subject());
         vm.assertEq(by, address(fresh));
         vm.assertEq(bytes32(callback), bytes32(TestConsumer.onReport.selector));
         vm.assertEq(callbackGas, 123_456);
@@ -113,7 +113,7 @@ contract CryptletProxyTest is DelegateTest {
     function testCryptletThroughTheDelegateIsAdmitted() public {
         bytes memory data = abi.encodePacked(abi.encodeCall(TestConsumer.onReport, (42)), cryptlet);
         vm.prank(address(delegate));
-        (bool success, ) = address(consumer).call(data);
+        (bool success,) = address(consumer).call(data);
         vm.assertTrue(success);
         vm.assertEq(consumer.word(), 42);
     }
@@ -135,9 +135,7 @@ contract CryptletProxyTest is DelegateTest {
         emit CryptoDelegate.Delivered(subject, other, 1, delegate.hashReport(report), vm.addr(key), false);
         vm.expectEmit(address(delegate));
         emit CryptoDelegate.CallbackFailed(
-            subject,
-            1,
-            abi.encodeWithSelector(CryptletProxy.UnauthorizedCryptlet.selector, other)
+            subject, 1, abi.encodeWithSelector(CryptletProxy.UnauthorizedCryptlet.selector, other)
         );
         delegate.deliver(report, r, vs);
         vm.assertEq(consumer.word(), 0);

@@ -178,11 +178,7 @@ contract CryptletRegisterTest is Test {
         vm.prank(publisher);
         register.revokeSigner(cryptlet, signer);
 
-        bytes memory refusal = abi.encodeWithSelector(
-            CryptletRegister.SignerIsRevoked.selector,
-            cryptlet,
-            signer
-        );
+        bytes memory refusal = abi.encodeWithSelector(CryptletRegister.SignerIsRevoked.selector, cryptlet, signer);
         vm.prank(publisher);
         vm.expectRevert(refusal);
         register.enrolSigner(cryptlet, signer, EXPIRY);
@@ -214,7 +210,7 @@ contract CryptletRegisterTest is Test {
 
         vm.assertFalse(register.isSigner(cryptlet, signer));
         vm.assertFalse(register.isActive(cryptlet));
-        (, , bool revoked) = register.cryptletOf(cryptlet);
+        (,, bool revoked) = register.cryptletOf(cryptlet);
         vm.assertTrue(revoked);
     }
 
@@ -239,9 +235,7 @@ contract CryptletRegisterTest is Test {
     function testStrangersControlNothing(address caller) public {
         vm.assume(caller != publisher);
         bytes memory refusal = abi.encodeWithSelector(
-            IERC721Errors.ERC721InsufficientApproval.selector,
-            caller,
-            uint256(uint160(cryptlet))
+            IERC721Errors.ERC721InsufficientApproval.selector, caller, uint256(uint160(cryptlet))
         );
         vm.prank(caller);
         vm.expectRevert(refusal);
@@ -264,9 +258,7 @@ contract CryptletRegisterTest is Test {
         vm.prank(publisher);
         vm.expectRevert(
             abi.encodeWithSelector(
-                IERC721Errors.ERC721InsufficientApproval.selector,
-                publisher,
-                uint256(uint160(cryptlet))
+                IERC721Errors.ERC721InsufficientApproval.selector, publisher, uint256(uint160(cryptlet))
             )
         );
         register.revokeSigner(cryptlet, second);

@@ -107,8 +107,7 @@ contract CryptoDelegateCallbackTest is DelegateTest {
 
         _reenter(
             abi.encodeCall(
-                CryptoDelegate.subscribe,
-                (CryptoDelegate.Subscription(cryptlet, 0xffffffff, 20_000, 1 days, 1, "", ""))
+                CryptoDelegate.subscribe, (CryptoDelegate.Subscription(cryptlet, 0xffffffff, 20_000, 1 days, 1, "", ""))
             )
         );
         _reenter(abi.encodeCall(CryptoDelegate.unsubscribe, (cryptlet, other.subject())));
@@ -134,7 +133,7 @@ contract CryptoDelegateCallbackTest is DelegateTest {
         _deliver(_report(consumer, 1));
         (bool succeeded, bytes memory result) = consumer.outcome();
         vm.assertTrue(succeeded);
-        (, , , uint64 sequence) = abi.decode(result, (address, bytes4, uint32, uint64));
+        (,,, uint64 sequence) = abi.decode(result, (address, bytes4, uint32, uint64));
         vm.assertEq(sequence, 1);
     }
 
@@ -168,10 +167,7 @@ contract CryptoDelegateCallbackTest is DelegateTest {
         (bool delivered, bytes memory reason) = _try(report, least - 1);
         vm.assertFalse(delivered);
         uint256 required = 100_000 + 100_000 / uint256(63) + 12_000;
-        vm.assertEq(
-            reason,
-            abi.encodeWithSelector(CryptoDelegate.InsufficientGas.selector, required, required - 1)
-        );
+        vm.assertEq(reason, abi.encodeWithSelector(CryptoDelegate.InsufficientGas.selector, required, required - 1));
     }
 
     /// @dev With the least gas that suffices, a callback that eats all of its gas and one that fails at length are both
@@ -200,10 +196,7 @@ contract CryptoDelegateCallbackTest is DelegateTest {
 
     function _subscribeFor(address consumer, uint32 callbackGas) private returns (bytes32) {
         vm.prank(consumer);
-        return
-            delegate.subscribe(
-                CryptoDelegate.Subscription(cryptlet, 0xffffffff, callbackGas, 1 days, 1, "", "")
-            );
+        return delegate.subscribe(CryptoDelegate.Subscription(cryptlet, 0xffffffff, callbackGas, 1 days, 1, "", ""));
     }
 
     function _reenter(bytes memory attempt) private {
@@ -218,10 +211,7 @@ contract CryptoDelegateCallbackTest is DelegateTest {
     function _assertReentryRefused(Reenterer consumer) private view {
         (bool succeeded, bytes memory result) = consumer.outcome();
         vm.assertFalse(succeeded);
-        vm.assertEq(
-            result,
-            abi.encodeWithSelector(ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector)
-        );
+        vm.assertEq(result, abi.encodeWithSelector(ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector));
     }
 
     function _expectDelivered(CryptoDelegate.Report memory report, bool success) private {
@@ -248,27 +238,27 @@ contract CryptoDelegateCallbackTest is DelegateTest {
     function _deliverWithGas(CryptoDelegate.Report memory report, uint256 gasGiven) private returns (bool delivered) {
         uint64 sequence = _sequence(report.subject);
         vm.recordLogs();
-        (delivered, ) = _try(report, gasGiven);
+        (delivered,) = _try(report, gasGiven);
         if (!delivered) {
             vm.assertEq(_sequence(report.subject), sequence);
             return false;
         }
         vm.assertEq(_sequence(report.subject), sequence + 1);
         bytes memory data = vm.getRecordedLogs()[0].data;
-        (, , , bool success) = abi.decode(data, (uint64, bytes32, address, bool));
+        (,,, bool success) = abi.decode(data, (uint64, bytes32, address, bool));
         vm.assertTrue(success, "consumed, but the callback got another amount of gas");
     }
 
     function _deliverWithLeastGas(CryptoDelegate.Report memory report) private {
         uint256 least = _leastGas(report);
-        (bool delivered, ) = _try(report, least);
+        (bool delivered,) = _try(report, least);
         vm.assertTrue(delivered);
         vm.assertEq(_sequence(report.subject), report.sequence);
     }
 
     /// @dev Found by what the refusal says is missing, from an amount that gets that far.
     function _leastGas(CryptoDelegate.Report memory report) private returns (uint256) {
-        (, , uint32 callbackGas, ) = delegate.subscription(cryptlet, report.subject);
+        (,, uint32 callbackGas,) = delegate.subscription(cryptlet, report.subject);
         uint256 start = uint256(callbackGas) + 5_000;
         (bool delivered, bytes memory reason) = _try(report, start);
         vm.assertFalse(delivered, "the first amount was to be too little");
@@ -285,7 +275,10 @@ contract CryptoDelegateCallbackTest is DelegateTest {
     function _try(
         CryptoDelegate.Report memory report,
         uint256 gasGiven
-    ) private returns (bool delivered, bytes memory reason) {
+    )
+        private
+        returns (bool delivered, bytes memory reason)
+    {
         (bytes32 r, bytes32 vs) = _sign(report);
         return address(delegate).call{gas: gasGiven}(abi.encodeCall(CryptoDelegate.deliver, (report, r, vs)));
     }

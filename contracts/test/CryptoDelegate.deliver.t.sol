@@ -24,14 +24,7 @@ contract CryptoDelegateDeliverTest is DelegateTest {
     function testDelivers() public {
         CryptoDelegate.Report memory report = _report(consumer, 42);
         vm.expectEmit(address(delegate));
-        emit CryptoDelegate.Delivered(
-            report.subject,
-            cryptlet,
-            1,
-            delegate.hashReport(report),
-            signer,
-            true
-        );
+        emit CryptoDelegate.Delivered(report.subject, cryptlet, 1, delegate.hashReport(report), signer, true);
         _deliver(report);
         vm.assertEq(consumer.word(), 42);
         vm.assertEq(_sequence(report.subject), 1);
@@ -236,10 +229,7 @@ contract CryptoDelegateDeliverTest is DelegateTest {
         CryptoDelegate.Report memory report = _report(consumer, 42);
         (bytes32 r, bytes32 vs) = vm.signCompact(key, delegate.hashReport(report));
         _refused(
-            report,
-            r,
-            vs,
-            abi.encodeWithSelector(CryptoDelegate.SignerNotEnrolled.selector, cryptlet, vm.addr(key))
+            report, r, vs, abi.encodeWithSelector(CryptoDelegate.SignerNotEnrolled.selector, cryptlet, vm.addr(key))
         );
     }
 
@@ -270,10 +260,7 @@ contract CryptoDelegateDeliverTest is DelegateTest {
         CryptoDelegate.Report memory report = _report(consumer, 42);
         (bytes32 r, bytes32 vs) = vm.signCompact(key, delegate.hashReport(report));
         _refused(
-            report,
-            r,
-            vs,
-            abi.encodeWithSelector(CryptoDelegate.SignerNotEnrolled.selector, cryptlet, vm.addr(key))
+            report, r, vs, abi.encodeWithSelector(CryptoDelegate.SignerNotEnrolled.selector, cryptlet, vm.addr(key))
         );
     }
 
@@ -316,9 +303,7 @@ contract CryptoDelegateDeliverTest is DelegateTest {
         CryptoDelegate.Report memory report = _report(consumer, 42);
         (bytes32 r, bytes32 vs) = _sign(report);
         vm.deal(address(this), 1);
-        (bool success, ) = address(delegate).call{value: 1}(
-            abi.encodeCall(CryptoDelegate.deliver, (report, r, vs))
-        );
+        (bool success,) = address(delegate).call{value: 1}(abi.encodeCall(CryptoDelegate.deliver, (report, r, vs)));
         vm.assertFalse(success);
     }
 

@@ -34,7 +34,7 @@ contract CryptoDelegateInvariantTest is Test {
         uint256 total;
         for (uint256 i = 0; i < consumers.length; ++i) {
             bytes32 subject = consumers[i].subject();
-            (, , , uint64 sequence) = delegate.subscription(handler.cryptlet(), subject);
+            (,,, uint64 sequence) = delegate.subscription(handler.cryptlet(), subject);
             vm.assertEq(sequence, handler.accepted(subject));
             total += sequence;
         }

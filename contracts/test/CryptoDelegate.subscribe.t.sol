@@ -19,22 +19,11 @@ contract CryptoDelegateSubscribeTest is DelegateTest {
         bytes32 expected = _expectedSubject(0);
         vm.expectEmit(address(delegate));
         emit CryptoDelegate.Subscribed(
-            expected,
-            consumer,
-            cryptlet,
-            s.callback,
-            s.callbackGas,
-            s.validity,
-            s.trigger,
-            s.condition,
-            s.params
+            expected, consumer, cryptlet, s.callback, s.callbackGas, s.validity, s.trigger, s.condition, s.params
         );
         vm.assertEq(_subscribe(s), expected);
 
-        (address by, bytes4 callback, uint32 callbackGas, uint64 sequence) = delegate.subscription(
-            cryptlet,
-            expected
-        );
+        (address by, bytes4 callback, uint32 callbackGas, uint64 sequence) = delegate.subscription(cryptlet, expected);
         vm.assertEq(by, consumer);
         vm.assertEq(bytes32(callback), bytes32(CALLBACK));
         vm.assertEq(callbackGas, 100_000);
@@ -89,10 +78,7 @@ contract CryptoDelegateSubscribeTest is DelegateTest {
     function testRevokedCryptlet() public {
         vm.prank(publisher);
         register.revokeCryptlet(cryptlet);
-        _expectRefused(
-            _subscription(),
-            abi.encodeWithSelector(CryptoDelegate.CryptletNotActive.selector, cryptlet)
-        );
+        _expectRefused(_subscription(), abi.encodeWithSelector(CryptoDelegate.CryptletNotActive.selector, cryptlet));
     }
 
     function testZeroCallback() public {
@@ -151,18 +137,12 @@ contract CryptoDelegateSubscribeTest is DelegateTest {
         vm.prank(consumer);
         delegate.unsubscribe(cryptlet, subject);
 
-        (address by, bytes4 callback, uint32 callbackGas, uint64 sequence) = delegate.subscription(
-            cryptlet,
-            subject
-        );
+        (address by, bytes4 callback, uint32 callbackGas, uint64 sequence) = delegate.subscription(cryptlet, subject);
         vm.assertEq(by, address(0));
         vm.assertEq(bytes32(callback), bytes32(0));
         vm.assertEq(callbackGas, 0);
         vm.assertEq(sequence, 0);
-        _expectRefusal(
-            _report(subject, ""),
-            abi.encodeWithSelector(CryptoDelegate.UnknownSubscription.selector)
-        );
+        _expectRefusal(_report(subject, ""), abi.encodeWithSelector(CryptoDelegate.UnknownSubscription.selector));
     }
 
     function testUnsubscribeFromARevokedCryptlet() public {
@@ -189,16 +169,15 @@ contract CryptoDelegateSubscribeTest is DelegateTest {
     }
 
     function _subscription() private view returns (CryptoDelegate.Subscription memory) {
-        return
-            CryptoDelegate.Subscription({
-                cryptlet: cryptlet,
-                callback: CALLBACK,
-                callbackGas: 100_000,
-                validity: 1 days,
-                trigger: 1,
-                condition: abi.encode("0 16 * * *", "Europe/Berlin"),
-                params: hex"c0ffee"
-            });
+        return CryptoDelegate.Subscription({
+            cryptlet: cryptlet,
+            callback: CALLBACK,
+            callbackGas: 100_000,
+            validity: 1 days,
+            trigger: 1,
+            condition: abi.encode("0 16 * * *", "Europe/Berlin"),
+            params: hex"c0ffee"
+        });
     }
 
     function _subscribe(CryptoDelegate.Subscription memory s) private returns (bytes32) {

@@ -81,16 +81,15 @@ contract ReportVectorsTest is Test {
     }
 
     function _report(bytes memory payload) private pure returns (CryptoDelegate.Report memory) {
-        return
-            CryptoDelegate.Report({
-                cryptlet: 0x00112233445566778899AABbCCdDeeFf00112233,
-                subject: keccak256("subject of the golden reports"),
-                sequence: 7,
-                issuedAt: 1_792_159_200,
-                validUntil: 1_792_245_600,
-                region: REGION,
-                payload: payload
-            });
+        return CryptoDelegate.Report({
+            cryptlet: 0x00112233445566778899AABbCCdDeeFf00112233,
+            subject: keccak256("subject of the golden reports"),
+            sequence: 7,
+            issuedAt: 1_792_159_200,
+            validUntil: 1_792_245_600,
+            region: REGION,
+            payload: payload
+        });
     }
 
     function _check(Vector memory vector) private {
@@ -106,53 +105,50 @@ contract ReportVectorsTest is Test {
         bytes32 digest = keccak256(abi.encodePacked(hex"1901", _domainSeparator(), structHash));
         vm.assertEq(CryptoDelegate(DELEGATE).hashReport(vector.report), digest, vector.name);
         (bytes32 r, bytes32 vs) = vm.signCompact(vector.privateKey, digest);
-        return
-            string.concat(
-                "{\n",
-                _renderDomain(vector.chainId),
-                _renderReport(vector.report),
-                _line("domainSeparator", _domainSeparator()),
-                _line("structHash", structHash),
-                _line("digest", digest),
-                _line("privateKey", bytes32(vector.privateKey)),
-                _line("r", r),
-                _line("vs", vs),
-                '  "signer": "',
-                _lower(vm.addr(vector.privateKey)),
-                '"\n}\n'
-            );
+        return string.concat(
+            "{\n",
+            _renderDomain(vector.chainId),
+            _renderReport(vector.report),
+            _line("domainSeparator", _domainSeparator()),
+            _line("structHash", structHash),
+            _line("digest", digest),
+            _line("privateKey", bytes32(vector.privateKey)),
+            _line("r", r),
+            _line("vs", vs),
+            '  "signer": "',
+            _lower(vm.addr(vector.privateKey)),
+            '"\n}\n'
+        );
     }
 
     function _renderDomain(uint256 chainId) private pure returns (string memory) {
-        return
-            string.concat(
-                '  "domain": {\n    "name": "CryptoDelegate",\n    "version": "1",\n    "chainId": ',
-                vm.toString(chainId),
-                ',\n    "verifyingContract": "',
-                _lower(DELEGATE),
-                '"\n  },\n'
-            );
+        return string.concat(
+            '  "domain": {\n    "name": "CryptoDelegate",\n    "version": "1",\n    "chainId": ',
+            vm.toString(chainId),
+            ',\n    "verifyingContract": "',
+            _lower(DELEGATE),
+            '"\n  },\n'
+        );
     }
 
     function _renderReport(CryptoDelegate.Report memory report) private pure returns (string memory) {
-        return
-            string.concat(
-                '  "report": {\n    "cryptlet": "',
-                _lower(report.cryptlet),
-                '",\n  ',
-                _line("subject", report.subject),
-                '    "sequence": ',
-                vm.toString(report.sequence),
-                ',\n    "issuedAt": ',
-                vm.toString(report.issuedAt),
-                ',\n    "validUntil": ',
-                vm.toString(report.validUntil),
-                ",\n  ",
-                _line("region", report.region),
-                '    "payload": "',
-                vm.toString(report.payload),
-                '"\n  },\n'
-            );
+        return string.concat(
+            '  "report": {\n    "cryptlet": "',
+            _lower(report.cryptlet),
+            '",\n  ',
+            _line("subject", report.subject),
+            '    "sequence": ',
+            vm.toString(report.sequence),
+            ',\n    "issuedAt": ',
+            vm.toString(report.issuedAt),
+            ',\n    "validUntil": ',
+            vm.toString(report.validUntil),
+            ",\n  ",
+            _line("region", report.region),
+            '    "payload": "',
+            vm.toString(report.payload),
+            '"\n  },\n'
+        );
     }
 
     function _line(string memory name, bytes32 value) private pure returns (string memory) {
@@ -165,33 +161,31 @@ contract ReportVectorsTest is Test {
     }
 
     function _structHash(CryptoDelegate.Report memory report) private pure returns (bytes32) {
-        return
-            keccak256(
-                abi.encode(
-                    keccak256(
-                        "Report(address cryptlet,bytes32 subject,uint64 sequence,uint64 issuedAt,uint64 validUntil,bytes32 region,bytes payload)"
-                    ),
-                    report.cryptlet,
-                    report.subject,
-                    report.sequence,
-                    report.issuedAt,
-                    report.validUntil,
-                    report.region,
-                    keccak256(report.payload)
-                )
-            );
+        return keccak256(
+            abi.encode(
+                keccak256(
+                    "Report(address cryptlet,bytes32 subject,uint64 sequence,uint64 issuedAt,uint64 validUntil,bytes32 region,bytes payload)"
+                ),
+                report.cryptlet,
+                report.subject,
+                report.sequence,
+                report.issuedAt,
+                report.validUntil,
+                report.region,
+                keccak256(report.payload)
+            )
+        );
     }
 
     function _domainSeparator() private view returns (bytes32) {
-        return
-            keccak256(
-                abi.encode(
-                    keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
-                    keccak256("CryptoDelegate"),
-                    keccak256("1"),
-                    block.chainid,
-                    DELEGATE
-                )
-            );
+        return keccak256(
+            abi.encode(
+                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+                keccak256("CryptoDelegate"),
+                keccak256("1"),
+                block.chainid,
+                DELEGATE
+            )
+        );
     }
 }

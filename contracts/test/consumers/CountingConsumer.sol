@@ -19,7 +19,9 @@ contract CountingConsumer is TestConsumer {
         CryptoDelegate delegate_,
         address cryptlet_,
         uint32 callbackGas
-    ) TestConsumer(delegate_, cryptlet_, callbackGas) {}
+    )
+        TestConsumer(delegate_, cryptlet_, callbackGas)
+    {}
 
     /// @notice How many callbacks succeeded.
     function calls() external view returns (uint256) {

@@ -26,18 +26,17 @@ contract EchoConsumer {
 
     /// @notice Subscribes `callback` with the given gas.
     function subscribe(address cryptlet, bytes4 callback, uint32 callbackGas) external returns (bytes32) {
-        return
-            _delegate.subscribe(
-                CryptoDelegate.Subscription({
-                    cryptlet: cryptlet,
-                    callback: callback,
-                    callbackGas: callbackGas,
-                    validity: 1 days,
-                    trigger: 1,
-                    condition: "",
-                    params: ""
-                })
-            );
+        return _delegate.subscribe(
+            CryptoDelegate.Subscription({
+                cryptlet: cryptlet,
+                callback: callback,
+                callbackGas: callbackGas,
+                validity: 1 days,
+                trigger: 1,
+                condition: "",
+                params: ""
+            })
+        );
     }
 
     /// @notice The call data of the latest call.

@@ -14,7 +14,9 @@ contract GasEater is TestConsumer {
         CryptoDelegate delegate_,
         address cryptlet_,
         uint32 callbackGas
-    ) TestConsumer(delegate_, cryptlet_, callbackGas) {}
+    )
+        TestConsumer(delegate_, cryptlet_, callbackGas)
+    {}
 
     function _onReport(uint256) internal pure override {
         assembly {

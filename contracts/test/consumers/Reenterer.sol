@@ -18,7 +18,9 @@ contract Reenterer is TestConsumer {
         CryptoDelegate delegate_,
         address cryptlet_,
         uint32 callbackGas
-    ) TestConsumer(delegate_, cryptlet_, callbackGas) {}
+    )
+        TestConsumer(delegate_, cryptlet_, callbackGas)
+    {}
 
     /// @notice Sets what to call the delegate with.
     function prepare(bytes calldata attempt) external {

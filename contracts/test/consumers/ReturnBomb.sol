@@ -17,7 +17,9 @@ contract ReturnBomb is TestConsumer {
         CryptoDelegate delegate_,
         address cryptlet_,
         uint32 callbackGas
-    ) TestConsumer(delegate_, cryptlet_, callbackGas) {}
+    )
+        TestConsumer(delegate_, cryptlet_, callbackGas)
+    {}
 
     function _onReport(uint256 word) internal pure override {
         uint256 length = LENGTH;

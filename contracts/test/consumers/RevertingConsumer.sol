@@ -17,7 +17,9 @@ contract RevertingConsumer is TestConsumer {
         CryptoDelegate delegate_,
         address cryptlet_,
         uint32 callbackGas
-    ) TestConsumer(delegate_, cryptlet_, callbackGas) {}
+    )
+        TestConsumer(delegate_, cryptlet_, callbackGas)
+    {}
 
     /// @dev The data is the report's word, again and again.
     function _onReport(uint256 word) internal pure override {

@@ -16,7 +16,9 @@ contract StoreWord is TestConsumer {
         CryptoDelegate delegate_,
         address cryptlet_,
         uint32 callbackGas
-    ) TestConsumer(delegate_, cryptlet_, callbackGas) {}
+    )
+        TestConsumer(delegate_, cryptlet_, callbackGas)
+    {}
 
     /// @notice The word of the latest report.
     function word() external view returns (uint256) {

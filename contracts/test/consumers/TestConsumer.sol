@@ -13,19 +13,9 @@ abstract contract TestConsumer is CryptletProxy {
     bytes32 private immutable _subject;
 
     /// @notice Subscribes `onReport(uint256)` with the given gas.
-    constructor(
-        CryptoDelegate delegate_,
-        address cryptlet_,
-        uint32 callbackGas
-    ) CryptletProxy(delegate_, cryptlet_) {
-        _subject = _subscribeClock(
-            TestConsumer.onReport.selector,
-            callbackGas,
-            1 days,
-            "0 16 * * *",
-            "Europe/Berlin",
-            ""
-        );
+    constructor(CryptoDelegate delegate_, address cryptlet_, uint32 callbackGas) CryptletProxy(delegate_, cryptlet_) {
+        _subject =
+            _subscribeClock(TestConsumer.onReport.selector, callbackGas, 1 days, "0 16 * * *", "Europe/Berlin", "");
     }
 
     /// @notice The callback.

@@ -36,7 +36,7 @@ contract PriceConsumerTest is DelegateTest {
             abi.encode(true, _pairs())
         );
         vm.assertEq(vm.getRecordedLogs()[1].data, expected);
-        (address by, , , uint64 sequence) = delegate.subscription(cryptlet, fresh.subject());
+        (address by,,, uint64 sequence) = delegate.subscription(cryptlet, fresh.subject());
         vm.assertEq(by, address(fresh));
         vm.assertEq(sequence, 0);
     }
@@ -85,14 +85,10 @@ contract PriceConsumerTest is DelegateTest {
     function testRefusesOtherCounts() public {
         uint256[] memory three = new uint256[](3);
         _expectFailure(
-            DAY,
-            three,
-            abi.encodeWithSelector(PriceConsumer.WrongRateCount.selector, uint256(2), uint256(3))
+            DAY, three, abi.encodeWithSelector(PriceConsumer.WrongRateCount.selector, uint256(2), uint256(3))
         );
         _expectFailure(
-            DAY,
-            new uint256[](0),
-            abi.encodeWithSelector(PriceConsumer.WrongRateCount.selector, uint256(2), uint256(0))
+            DAY, new uint256[](0), abi.encodeWithSelector(PriceConsumer.WrongRateCount.selector, uint256(2), uint256(0))
         );
     }
 
@@ -103,11 +99,8 @@ contract PriceConsumerTest is DelegateTest {
 
     function testRefusesRatesThatDoNotFit() public {
         uint256 excess = uint256(type(uint160).max) + 1;
-        bytes memory reason = abi.encodeWithSelector(
-            SafeCast.SafeCastOverflowedUintDowncast.selector,
-            uint8(160),
-            excess
-        );
+        bytes memory reason =
+            abi.encodeWithSelector(SafeCast.SafeCastOverflowedUintDowncast.selector, uint8(160), excess);
         _expectFailure(DAY, _rates(USD, excess), reason);
     }
 
@@ -143,7 +136,7 @@ contract PriceConsumerTest is DelegateTest {
         consumer.unsubscribe();
 
         consumer.unsubscribe();
-        (address by, , , ) = delegate.subscription(cryptlet, consumer.subject());
+        (address by,,,) = delegate.subscription(cryptlet, consumer.subject());
         vm.assertEq(by, address(0));
     }
 
@@ -155,12 +148,7 @@ contract PriceConsumerTest is DelegateTest {
         CryptoDelegate.Report memory report = _report(consumer.subject(), abi.encode(day, rates));
         vm.expectEmit(address(delegate));
         emit CryptoDelegate.Delivered(
-            report.subject,
-            cryptlet,
-            report.sequence,
-            delegate.hashReport(report),
-            signer,
-            false
+            report.subject, cryptlet, report.sequence, delegate.hashReport(report), signer, false
         );
         vm.expectEmit(address(delegate));
         emit CryptoDelegate.CallbackFailed(report.subject, report.sequence, reason);

@@ -73,7 +73,7 @@ contract DelegateHandler is Test {
         bytes32 digest = _delegate.hashReport(report);
         (bytes32 r, bytes32 vs) = vm.signCompact(signerSeed % SIGNERS + 1, digest);
         uint256 before = consumer.calls();
-        (bool success, ) = address(_delegate).call{gas: _bound(gasGiven, 0, 4 * GAS)}(
+        (bool success,) = address(_delegate).call{gas: _bound(gasGiven, 0, 4 * GAS)}(
             abi.encodeCall(CryptoDelegate.deliver, (report, r, vs))
         );
         if (success) _record(consumer, report, digest, _signer(signerSeed % SIGNERS), true);
@@ -139,13 +139,7 @@ contract DelegateHandler is Test {
     /// @notice Each must be zero: reports taken or refused against the books, consumed twice, taken from a revoked
     /// signer, and refusals that changed something.
     function broken() external view returns (uint256, uint256, uint256, uint256, uint256) {
-        return (
-            _takenAgainstTheBooks,
-            _refusedAgainstTheBooks,
-            _consumedTwice,
-            _takenFromRevoked,
-            _changedByRefusal
-        );
+        return (_takenAgainstTheBooks, _refusedAgainstTheBooks, _consumedTwice, _takenFromRevoked, _changedByRefusal);
     }
 
     function _submit(
@@ -154,7 +148,9 @@ contract DelegateHandler is Test {
         bytes32 signed,
         uint256 signerIndex,
         bool right
-    ) private {
+    )
+        private
+    {
         address signer = _signer(signerIndex);
         bool due = right && !_revoked[signer] && block.timestamp <= _expiry[signer];
         (bytes32 r, bytes32 vs) = vm.signCompact(signerIndex + 1, signed);
@@ -162,10 +158,8 @@ contract DelegateHandler is Test {
         vm.recordLogs();
         try _delegate.deliver(report, r, vs) {
             if (!due) ++_takenAgainstTheBooks;
-            (, bytes32 digest, address by, bool success) = abi.decode(
-                _lastDelivered(),
-                (uint64, bytes32, address, bool)
-            );
+            (, bytes32 digest, address by, bool success) =
+                abi.decode(_lastDelivered(), (uint64, bytes32, address, bool));
             _record(consumer, report, digest, by, success);
         } catch {
             if (due) ++_refusedAgainstTheBooks;
@@ -179,7 +173,9 @@ contract DelegateHandler is Test {
         bytes32 digest,
         address by,
         bool success
-    ) private {
+    )
+        private
+    {
         if (_revoked[by]) ++_takenFromRevoked;
         if (_consumed[digest]) ++_consumedTwice;
         _consumed[digest] = true;
@@ -195,12 +191,9 @@ contract DelegateHandler is Test {
         }
     }
 
-    function _next(
-        CountingConsumer consumer,
-        uint256 word
-    ) private view returns (CryptoDelegate.Report memory report) {
+    function _next(CountingConsumer consumer, uint256 word) private view returns (CryptoDelegate.Report memory report) {
         bytes32 subject = consumer.subject();
-        (, , , uint64 sequence) = _delegate.subscription(_cryptlet, subject);
+        (,,, uint64 sequence) = _delegate.subscription(_cryptlet, subject);
         report = CryptoDelegate.Report({
             cryptlet: _cryptlet,
             subject: subject,

@@ -37,21 +37,17 @@ abstract contract DelegateTest is Test {
         return _report(consumer.subject(), abi.encode(word));
     }
 
-    function _report(
-        bytes32 subject,
-        bytes memory payload
-    ) internal view returns (CryptoDelegate.Report memory) {
-        (, , , uint64 sequence) = delegate.subscription(cryptlet, subject);
-        return
-            CryptoDelegate.Report({
-                cryptlet: cryptlet,
-                subject: subject,
-                sequence: sequence + 1,
-                issuedAt: uint64(block.timestamp),
-                validUntil: uint64(block.timestamp + 1 hours),
-                region: REGION,
-                payload: payload
-            });
+    function _report(bytes32 subject, bytes memory payload) internal view returns (CryptoDelegate.Report memory) {
+        (,,, uint64 sequence) = delegate.subscription(cryptlet, subject);
+        return CryptoDelegate.Report({
+            cryptlet: cryptlet,
+            subject: subject,
+            sequence: sequence + 1,
+            issuedAt: uint64(block.timestamp),
+            validUntil: uint64(block.timestamp + 1 hours),
+            region: REGION,
+            payload: payload
+        });
     }
 
     function _sign(CryptoDelegate.Report memory report) internal view returns (bytes32 r, bytes32 vs) {
@@ -76,12 +72,14 @@ abstract contract DelegateTest is Test {
         bytes32 r,
         bytes32 vs,
         bytes memory revertData
-    ) internal {
+    )
+        internal
+    {
         vm.expectRevert(revertData);
         delegate.deliver(report, r, vs);
     }
 
     function _sequence(bytes32 subject) internal view returns (uint64 sequence) {
-        (, , , sequence) = delegate.subscription(cryptlet, subject);
+        (,,, sequence) = delegate.subscription(cryptlet, subject);
     }
 }
