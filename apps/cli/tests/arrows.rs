@@ -3,8 +3,12 @@
 //! Tests of a crate (dev-dependencies) follow the same arrows and may besides use any core crate, the embedded
 //! node and the feed, because a real chain and a real source beat mocks. Nothing else is let through.
 
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
-use std::path::{Path, PathBuf};
+use serde::Deserialize;
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// Crates that take values and return values: what opens sockets, files or runtimes has no place in them.
 const WITHOUT_IO: [&str; 3] = ["cryptlet-types", "cryptlet-seal", "cryptlet-audit"];
@@ -94,75 +98,105 @@ fn root() -> PathBuf {
         .unwrap_or_default()
 }
 
-fn metadata(manifest: &str) -> cargo_metadata::Result<Metadata> {
-    MetadataCommand::new()
-        .manifest_path(root().join(manifest))
-        .no_deps()
-        .exec()
+/// What `cargo metadata --no-deps` says: the crates of one workspace, with the dependencies that they declare.
+#[derive(Deserialize)]
+struct Workspace {
+    packages: Vec<Package>,
+    workspace_root: PathBuf,
 }
 
-fn folder_of(package: &Package, root: &Path) -> Option<String> {
-    let folder = package.manifest_path.as_std_path().parent()?;
-    Some(folder.strip_prefix(root).ok()?.to_str()?.to_owned())
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    manifest_path: PathBuf,
+    dependencies: Vec<Dependency>,
 }
 
-/// What is wrong with the workspace, one line each.
-fn objections(metadata: &Metadata) -> Vec<String> {
-    let root = metadata.workspace_root.as_std_path();
-    let place = |package: &Package| folder_of(package, root).and_then(|folder| Place::of(&folder));
-    let mut found = Vec::new();
-    for package in &metadata.packages {
-        let Some(from) = place(package) else {
-            found.push(format!(
-                "{}: its folder has no place on the map",
-                package.name
-            ));
-            continue;
-        };
-        for dependency in &package.dependencies {
-            let target = metadata
-                .packages
-                .iter()
-                .find(|other| *other.name == dependency.name);
-            let Some(to) = target.and_then(place) else {
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    /// `dev`, `build`, or nothing for an ordinary one.
+    kind: Option<String>,
+    path: Option<PathBuf>,
+}
+
+impl Workspace {
+    fn read(manifest: &str) -> Result<Self, Box<dyn Error>> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let output = Command::new(cargo)
+            .args([
+                "metadata",
+                "--no-deps",
+                "--format-version",
+                "1",
+                "--manifest-path",
+            ])
+            .arg(root().join(manifest))
+            .output()?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into());
+        }
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    fn place(&self, package: &Package) -> Option<Place> {
+        let folder = package.manifest_path.parent()?;
+        Place::of(folder.strip_prefix(&self.workspace_root).ok()?.to_str()?)
+    }
+
+    fn package(&self, name: &str) -> Option<&Package> {
+        self.packages.iter().find(|package| package.name == name)
+    }
+
+    /// What is wrong with the arrows, one line each.
+    fn objections(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for package in &self.packages {
+            let Some(from) = self.place(package) else {
+                found.push(format!(
+                    "{}: its folder has no place on the map",
+                    package.name
+                ));
                 continue;
             };
-            let test_only = dependency.kind == DependencyKind::Development;
-            let to_name = dependency.name.clone();
-            let arrow = Arrow {
-                from,
-                to,
-                to_name,
-                test_only,
-            };
-            if let Some(reason) = objection(&arrow) {
-                found.push(format!("{} -> {}: {reason}", package.name, dependency.name));
+            for dependency in &package.dependencies {
+                let target = self.package(&dependency.name);
+                let Some(to) = target.and_then(|target| self.place(target)) else {
+                    continue;
+                };
+                let test_only = dependency.kind.as_deref() == Some("dev");
+                let to_name = dependency.name.clone();
+                let arrow = Arrow {
+                    from,
+                    to,
+                    to_name,
+                    test_only,
+                };
+                if let Some(reason) = objection(&arrow) {
+                    found.push(format!("{} -> {}: {reason}", package.name, dependency.name));
+                }
             }
         }
+        found
     }
-    found
 }
 
 #[test]
 fn arrows_between_crates_go_down_the_map() {
-    let metadata = metadata("Cargo.toml").unwrap();
-    assert!(metadata.packages.len() > 10, "the workspace was not read");
-    assert_eq!(objections(&metadata), Vec::<String>::new());
+    let workspace = Workspace::read("Cargo.toml").unwrap();
+    assert!(workspace.packages.len() > 10, "the workspace was not read");
+    assert_eq!(workspace.objections(), Vec::<String>::new());
 }
 
 #[test]
 fn crates_without_io_have_no_library_that_does_io() {
-    let metadata = metadata("Cargo.toml").unwrap();
+    let workspace = Workspace::read("Cargo.toml").unwrap();
     for name in WITHOUT_IO {
-        let package = metadata
-            .packages
-            .iter()
-            .find(|package| *package.name == name)
-            .unwrap();
+        let package = workspace.package(name).unwrap();
         let wrong: Vec<_> = package
             .dependencies
             .iter()
-            .filter(|dependency| dependency.kind == DependencyKind::Normal)
+            .filter(|dependency| dependency.kind.is_none())
             .map(|dependency| dependency.name.as_str())
             .filter(|library| IO_LIBRARIES.contains(library))
             .collect();
@@ -172,20 +206,19 @@ fn crates_without_io_have_no_library_that_does_io() {
 
 #[test]
 fn cryptlets_see_the_sdk_and_nothing_else_of_ours() {
-    let metadata = metadata("cryptlets/Cargo.toml").unwrap();
+    let workspace = Workspace::read("cryptlets/Cargo.toml").unwrap();
     let allowed = [root().join("cryptlets"), root().join("enclave/sdk")];
-    for package in &metadata.packages {
+    for package in &workspace.packages {
         for path in package
             .dependencies
             .iter()
             .filter_map(|dependency| dependency.path.as_ref())
         {
             assert!(
-                allowed
-                    .iter()
-                    .any(|folder| path.as_std_path().starts_with(folder)),
-                "{} -> {path}",
-                package.name
+                allowed.iter().any(|folder| path.starts_with(folder)),
+                "{} -> {}",
+                package.name,
+                path.display()
             );
         }
     }
