@@ -1,1 +1,176 @@
-//! cryptlet-isolation
+//! Isolated regions behind one interface: the paper's `IsolatedRegionCreate`, `IsolatedRegionIoControl`,
+//! `IsolatedAppIoControl`, `IsolatedRegionGetDigest` and `IsolatedRegionCheckSignature`.
+//!
+//! An [`IsolationProvider`] creates a [`Region`] for a package under settings that policy decided. What the
+//! region asks of the world comes to a [`CallOutHandler`]; [`Relay`] is the one that hosts use. The
+//! [`process`] provider runs the container as a process of its own. The region's protocol is described in
+//! `cryptlet_types::region`.
+
+mod frames;
+pub mod process;
+mod region;
+pub mod relay;
+
+pub use process::ProcessProvider;
+pub use relay::{LogSink, Relay, TracingLog};
+
+use alloy_primitives::{Address, B256};
+use async_trait::async_trait;
+use cryptlet_seal::{SealError, recover};
+use cryptlet_types::{
+    EvidenceStatement, Measurement, Provider,
+    region::{
+        CallOut, CallOutAnswer, FrameError, Package, RegionFault, RegionSettings, RegionStatement,
+        RunAnswer, RunInput, WrappedKey,
+    },
+    report::CompactSignature,
+};
+use std::sync::Arc;
+
+/// Why a region did not do what it was asked.
+///
+/// After [`IsolationError::Fault`] the region can go on; after everything else it has ended, and a new one
+/// has to be created.
+#[derive(Debug, thiserror::Error)]
+pub enum IsolationError {
+    /// The region answered with a fault.
+    #[error(transparent)]
+    Fault(#[from] RegionFault),
+    /// The container could not be read or started.
+    #[error("container {what}: {source}")]
+    Start {
+        /// What was tried.
+        what: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The region ended in the middle of a call, or before it.
+    #[error("region ended: {0}")]
+    Died(String),
+    /// The region did not answer in this many milliseconds, and was ended.
+    #[error("region did not answer in {0} ms and was ended")]
+    Timeout(u64),
+    /// The region is not what was asked for; it was ended.
+    #[error("region's {what} is {found}, not {expected}")]
+    Mismatch {
+        /// What differs.
+        what: &'static str,
+        /// What was asked for.
+        expected: String,
+        /// What the region says.
+        found: String,
+    },
+    /// The region does not keep to the protocol; it was ended.
+    #[error("region broke the protocol: {0}")]
+    Protocol(String),
+    /// The package cannot be measured.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+impl IsolationError {
+    /// Whether the same work, tried again (in a new region, unless this is a fault), may succeed.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Fault(fault) => fault.is_retryable(),
+            Self::Start { .. } | Self::Died(_) | Self::Timeout(_) => true,
+            Self::Mismatch { .. } | Self::Protocol(_) => false,
+            Self::Seal(error) => error.is_retryable(),
+        }
+    }
+
+    /// Whether the region has ended: all errors but a fault.
+    #[must_use]
+    pub fn is_end_of_region(&self) -> bool {
+        !matches!(self, Self::Fault(_))
+    }
+}
+
+impl From<FrameError> for IsolationError {
+    fn from(error: FrameError) -> Self {
+        Self::Protocol(error.to_string())
+    }
+}
+
+/// Makes isolated regions.
+#[async_trait]
+pub trait IsolationProvider: Send + Sync {
+    /// Which one it is, as policy names it.
+    fn provider(&self) -> Provider;
+
+    /// What a region of `package` under `settings` will measure (`IsolatedRegionGetDigest`).
+    ///
+    /// # Errors
+    /// The package is not what its digests say.
+    fn measurement(
+        &self,
+        package: &Package,
+        settings: &RegionSettings,
+    ) -> Result<Measurement, IsolationError>;
+
+    /// Creates a region (`IsolatedRegionCreate`). Its measurement and nonce are those asked for, or it is
+    /// ended and refused.
+    ///
+    /// # Errors
+    /// See [`IsolationError`].
+    async fn create(
+        &self,
+        package: Package,
+        settings: RegionSettings,
+        nonce: B256,
+        call_out: Arc<dyn CallOutHandler>,
+    ) -> Result<Box<dyn Region>, IsolationError>;
+}
+
+/// An isolated region (`IsolatedRegionIoControl`). Dropping it ends it. A call that is dropped before it is
+/// over ends the region too, since the conversation cannot be picked up again.
+#[async_trait]
+pub trait Region: Send {
+    /// What the region says about itself.
+    fn statement(&self) -> &EvidenceStatement;
+
+    /// Hands over the cryptlet's signing key, wrapped to [`EvidenceStatement::exchange_key`] and bound by
+    /// `cryptlet_seal::key_binding`. Once. Returns the key's address, which is the manifest's.
+    ///
+    /// # Errors
+    /// See [`IsolationError`].
+    async fn provision(&mut self, key: WrappedKey) -> Result<Address, IsolationError>;
+
+    /// Wakes the cryptlet.
+    ///
+    /// # Errors
+    /// See [`IsolationError`].
+    async fn run(&mut self, input: RunInput) -> Result<RunAnswer, IsolationError>;
+}
+
+/// What the world is to regions (`IsolatedAppIoControl`): opens a session for each region.
+pub trait CallOutHandler: Send + Sync {
+    /// A session for a region with these settings; it is dropped with the region.
+    fn open(&self, settings: &RegionSettings) -> Box<dyn CallOutSession>;
+}
+
+/// Answers one region's calls out; connections are its state.
+#[async_trait]
+pub trait CallOutSession: Send {
+    /// Answers a call. The error is told to the region, for people. The future may be dropped when the run's
+    /// time is up.
+    async fn call_out(&mut self, call: CallOut) -> Result<CallOutAnswer, String>;
+
+    /// The run is over: what it left open is closed.
+    fn run_ended(&mut self);
+}
+
+/// Whether the region of `evidence`, running what `digest` measures, made `said`
+/// (`IsolatedRegionCheckSignature`). The evidence itself is verified by `cryptlet_seal`.
+#[must_use]
+pub fn check_signature(
+    evidence: &EvidenceStatement,
+    digest: Measurement,
+    said: &RegionStatement,
+    signature: &CompactSignature,
+) -> bool {
+    evidence.measurement == digest
+        && said.measurement == digest
+        && recover(said.digest(), signature).is_ok_and(|signer| signer == evidence.region_key)
+}

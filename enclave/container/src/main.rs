@@ -1,1 +1,55 @@
-fn main() {}
+//! `cryptlet-container`: see the library.
+
+use cryptlet_container::{
+    channel::Channel,
+    deadline::Watchdog,
+    sandbox, serve,
+    session::{Identity, Session},
+};
+use cryptlet_types::region::{RegionFault, ToHost};
+use std::{
+    error::Error,
+    fs,
+    io::{self, Write},
+    os::{fd::AsFd, unix::net::UnixStream},
+    process::ExitCode,
+};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Standard error may be closed; the exit code says enough then.
+            let _ = writeln!(io::stderr(), "cryptlet-container: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let container = cryptlet_seal::sha256(&fs::read("/proc/self/exe")?);
+    let isolated = sandbox::enter();
+    let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    stream
+        .peer_addr()
+        .map_err(|_| "a host starts this program, with a socket as its standard input")?;
+    let sealed = isolated
+        .map_err(Box::<dyn Error>::from)
+        .and_then(|mut controls| {
+            let watchdog = Watchdog::start()?;
+            controls.push(sandbox::seal()?.to_owned());
+            let identity = Identity {
+                container,
+                controls,
+            };
+            Ok(Session::new(identity, watchdog))
+        });
+    match sealed {
+        Ok(session) => Ok(serve(stream, session)?),
+        Err(error) => {
+            let fault = RegionFault::Protocol(format!("region cannot be isolated: {error}"));
+            Channel::new(stream).send(&ToHost::Answer(Err(fault)))?;
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! A region in a process: its conversation, and its end.
+
+use crate::{CallOutSession, IsolationError, Region, frames};
+use alloy_primitives::Address;
+use async_trait::async_trait;
+use cryptlet_types::{
+    EvidenceStatement,
+    region::{
+        CallIn, CallInAnswer, CallOut, CallOutAnswer, RunAnswer, RunInput, ToHost, ToRegion,
+        WrappedKey,
+    },
+};
+use std::time::Duration;
+use tokio::{
+    net::UnixStream,
+    process::Child,
+    time::{Instant, timeout_at},
+};
+
+/// Time to open a wrapped key.
+const PROVISION_TIME: Duration = Duration::from_secs(5);
+/// How much later than the region the host notices that a run's time is up: the region then hears that its
+/// source is late when it knows already that the run is over, and answers with a deadline fault.
+const CALL_OUT_GRACE: Duration = Duration::from_millis(50);
+/// How long after that the region has to say so itself, before it is ended.
+const ANSWER_GRACE: Duration = Duration::from_secs(1);
+
+/// A started container.
+pub(crate) struct RegionProcess {
+    pub(crate) child: Child,
+    pub(crate) stream: UnixStream,
+}
+
+/// The host's side of the conversation. Dropping it kills the process.
+pub(crate) struct Conversation {
+    process: Option<RegionProcess>,
+    session: Box<dyn CallOutSession>,
+}
+
+impl Conversation {
+    pub(crate) fn new(process: RegionProcess, session: Box<dyn CallOutSession>) -> Self {
+        Self {
+            process: Some(process),
+            session,
+        }
+    }
+
+    pub(crate) fn into_region(self, statement: EvidenceStatement, wall: Duration) -> ProcessRegion {
+        ProcessRegion {
+            conversation: self,
+            statement,
+            wall,
+        }
+    }
+
+    /// Calls in and answers the calls out until the region has answered, within `time` and its graces. The
+    /// process is kept only after an answer: whatever else happens, a dropped future included, ends it.
+    pub(crate) async fn call(
+        &mut self,
+        call: CallIn,
+        time: Duration,
+    ) -> Result<CallInAnswer, IsolationError> {
+        let Some(mut process) = self.process.take() else {
+            return Err(IsolationError::Died("in an earlier call".into()));
+        };
+        let late = Instant::now() + time + CALL_OUT_GRACE;
+        let end = late + ANSWER_GRACE;
+        let talk = converse(&mut process.stream, self.session.as_mut(), call, late);
+        let result = timeout_at(end, talk).await;
+        self.session.run_ended();
+        match result {
+            Ok(Ok(answer)) => {
+                self.process = Some(process);
+                Ok(answer?)
+            }
+            Ok(Err(error)) => Err(process.end(error).await),
+            Err(_) => {
+                let millis = u64::try_from((end - late + time).as_millis()).unwrap_or(u64::MAX);
+                Err(process.end(IsolationError::Timeout(millis)).await)
+            }
+        }
+    }
+}
+
+impl RegionProcess {
+    /// Kills the process and waits for its end. If it had died by itself, says how.
+    async fn end(mut self, error: IsolationError) -> IsolationError {
+        let by_itself = match &error {
+            // The stream ends just before the process does: wait for its own status.
+            IsolationError::Died(_) => {
+                let waited = tokio::time::timeout(ANSWER_GRACE, self.child.wait()).await;
+                waited.ok().and_then(Result::ok)
+            }
+            _ => None,
+        };
+        match by_itself {
+            Some(status) => IsolationError::Died(status.to_string()),
+            None => {
+                // It fails only where the process is gone already.
+                let _ = self.child.kill().await;
+                error
+            }
+        }
+    }
+}
+
+type Answer = Result<CallInAnswer, cryptlet_types::region::RegionFault>;
+
+async fn converse(
+    stream: &mut UnixStream,
+    session: &mut dyn CallOutSession,
+    call: CallIn,
+    late: Instant,
+) -> Result<Answer, IsolationError> {
+    // A region that refuses to start says so without waiting for the call, which then finds nobody.
+    let sent = frames::send(stream, &ToRegion::Call(call)).await;
+    loop {
+        match frames::receive(stream).await {
+            Ok(ToHost::Answer(answer)) => return Ok(answer),
+            Ok(ToHost::Call(call_out)) => {
+                let answer = answer(session, call_out, late).await;
+                frames::send(stream, &ToRegion::Answer(answer)).await?;
+            }
+            Err(error) => return Err(sent.err().unwrap_or(error)),
+        }
+    }
+}
+
+async fn answer(
+    session: &mut dyn CallOutSession,
+    call: CallOut,
+    late: Instant,
+) -> Result<CallOutAnswer, String> {
+    match timeout_at(late, session.call_out(call)).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            session.run_ended();
+            Err("time is up".into())
+        }
+    }
+}
+
+/// A region in a process of its own.
+pub(crate) struct ProcessRegion {
+    conversation: Conversation,
+    statement: EvidenceStatement,
+    wall: Duration,
+}
+
+fn other_answer<T>() -> Result<T, IsolationError> {
+    Err(IsolationError::Protocol(
+        "another answer than asked for".into(),
+    ))
+}
+
+#[async_trait]
+impl Region for ProcessRegion {
+    fn statement(&self) -> &EvidenceStatement {
+        &self.statement
+    }
+
+    async fn provision(&mut self, key: WrappedKey) -> Result<Address, IsolationError> {
+        let call = CallIn::Provision(key);
+        match self.conversation.call(call, PROVISION_TIME).await? {
+            CallInAnswer::Provisioned(address) => Ok(address),
+            _ => other_answer(),
+        }
+    }
+
+    async fn run(&mut self, input: RunInput) -> Result<RunAnswer, IsolationError> {
+        let call = CallIn::Run(Box::new(input));
+        match self.conversation.call(call, self.wall).await? {
+            CallInAnswer::Ran(answer) => Ok(*answer),
+            _ => other_answer(),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The relay: carries bytes between a region and its sources, and log lines to the operator.
+//!
+//! The region checks its own egress; the relay checks again, so that a broken container reaches nothing more.
+//! It sees ciphertext only. One stream at a time, bounded in bytes both ways; the run's time bounds waiting.
+
+use crate::{CallOutHandler, CallOutSession};
+use alloy_primitives::Bytes;
+use async_trait::async_trait;
+use cryptlet_types::{
+    bounded::clip,
+    region::{CallOut, CallOutAnswer, LogLevel, RegionSettings},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// Time to connect to a source.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// Most bytes that one call receives.
+const MAX_RECEIVE: u32 = 64 << 10;
+/// What a connection may carry beside the response itself: handshake, certificates, a request's body.
+const OVERHEAD_BYTES: u64 = 2 << 20;
+
+/// Where a cryptlet's log lines go.
+pub trait LogSink: Send + Sync {
+    /// Takes a line, at most 1 KiB, written by a stranger.
+    fn line(&self, level: LogLevel, message: &str);
+}
+
+/// Log lines as `tracing` events with the cryptlet's name.
+#[derive(Clone, Debug)]
+pub struct TracingLog {
+    cryptlet: String,
+}
+
+impl TracingLog {
+    /// Lines of the cryptlet with this name or id.
+    pub fn new(cryptlet: impl Into<String>) -> Self {
+        Self {
+            cryptlet: cryptlet.into(),
+        }
+    }
+}
+
+impl LogSink for TracingLog {
+    fn line(&self, level: LogLevel, message: &str) {
+        let cryptlet = self.cryptlet.as_str();
+        // Debug formatting escapes what would forge another line.
+        match level {
+            LogLevel::Debug => tracing::debug!(cryptlet, ?message),
+            LogLevel::Info => tracing::info!(cryptlet, ?message),
+            LogLevel::Warn => tracing::warn!(cryptlet, ?message),
+            LogLevel::Error => tracing::error!(cryptlet, ?message),
+        }
+    }
+}
+
+/// Opens a relay for each region.
+#[derive(Clone)]
+pub struct Relay {
+    addresses: Arc<BTreeMap<String, SocketAddr>>,
+    log: Arc<dyn LogSink>,
+}
+
+impl Relay {
+    /// A relay that finds places (`host:port`) in `addresses` first, and else asks the system's resolver.
+    #[must_use]
+    pub fn new(addresses: BTreeMap<String, SocketAddr>, log: Arc<dyn LogSink>) -> Self {
+        Self {
+            addresses: Arc::new(addresses),
+            log,
+        }
+    }
+}
+
+impl CallOutHandler for Relay {
+    fn open(&self, settings: &RegionSettings) -> Box<dyn CallOutSession> {
+        let limit = settings.limits.response_bytes.saturating_mul(2);
+        Box::new(RelaySession {
+            relay: self.clone(),
+            places: settings
+                .egress
+                .iter()
+                .map(|rule| rule.place.clone())
+                .collect(),
+            bytes_allowed: limit.saturating_add(OVERHEAD_BYTES),
+            stream: None,
+        })
+    }
+}
+
+struct RelaySession {
+    relay: Relay,
+    places: BTreeSet<String>,
+    bytes_allowed: u64,
+    stream: Option<Carried>,
+}
+
+/// An open stream and what it may still carry.
+struct Carried {
+    stream: TcpStream,
+    bytes_left: u64,
+}
+
+impl RelaySession {
+    async fn connect(&mut self, place: &str) -> Result<(), String> {
+        self.stream = None;
+        if !self.places.contains(place) {
+            return Err(format!("{} is not allowed", clip(place)));
+        }
+        let connecting = async {
+            match self.relay.addresses.get(place) {
+                Some(address) => TcpStream::connect(address).await,
+                None => TcpStream::connect(place).await,
+            }
+        };
+        let stream = timeout(CONNECT_TIME, connecting)
+            .await
+            .map_err(|_| format!("{place} does not answer"))?
+            .map_err(|error| format!("{place}: {error}"))?;
+        stream
+            .set_nodelay(true)
+            .map_err(|error| error.to_string())?;
+        self.stream = Some(Carried {
+            stream,
+            bytes_left: self.bytes_allowed,
+        });
+        Ok(())
+    }
+
+    fn stream(&mut self) -> Result<&mut Carried, String> {
+        self.stream
+            .as_mut()
+            .ok_or_else(|| "no stream is open".into())
+    }
+}
+
+impl Carried {
+    fn spend(&mut self, count: usize) -> Result<(), String> {
+        let left = u64::try_from(count)
+            .ok()
+            .and_then(|count| self.bytes_left.checked_sub(count));
+        self.bytes_left = left.ok_or("stream has carried as much as it may")?;
+        Ok(())
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.spend(bytes.len())?;
+        let sent = self.stream.write_all(bytes).await;
+        sent.map_err(|error| error.to_string())
+    }
+
+    async fn receive(&mut self, count: u32) -> Result<Bytes, String> {
+        let count = usize::try_from(count.min(MAX_RECEIVE)).map_err(|error| error.to_string())?;
+        let mut buffer = vec![0; count];
+        let received = self.stream.read(&mut buffer).await;
+        let received = received.map_err(|error| error.to_string())?;
+        self.spend(received)?;
+        buffer.truncate(received);
+        Ok(buffer.into())
+    }
+}
+
+#[async_trait]
+impl CallOutSession for RelaySession {
+    async fn call_out(&mut self, call: CallOut) -> Result<CallOutAnswer, String> {
+        match call {
+            CallOut::Log { level, message } => self.relay.log.line(level, &clip(&message)),
+            CallOut::Connect { place } => self.connect(&place).await?,
+            CallOut::Send(bytes) => self.stream()?.send(&bytes).await?,
+            CallOut::Receive(count) => {
+                let received = self.stream()?.receive(count).await?;
+                return Ok(CallOutAnswer::Received(received));
+            }
+            CallOut::Close => self.stream = None,
+        }
+        Ok(CallOutAnswer::Done)
+    }
+
+    fn run_ended(&mut self) {
+        self.stream = None;
+    }
+}

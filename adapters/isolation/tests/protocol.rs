@@ -1,0 +1,247 @@
+//! Hosts that call out of turn, with other packages, keys or inputs than they should.
+#![allow(missing_docs, reason = "tests")]
+
+mod support;
+
+use alloy_primitives::{Address, B256};
+use cryptlet_isolation::{IsolationError, IsolationProvider};
+use cryptlet_seal::{SigningKey, key_binding, wrap};
+use cryptlet_types::{
+    CryptletId, Subject,
+    policy::Trust,
+    region::{RegionFault, RunInput},
+};
+use support::{HOSTILE, Setup, behave, fault, provider, provision, said};
+
+fn protocol(result: Result<impl std::fmt::Debug, IsolationError>) -> String {
+    match result {
+        Err(IsolationError::Fault(RegionFault::Protocol(reason))) => reason,
+        other => panic!("no protocol fault: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_cryptlet_does_not_run_before_it_has_its_key() {
+    let setup = Setup::new(HOSTILE);
+    let mut region = setup.create().await.unwrap();
+    protocol(region.run(behave("echo", "x")).await);
+    provision(region.as_mut(), &setup.key).await.unwrap();
+    assert!(region.run(behave("echo", "x")).await.is_ok());
+    protocol(provision(region.as_mut(), &setup.key).await);
+    assert!(region.run(behave("echo", "x")).await.is_ok());
+}
+
+#[tokio::test]
+async fn only_the_manifests_key_wrapped_to_this_region_is_taken() {
+    let setup = Setup::new(HOSTILE);
+    let mut region = setup.create().await.unwrap();
+    let other = setup.create().await.unwrap();
+    let statement = region.statement().clone();
+    let secret = setup.key.secret();
+    let to_other = other.statement();
+    let wrapped_elsewhere = [
+        wrap(
+            to_other.exchange_key,
+            &key_binding(to_other),
+            secret.as_slice(),
+        ),
+        wrap(
+            statement.exchange_key,
+            &key_binding(to_other),
+            secret.as_slice(),
+        ),
+        wrap(
+            statement.exchange_key,
+            &key_binding(&statement),
+            &secret[..31],
+        ),
+        wrap(statement.exchange_key, &key_binding(&statement), &[0; 32]),
+    ];
+    for wrapped in wrapped_elsewhere {
+        let refused = region.provision(wrapped.unwrap()).await;
+        assert!(matches!(
+            refused,
+            Err(IsolationError::Fault(RegionFault::Key(_)))
+        ));
+    }
+    let stranger = provision(region.as_mut(), &SigningKey::generate()).await;
+    assert!(matches!(
+        stranger,
+        Err(IsolationError::Fault(RegionFault::Key(_)))
+    ));
+    let address = provision(region.as_mut(), &setup.key).await.unwrap();
+    assert_eq!(address, setup.key.address());
+}
+
+#[tokio::test]
+async fn a_region_speaks_for_one_cryptlet_at_one_delegate() {
+    let mut region = Setup::new(HOSTILE).ready().await;
+    let input = behave("echo", "x");
+    region.run(input.clone()).await.unwrap();
+    let mut other_chain = input.clone();
+    other_chain.domain.chain_id += 1;
+    let mut other_delegate = input.clone();
+    other_delegate.domain.delegate = Address::repeat_byte(99);
+    let other_cryptlet = RunInput {
+        cryptlet: CryptletId(Address::repeat_byte(99)),
+        ..input.clone()
+    };
+    for other in [other_chain, other_delegate, other_cryptlet] {
+        assert!(protocol(region.run(other).await).contains("speaks for"));
+    }
+    assert!(region.run(input).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_region_never_goes_back_in_a_subscription() {
+    let mut region = Setup::new(HOSTILE).ready().await;
+    let numbered = |sequence| RunInput {
+        sequence,
+        ..behave("echo", "x")
+    };
+    for sequence in [5, 5, 6] {
+        assert!(region.run(numbered(sequence)).await.is_ok());
+    }
+    assert_eq!(
+        protocol(region.run(numbered(5)).await),
+        "sequence 5 after 6 was signed"
+    );
+    let elsewhere = RunInput {
+        subject: Subject(B256::repeat_byte(77)),
+        ..numbered(1)
+    };
+    assert!(region.run(elsewhere).await.is_ok());
+    // A run that signs nothing leaves no mark.
+    let failed = RunInput {
+        sequence: 9,
+        ..behave("trap", "")
+    };
+    fault(region.run(failed).await);
+    assert!(region.run(numbered(7)).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_input_that_the_region_knows_to_be_wrong_is_refused() {
+    let mut region = Setup::new(HOSTILE).ready().await;
+    let mut other_settings = behave("echo", "x");
+    other_settings
+        .settings
+        .insert("feed".into(), "https://evil.example/".into());
+    let never_valid = RunInput {
+        valid_until: support::DUE,
+        ..behave("echo", "x")
+    };
+    let long = behave("echo", &"x".repeat(5_000));
+    for (input, reason) in [
+        (other_settings, "settings"),
+        (never_valid, "valid"),
+        (long, "params"),
+    ] {
+        let told = protocol(region.run(input).await);
+        assert!(told.contains(reason), "{told}");
+    }
+    assert_eq!(said(&region.run(behave("echo", "x")).await.unwrap()), "x");
+}
+
+fn package_fault(result: Result<impl Sized, IsolationError>) -> String {
+    match result.map(|_| ()) {
+        Err(IsolationError::Fault(RegionFault::Package(reason))) => reason,
+        other => panic!("no package fault: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_cryptlet_is_refused() {
+    let component = b"\0asm\x0d\0\x01\0";
+    let foreign = package_fault(Setup::new(importing(component)).create().await);
+    assert!(
+        foreign.contains("wasi:clocks/wall-clock@0.2.0"),
+        "{foreign}"
+    );
+    let empty = package_fault(Setup::new(component).create().await);
+    assert!(
+        empty.contains("describe") || empty.contains("on-trigger"),
+        "{empty}"
+    );
+    for code in [&b"\0asm\x01\0\0\0"[..], b"MZ", b""] {
+        package_fault(Setup::new(code).create().await);
+    }
+}
+
+/// `component` with an import of WASI's clock as an instance without items, in the component model's binary
+/// format: a type section and an import section.
+fn importing(component: &[u8]) -> &'static [u8] {
+    let name = b"wasi:clocks/wall-clock@0.2.0";
+    let mut bytes = component.to_vec();
+    bytes.extend([0x07, 0x03, 0x01, 0x42, 0x00]);
+    bytes.extend([0x0a, u8::try_from(name.len()).unwrap() + 5, 0x01]);
+    bytes.extend([0x00, u8::try_from(name.len()).unwrap()]);
+    bytes.extend(name);
+    bytes.extend([0x05, 0x00]);
+    bytes.leak()
+}
+
+#[tokio::test]
+async fn settings_give_no_more_than_the_manifest_asks_for() {
+    let setup = Setup::new(HOSTILE);
+    let create = async |change: &dyn Fn(&mut cryptlet_types::region::RegionSettings)| {
+        let mut settings = setup.settings();
+        change(&mut settings);
+        let created = provider()
+            .create(setup.package(), settings, B256::ZERO, setup.relay())
+            .await;
+        package_fault(created)
+    };
+    assert!(create(&|s| s.limits.fuel += 1).await.contains("limits"));
+    assert!(
+        create(&|s| s.egress[0].place = "evil.example:443".into())
+            .await
+            .contains("egress[0]")
+    );
+    assert!(
+        create(&|s| s.egress[0].trust = Trust::Roots("x".into()))
+            .await
+            .contains("trust")
+    );
+    let twice = create(&|s| s.egress.push(s.egress[0].clone())).await;
+    assert!(twice.contains("egress[1]"), "{twice}");
+}
+
+#[tokio::test]
+async fn an_altered_package_is_not_even_started() {
+    let setup = Setup::new(HOSTILE);
+    let mut package = setup.package();
+    let mut code = package.code.to_vec();
+    code[1_000] ^= 1;
+    package.code = code.into();
+    let refused = provider()
+        .create(package, setup.settings(), B256::ZERO, setup.relay())
+        .await;
+    assert!(matches!(refused, Err(IsolationError::Seal(_))));
+}
+
+#[tokio::test]
+async fn the_measurement_covers_settings_and_package() {
+    let setup = Setup::new(HOSTILE);
+    let measure = |setup: &Setup| provider().measurement(&setup.package(), &setup.settings());
+    let base = measure(&setup).unwrap();
+    assert_eq!(setup.create().await.unwrap().statement().measurement, base);
+    let mut less = Setup {
+        key: SigningKey::from_secret(&setup.key.secret()).unwrap(),
+        ..Setup::new(HOSTILE)
+    };
+    assert_eq!(measure(&less).unwrap(), base);
+    less.limits.fuel -= 1;
+    assert_ne!(measure(&less).unwrap(), base);
+    assert_ne!(measure(&Setup::new(HOSTILE)).unwrap(), base, "another key");
+}
+
+#[tokio::test]
+async fn a_program_that_is_no_container_is_refused() {
+    let setup = Setup::new(HOSTILE);
+    let provider = cryptlet_isolation::ProcessProvider::new("/bin/true".as_ref()).unwrap();
+    let refused = provider
+        .create(setup.package(), setup.settings(), B256::ZERO, setup.relay())
+        .await;
+    assert!(matches!(refused, Err(IsolationError::Died(_))));
+}

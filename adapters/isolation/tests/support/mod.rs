@@ -1,0 +1,229 @@
+//! Real parts for the tests: the container that was built, the components that are checked in, and a TLS source.
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test support, shared by several test programs"
+)]
+
+pub mod process;
+pub mod source;
+
+use alloy_primitives::{Address, B256, Bytes};
+use alloy_sol_types::SolValue;
+use cryptlet_isolation::{
+    CallOutHandler, IsolationError, IsolationProvider, LogSink, ProcessProvider, Region, Relay,
+};
+use cryptlet_seal::{SigningKey, key_binding, package, wrap};
+use cryptlet_types::{
+    CryptletId, JobId, Limits, Manifest, ReportDomain, Subject, Trigger,
+    manifest::ManifestConfig,
+    policy::{EgressRule, Trust},
+    region::{LogLevel, Package, RegionFault, RegionSettings, RunAnswer, RunInput, RunOutcome},
+};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+pub const HOSTILE: &[u8] = include_bytes!("../../../../cryptlets/dist/hostile.wasm");
+pub const MARKET_WATCHER: &[u8] = include_bytes!("../../../../cryptlets/dist/market-watcher.wasm");
+/// 2026-10-16 16:00 in Berlin.
+pub const DUE: u64 = 1_792_159_200;
+pub const PLACE: &str = "rates.bletchley.example:443";
+pub const NAME: &str = "rates.bletchley.example";
+
+/// The container beside the test program.
+pub fn container() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().unwrap().with_file_name("cryptlet-container");
+    assert!(
+        path.exists(),
+        "{} is missing: cargo build --release -p cryptlet-container",
+        path.display()
+    );
+    path
+}
+
+pub fn provider() -> ProcessProvider {
+    ProcessProvider::new(&container()).unwrap()
+}
+
+/// Log lines, kept.
+#[derive(Clone, Default)]
+pub struct Lines(pub Arc<Mutex<Vec<String>>>);
+
+impl LogSink for Lines {
+    fn line(&self, _: LogLevel, message: &str) {
+        self.0.lock().unwrap().push(message.to_owned());
+    }
+}
+
+/// What a region is made of, and where its one source is.
+pub struct Setup {
+    pub code: &'static [u8],
+    pub limits: Limits,
+    pub trust: Trust,
+    pub addresses: BTreeMap<String, SocketAddr>,
+    pub lines: Lines,
+    pub key: SigningKey,
+}
+
+impl Setup {
+    pub fn new(code: &'static [u8]) -> Self {
+        Self {
+            code,
+            limits: Limits {
+                fuel: 50_000_000,
+                memory_bytes: 16 << 20,
+                wall_millis: 5_000,
+                response_bytes: 64 << 10,
+            },
+            trust: Trust::WebPki,
+            addresses: BTreeMap::new(),
+            lines: Lines::default(),
+            key: SigningKey::generate(),
+        }
+    }
+
+    pub fn with_source(mut self, source: &source::Source) -> Self {
+        self.trust = Trust::Roots(source.root.clone());
+        self.addresses.insert(PLACE.into(), source.address);
+        self
+    }
+
+    pub fn manifest(&self) -> Manifest {
+        Manifest {
+            name: "tested".into(),
+            public_key: self.key.address(),
+            version: "1".into(),
+            config: ManifestConfig {
+                description: String::new(),
+                isolation: true,
+                limits: self.limits,
+                egress: vec![PLACE.into()],
+                settings: settings(),
+            },
+        }
+    }
+
+    pub fn package(&self) -> Package {
+        package::build(&self.manifest(), self.code).unwrap()
+    }
+
+    pub fn settings(&self) -> RegionSettings {
+        RegionSettings {
+            limits: self.limits,
+            egress: vec![EgressRule {
+                place: PLACE.into(),
+                trust: self.trust.clone(),
+            }],
+        }
+    }
+
+    pub fn relay(&self) -> Arc<dyn CallOutHandler> {
+        Arc::new(Relay::new(
+            self.addresses.clone(),
+            Arc::new(self.lines.clone()),
+        ))
+    }
+
+    pub async fn create(&self) -> Result<Box<dyn Region>, IsolationError> {
+        self.create_with(self.relay()).await
+    }
+
+    pub async fn create_with(
+        &self,
+        call_out: Arc<dyn CallOutHandler>,
+    ) -> Result<Box<dyn Region>, IsolationError> {
+        let nonce = B256::repeat_byte(9);
+        provider()
+            .create(self.package(), self.settings(), nonce, call_out)
+            .await
+    }
+
+    /// A region with its key.
+    pub async fn ready(&self) -> Box<dyn Region> {
+        self.ready_with(self.relay()).await
+    }
+
+    pub async fn ready_with(&self, call_out: Arc<dyn CallOutHandler>) -> Box<dyn Region> {
+        let mut region = self.create_with(call_out).await.unwrap();
+        provision(region.as_mut(), &self.key).await.unwrap();
+        region
+    }
+}
+
+pub fn settings() -> BTreeMap<String, String> {
+    BTreeMap::from([("feed".into(), format!("https://{NAME}/"))])
+}
+
+pub async fn provision(
+    region: &mut dyn Region,
+    key: &SigningKey,
+) -> Result<Address, IsolationError> {
+    let statement = region.statement().clone();
+    let secret = key.secret();
+    let binding = key_binding(&statement);
+    let wrapped = wrap(statement.exchange_key, &binding, secret.as_slice()).unwrap();
+    region.provision(wrapped).await
+}
+
+pub fn input(params: Vec<u8>) -> RunInput {
+    RunInput {
+        job: JobId(B256::repeat_byte(1)),
+        domain: ReportDomain {
+            chain_id: 31_337,
+            delegate: Address::repeat_byte(2),
+        },
+        cryptlet: CryptletId(Address::repeat_byte(3)),
+        subject: Subject(B256::repeat_byte(4)),
+        consumer: Address::repeat_byte(5),
+        sequence: 1,
+        issued_at: DUE,
+        valid_until: DUE + 3_600,
+        trigger: Trigger::Clock { due: DUE },
+        params: params.into(),
+        settings: settings(),
+    }
+}
+
+/// Parameters of the hostile cryptlet.
+pub fn behave(behaviour: &str, detail: &str) -> RunInput {
+    input((behaviour.to_owned(), detail.to_owned()).abi_encode_params())
+}
+
+/// Parameters of the market watcher.
+pub fn watch(only_if_open: bool, currencies: &[&str]) -> RunInput {
+    let currencies: Vec<_> = currencies.iter().map(|name| (*name).to_owned()).collect();
+    input((only_if_open, currencies).abi_encode_params())
+}
+
+pub fn payload(answer: &RunAnswer) -> Bytes {
+    match &answer.outcome {
+        RunOutcome::Report(signed) => signed.report.payload.clone(),
+        RunOutcome::Skip(reason) => panic!("skipped: {reason}"),
+    }
+}
+
+/// What the hostile cryptlet said.
+pub fn said(answer: &RunAnswer) -> String {
+    <(String,)>::abi_decode_params_validate(&payload(answer))
+        .unwrap()
+        .0
+}
+
+/// The fault of a run that must not have an answer.
+pub fn fault(result: Result<RunAnswer, IsolationError>) -> RegionFault {
+    match result {
+        Err(IsolationError::Fault(fault)) => fault,
+        Err(other) => panic!("no fault: {other}"),
+        Ok(answer) => panic!("an answer: {answer:?}"),
+    }
+}

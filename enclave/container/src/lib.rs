@@ -1,0 +1,60 @@
+//! The shell inside the region. Its dependency tree is what is measured, so it is kept small.
+//!
+//! A host starts the program with one end of a socket pair as its standard input, no arguments and an empty
+//! environment, and speaks frames over it (see `cryptlet_types::region`). The container hashes its own
+//! executable, gives up everything that it does not need ([`sandbox`]), makes its keys, and answers calls
+//! ([`session`]) until the host closes the stream. [`runtime`] runs the component, [`imports`] is what the
+//! component may ask for, [`http`] is TLS and HTTP that end here, [`signing`] holds the cryptlet's key.
+//!
+//! The host is not believed: it may end a region or let it starve, and nothing else.
+
+pub mod channel;
+pub mod deadline;
+pub mod http;
+mod imports;
+pub mod runtime;
+pub mod sandbox;
+pub mod session;
+pub mod signing;
+
+use channel::{Channel, ChannelError, SharedHost};
+use cryptlet_types::{
+    bounded::clip,
+    region::{RegionFault, ToHost},
+};
+use session::Session;
+use std::{
+    cell::RefCell,
+    io::{Read, Write},
+    rc::Rc,
+};
+
+/// Answers the host's calls until it closes the stream.
+///
+/// # Errors
+/// The host broke the protocol; it has been told, if it listens.
+pub fn serve<S: Read + Write + 'static>(stream: S, session: Session) -> Result<(), ChannelError> {
+    let channel = Rc::new(RefCell::new(Channel::new(stream)));
+    let result = converse(&channel, session);
+    if let Err(error) = &result {
+        let fault = RegionFault::Protocol(clip(&error.to_string()));
+        // The host may have gone, and then there is nobody to tell.
+        let _ = channel.borrow_mut().send(&ToHost::Answer(Err(fault)));
+    }
+    result
+}
+
+fn converse<S: Read + Write + 'static>(
+    channel: &Rc<RefCell<Channel<S>>>,
+    mut session: Session,
+) -> Result<(), ChannelError> {
+    let host: SharedHost = channel.clone();
+    loop {
+        let call = channel.borrow_mut().next_call()?;
+        let Some(call) = call else {
+            return Ok(());
+        };
+        let answer = session.answer(call, &host)?;
+        channel.borrow_mut().send(&ToHost::Answer(answer))?;
+    }
+}

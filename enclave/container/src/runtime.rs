@@ -1,0 +1,186 @@
+//! Runs a component: compiled once, a fresh instance for each run, bounded in fuel, memory and time.
+//!
+//! Execution is deterministic: NaNs are canonical, there are no threads, no relaxed SIMD, and no import but
+//! this package's own. What a cryptlet learns comes from its input and from [`crate::http`].
+
+use crate::{
+    channel::{ChannelError, SharedHost},
+    deadline::{Deadline, Watchdog},
+    http::{Abort, Egress},
+    imports::{RunState, bindings::UtilityPre},
+};
+use cryptlet_types::{
+    Limits, UnixSeconds,
+    bounded::clip,
+    region::{RegionFault, SourceProof},
+};
+use std::{rc::Rc, sync::Arc};
+use wasmtime::{
+    Config, Engine, Store, Trap,
+    component::{Component, HasSelf, Linker},
+};
+
+pub use crate::imports::bindings::{Answer, Context, Failure, Trigger};
+use crate::imports::{MemoryExceeded, bindings::Utility};
+
+/// Package of the interfaces that a component may import.
+const OUR_INTERFACES: &str = "bletchley:cryptlet/";
+/// Most linear memory that a region gives, whatever policy says: 1 GiB.
+pub const MAX_MEMORY_BYTES: u64 = 1 << 30;
+
+/// A component, ready to run.
+pub struct Runtime {
+    engine: Engine,
+    component: UtilityPre<RunState>,
+    limits: Limits,
+    watchdog: Watchdog,
+}
+
+/// What a run is given.
+pub struct Wake {
+    /// Who wakes, and for whom.
+    pub context: Context,
+    /// What occurred.
+    pub trigger: Trigger,
+    /// The subscription's parameters.
+    pub params: Vec<u8>,
+}
+
+/// What came of a run that ended by itself.
+pub struct Ran {
+    /// The cryptlet's word.
+    pub answer: Answer,
+    /// What sources said.
+    pub sources: Vec<SourceProof>,
+    /// Fuel used up.
+    pub fuel_used: u64,
+}
+
+/// Why a run has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// The run failed; the region can go on.
+    #[error(transparent)]
+    Fault(#[from] RegionFault),
+    /// The conversation with the host cannot go on; the region ends.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+}
+
+impl RunError {
+    /// Whether the same run, tried again in this region, may end better.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Fault(fault) => fault.is_retryable(),
+            Self::Channel(error) => error.is_retryable(),
+        }
+    }
+}
+
+impl Runtime {
+    /// Compiles `code`, and checks that it implements the world `utility` and imports nothing else.
+    ///
+    /// # Errors
+    /// Says why it is no cryptlet.
+    pub fn load(code: &[u8], limits: Limits, watchdog: Watchdog) -> Result<Self, String> {
+        let told = |error: wasmtime::Error| clip(&format!("{error:#}"));
+        let engine = Engine::new(&config()).map_err(told)?;
+        let component = Component::from_binary(&engine, code).map_err(told)?;
+        for (name, _) in component.component_type().imports(&engine) {
+            if !name.starts_with(OUR_INTERFACES) {
+                return Err(format!("imports {:?}, which no cryptlet may", clip(name)));
+            }
+        }
+        let mut linker = Linker::new(&engine);
+        Utility::add_to_linker::<_, HasSelf<RunState>>(&mut linker, |state| state).map_err(told)?;
+        let component = linker.instantiate_pre(&component).map_err(told)?;
+        let component = UtilityPre::new(component).map_err(told)?;
+        Ok(Self {
+            engine,
+            component,
+            limits,
+            watchdog,
+        })
+    }
+
+    /// Wakes the cryptlet in a fresh instance.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub fn run(
+        &self,
+        wake: Wake,
+        host: &SharedHost,
+        egress: &Arc<Egress>,
+        now: UnixSeconds,
+    ) -> Result<Ran, RunError> {
+        let limits = self.limits;
+        let deadline =
+            Deadline::after(limits.wall_millis).ok_or(RegionFault::Deadline(limits.wall_millis))?;
+        let state = RunState::new(Rc::clone(host), Arc::clone(egress), limits, deadline, now);
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.memory);
+        store.set_epoch_deadline(1);
+        let _armed = self.watchdog.arm(&self.engine, deadline);
+        let result = self.call(&mut store, wake);
+        let fuel_left = store.get_fuel().unwrap_or_default();
+        let answer =
+            result
+                .map_err(|error| self.explain(&error))?
+                .map_err(|failure| match failure {
+                    Failure::Unavailable(reason) => RegionFault::Unavailable(clip(&reason)),
+                    Failure::Refused(reason) => RegionFault::Refused(clip(&reason)),
+                })?;
+        Ok(Ran {
+            answer,
+            sources: store.into_data().into_sources(),
+            fuel_used: limits.fuel.saturating_sub(fuel_left),
+        })
+    }
+
+    fn call(
+        &self,
+        store: &mut Store<RunState>,
+        wake: Wake,
+    ) -> wasmtime::Result<Result<Answer, Failure>> {
+        store.set_fuel(self.limits.fuel)?;
+        let instance = self.component.instantiate(&mut *store)?;
+        instance.call_on_trigger(store, &wake.context, wake.trigger, &wake.params)
+    }
+
+    fn explain(&self, error: &wasmtime::Error) -> RunError {
+        if let Some(abort) = error.downcast_ref::<Abort>() {
+            return match abort {
+                Abort::Deadline(passed) => RegionFault::Deadline(passed.0).into(),
+                Abort::Channel(error) => error.clone().into(),
+            };
+        }
+        if error.downcast_ref::<MemoryExceeded>().is_some() {
+            return RegionFault::OutOfMemory(self.limits.memory_bytes).into();
+        }
+        let fault = match error.downcast_ref::<Trap>() {
+            Some(Trap::OutOfFuel) => RegionFault::OutOfFuel(self.limits.fuel),
+            Some(Trap::Interrupt) => RegionFault::Deadline(self.limits.wall_millis),
+            Some(trap) => RegionFault::Trap(trap.to_string()),
+            None => RegionFault::Trap(clip(&error.root_cause().to_string())),
+        };
+        fault.into()
+    }
+}
+
+/// Memory images and backtraces are off: they need files, and a backtrace tells the host more than a trap.
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .consume_fuel(true)
+        .epoch_interruption(true)
+        .cranelift_nan_canonicalization(true)
+        .wasm_relaxed_simd(false)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .memory_init_cow(false)
+        .concurrency_support(false)
+        .wasm_backtrace_max_frames(None);
+    config
+}
