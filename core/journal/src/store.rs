@@ -178,3 +178,43 @@ async fn require(
         reason.into(),
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn limit(journal: &Journal, pragma: &'static str) {
+        let mut db = journal.read().await.unwrap();
+        sqlx::raw_sql(pragma).execute(db.conn()).await.unwrap();
+    }
+
+    /// SQLite may roll back by itself when there is no room; the connection has to survive that.
+    #[tokio::test]
+    async fn the_connection_outlives_a_full_database() {
+        let journal = Journal::in_memory(wall_clock()).await.unwrap();
+        limit(&journal, "PRAGMA max_page_count = 1").await;
+        let cursor = |number| crate::Cursor {
+            number,
+            hash: alloy_primitives::B256::ZERO,
+        };
+        let mut written = 0;
+        let error = loop {
+            let name = format!("{written}{}", "x".repeat(3000));
+            match journal.apply_subscriptions(&name, cursor(1), &[]).await {
+                Ok(()) => written += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, JournalError::Full(_)), "{error}");
+        assert!(error.is_retryable());
+        assert_eq!(journal.cursor("later").await.unwrap(), None);
+        limit(&journal, "PRAGMA max_page_count = 100000").await;
+        for number in 1..3 {
+            journal
+                .apply_subscriptions("later", cursor(number), &[])
+                .await
+                .unwrap();
+        }
+        assert_eq!(journal.cursor("later").await.unwrap(), Some(cursor(2)));
+    }
+}

@@ -1,0 +1,188 @@
+//! Values for tests: one path per number.
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
+use alloy_primitives::{Address, B256, Bytes, FixedBytes};
+use cryptlet_journal::{Clock, Cursor, Journal, SubscriptionChange};
+use cryptlet_types::{
+    ClockSpec, CryptletId, Event, Evidence, EvidenceStatement, Job, Limits, Measurement, Provider,
+    Receipt, Report, ReportDomain, RunRecord, Sha256Digest, SignedReport, Subject, Submission,
+    Subscription, Trigger, TriggerSpec, receipt::Inclusion, region::RunInput,
+    report::CompactSignature,
+};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+pub(crate) const DOMAIN: ReportDomain = ReportDomain {
+    chain_id: 31337,
+    delegate: Address::repeat_byte(0xde),
+};
+pub(crate) const SINCE: u64 = 1_000;
+
+/// A clock that counts questions.
+pub(crate) fn ticks() -> Clock {
+    let next = AtomicU64::new(1);
+    Arc::new(move || next.fetch_add(1, Ordering::Relaxed))
+}
+
+pub(crate) async fn open(path: &Path) -> Journal {
+    Journal::open(path, ticks()).await.unwrap()
+}
+
+pub(crate) fn cursor(number: u64) -> Cursor {
+    let hash = B256::repeat_byte(7);
+    Cursor { number, hash }
+}
+
+pub(crate) fn subscription(subject: u8) -> Subscription {
+    Subscription {
+        subject: Subject(B256::repeat_byte(subject)),
+        consumer: Address::repeat_byte(1),
+        cryptlet: CryptletId(Address::repeat_byte(2)),
+        callback: FixedBytes([1, 2, 3, 4]),
+        callback_gas: 100_000,
+        validity: 3600,
+        trigger: TriggerSpec::Clock(ClockSpec {
+            cron: "0 16 * * *".into(),
+            time_zone: "Europe/Berlin".into(),
+        }),
+        params: Bytes::from_static(b"USD"),
+        since: SINCE,
+    }
+}
+
+/// The event number `n` of a subscription.
+pub(crate) fn event(subject: u8, n: u64) -> Event {
+    let due = SINCE + n;
+    let trigger = Trigger::Clock { due };
+    Event::new(&DOMAIN, subscription(subject).subject, trigger)
+}
+
+pub(crate) fn job(subject: u8, n: u64) -> Job {
+    let event = event(subject, n);
+    Job {
+        id: Job::id_of(&event),
+        event,
+        subscription: subscription(subject),
+        package: Sha256Digest(B256::repeat_byte(3)),
+        limits: Limits::default(),
+        policy_epoch: 1,
+    }
+}
+
+const SIGNATURE: CompactSignature = CompactSignature {
+    r: B256::repeat_byte(5),
+    vs: B256::repeat_byte(6),
+};
+
+/// A run of `job`; runs with different `salt` are different.
+pub(crate) fn run(job: &Job, salt: u8) -> RunRecord {
+    let measurement = Measurement(B256::repeat_byte(4));
+    let due = job.event.trigger.due();
+    let input = RunInput {
+        job: job.id,
+        domain: DOMAIN,
+        cryptlet: job.subscription.cryptlet,
+        subject: job.subscription.subject,
+        consumer: job.subscription.consumer,
+        sequence: 1,
+        issued_at: due,
+        valid_until: due + 3600,
+        trigger: job.event.trigger.clone(),
+        params: job.subscription.params.clone(),
+        settings: [("feed".to_owned(), "rates.example".to_owned())].into(),
+    };
+    let report = Report {
+        cryptlet: input.cryptlet,
+        subject: input.subject,
+        sequence: 1,
+        issued_at: due,
+        valid_until: due + 3600,
+        region: measurement,
+        payload: Bytes::from(vec![salt; 64]),
+    };
+    let signed = SignedReport {
+        report,
+        signer: Address::repeat_byte(8),
+        signature: SIGNATURE,
+        region_signature: SIGNATURE,
+    };
+    let statement = EvidenceStatement {
+        provider: Provider::Process,
+        controls: vec!["seccomp".into()],
+        measurement,
+        region_key: Address::repeat_byte(9),
+        exchange_key: B256::repeat_byte(10),
+        nonce: B256::repeat_byte(11),
+    };
+    let evidence = Evidence {
+        statement,
+        made_at: due,
+        host: Address::repeat_byte(12),
+        signature: SIGNATURE,
+    };
+    RunRecord {
+        input,
+        sources: vec![],
+        report: signed,
+        evidence,
+        fuel_used: 1,
+    }
+}
+
+pub(crate) fn submission(nonce: u64, fee: u128) -> Submission {
+    let mut hash = B256::repeat_byte(0xaa);
+    hash.0[..8].copy_from_slice(&nonce.to_be_bytes());
+    hash.0[8..24].copy_from_slice(&fee.to_be_bytes());
+    Submission {
+        transmitter: Address::repeat_byte(13),
+        nonce,
+        hash,
+        raw: Bytes::from_static(&[2]),
+        max_fee_per_gas: fee,
+        max_priority_fee_per_gas: 1,
+    }
+}
+
+pub(crate) fn receipt(job: &Job, run: &RunRecord) -> Receipt {
+    Receipt {
+        version: 1,
+        job: job.id,
+        domain: DOMAIN,
+        subscription: job.subscription.clone(),
+        event: job.event.clone(),
+        package: job.package,
+        policy_epoch: job.policy_epoch,
+        policy: Sha256Digest(B256::repeat_byte(14)),
+        input: run.input.clone(),
+        sources: run.sources.clone(),
+        report: run.report.clone(),
+        evidence: run.evidence.clone(),
+        host_signature: SIGNATURE,
+        inclusion: Inclusion {
+            header: Bytes::from_static(&[0xc0]),
+            transaction_index: 0,
+            transaction: Bytes::new(),
+            transaction_proof: vec![],
+            receipt: Bytes::new(),
+            receipt_proof: vec![],
+        },
+    }
+}
+
+/// Records subscription, event and job, as often as it is called.
+pub(crate) async fn routed(journal: &Journal, subject: u8, n: u64) -> Job {
+    let added = SubscriptionChange::Added(subscription(subject));
+    journal
+        .apply_subscriptions("delegate", cursor(n), &[added])
+        .await
+        .unwrap();
+    let job = job(subject, n);
+    journal.record_event(&job.event).await.unwrap();
+    journal.record_job(&job).await.unwrap();
+    job
+}
