@@ -141,5 +141,9 @@ pub(crate) struct BenchOptions {
 /// A currency code as the feed writes it (ISO 4217: three capital letters).
 fn currency(text: &str) -> Result<String, String> {
     let valid = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase());
-    if valid { Ok(text.to_owned()) } else { Err(format!("{text:?} is not a currency code such as USD")) }
+    if valid {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is not a currency code such as USD"))
+    }
 }

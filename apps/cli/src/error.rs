@@ -13,7 +13,10 @@ pub(crate) struct CliError {
 impl CliError {
     /// A failure that speaks for itself.
     pub(crate) fn new(what: impl Display) -> Self {
-        Self { what: what.to_string(), next: None }
+        Self {
+            what: what.to_string(),
+            next: None,
+        }
     }
 
     /// A failure of the machine: what was tried, and what the system said.

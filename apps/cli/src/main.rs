@@ -13,7 +13,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_log(arguments.verbose);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(run(arguments.command)),
         Err(error) => Err(CliError::system("no asynchronous runtime", error)),
@@ -34,7 +36,9 @@ async fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Host(options) => commands::host::run(options).await,
         Command::Verify(options) => commands::verify::run(&options),
         Command::Trace(options) => commands::trace::run(options).await,
-        Command::Bench { what: args::Bench::Path(options) } => commands::bench::run(options).await,
+        Command::Bench {
+            what: args::Bench::Path(options),
+        } => commands::bench::run(options).await,
         Command::Completions { shell } => commands::completions::run(shell),
     }
 }
@@ -48,5 +52,8 @@ fn start_log(verbose: u8) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
 }

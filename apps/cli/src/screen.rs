@@ -18,7 +18,10 @@ pub(crate) fn note(line: impl Display) {
 
 /// Writes an error and the next step to standard error.
 pub(crate) fn complain(error: &CliError) {
-    note(format_args!("{}: {error}", paint("error", Paint::Bad, std::io::stderr().is_terminal())));
+    note(format_args!(
+        "{}: {error}",
+        paint("error", Paint::Bad, std::io::stderr().is_terminal())
+    ));
     if let Some(step) = error.next_step() {
         note(format_args!(" next: {step}"));
     }
@@ -50,5 +53,28 @@ fn paint(word: impl Display, how: Paint, terminal: bool) -> String {
         format!("\u{1b}[{code}m{word}\u{1b}[0m")
     } else {
         word.to_string()
+    }
+}
+
+/// Where progress goes: standard output, or standard error when standard output is for JSON.
+#[derive(Clone, Copy)]
+pub(crate) struct Printer {
+    json: bool,
+}
+
+impl Printer {
+    /// A printer that leaves standard output alone if `json`.
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Writes a line.
+    pub(crate) fn line(self, line: impl Display) {
+        if self.json { note(line) } else { say(line) }
+    }
+
+    /// Writes a name and what it stands for, in two columns.
+    pub(crate) fn fact(self, name: &str, value: impl Display) {
+        self.line(format_args!("{name:<12} {value}"));
     }
 }

@@ -54,12 +54,18 @@ impl HostConfig {
     /// # Errors
     /// The file cannot be read, or a field is missing, unknown or wrong; the message names it.
     pub fn load(path: &Path) -> Result<Self, HostError> {
-        let config = |reason: String| HostError::Config { path: path.to_owned(), reason };
+        let config = |reason: String| HostError::Config {
+            path: path.to_owned(),
+            reason,
+        };
         let file = std::fs::File::open(path).map_err(|error| config(error.to_string()))?;
         let mut bytes = Vec::new();
         let bound = u64::try_from(MAX_DOCUMENT_BYTES).unwrap_or(u64::MAX);
-        file.take(bound).read_to_end(&mut bytes).map_err(|error| config(error.to_string()))?;
-        let loaded: Self = serde_json::from_slice(&bytes).map_err(|error| config(error.to_string()))?;
+        file.take(bound)
+            .read_to_end(&mut bytes)
+            .map_err(|error| config(error.to_string()))?;
+        let loaded: Self =
+            serde_json::from_slice(&bytes).map_err(|error| config(error.to_string()))?;
         if loaded.version == 1 {
             Ok(loaded)
         } else {

@@ -1,9 +1,14 @@
 //! A running host.
 
-use crate::{HostConfig, HostError, Parts, Progress, intake::Intake, worker::{Worker, Workers}};
+use crate::{
+    HostConfig, HostError, Parts, Progress, intake::Intake, worker::Worker, workers::Workers,
+};
 use cryptlet_journal::Journal;
 use std::sync::Arc;
-use tokio::{sync::broadcast, task::JoinHandle};
+use tokio::{
+    sync::{broadcast, mpsc},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How many ends of jobs a slow watcher may be behind before it misses some.
@@ -16,6 +21,7 @@ pub struct Host {
     stop: CancellationToken,
     intake: JoinHandle<Result<(), HostError>>,
     workers: Arc<Workers>,
+    failed: mpsc::Receiver<HostError>,
 }
 
 impl Host {
@@ -36,10 +42,18 @@ impl Host {
         let stop = CancellationToken::new();
         let journal = parts.journal.clone();
         let worker = Arc::new(Worker::new(&parts, progress.clone()));
-        let workers = Arc::new(Workers::new(worker, stop.clone()));
+        let (workers, failed) = Workers::new(worker, stop.clone());
+        let workers = Arc::new(workers);
         let intake = Intake::resume(parts, workers.clone(), progress.clone()).await?;
         let intake = tokio::spawn(intake.run(stop.clone()));
-        Ok(Self { journal, progress, stop, intake, workers })
+        Ok(Self {
+            journal,
+            progress,
+            stop,
+            intake,
+            workers,
+            failed,
+        })
     }
 
     /// Ends of jobs from now on.
@@ -61,12 +75,12 @@ impl Host {
     pub async fn ended(&mut self) -> Result<(), HostError> {
         tokio::select! {
             outcome = &mut self.intake => outcome.unwrap_or(Err(HostError::Ended("intake"))),
-            error = self.workers.failed() => Err(error),
+            error = self.failed.recv() => Err(error.unwrap_or(HostError::Ended("workers"))),
         }
     }
 
     /// Stops: nothing new is begun, what is being done is left where the journal has it.
-    pub async fn stop(self) {
+    pub async fn stop(&mut self) {
         self.stop.cancel();
         self.workers.stopped().await;
     }

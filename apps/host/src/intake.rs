@@ -1,6 +1,6 @@
 //! What chain and clock say, turned into jobs in the journal.
 
-use crate::{HostClock, HostError, Parts, Progress, worker::Workers};
+use crate::{HostClock, HostError, Parts, Progress, workers::Workers};
 use cryptlet_chain::{Chain, ChangeKind, SubscriptionChange as Change};
 use cryptlet_journal::{Cursor, Journal, SubscriptionChange};
 use cryptlet_register::Register;
@@ -44,7 +44,16 @@ impl Intake {
         workers: Arc<Workers>,
         progress: broadcast::Sender<Progress>,
     ) -> Result<Self, HostError> {
-        let Parts { journal, chain, register, isolation, policy, clock, first_block, .. } = parts;
+        let Parts {
+            journal,
+            chain,
+            register,
+            isolation,
+            policy,
+            clock,
+            first_block,
+            ..
+        } = parts;
         let mut agenda = Agenda::new(chain.domain());
         let mut active = HashMap::new();
         for known in journal.subscriptions().await? {
@@ -100,7 +109,9 @@ impl Intake {
             changes.push(self.take_change(change).await?);
         }
         let watch::Cursor { number, hash } = advance.cursor;
-        self.journal.apply_subscriptions(CURSOR, Cursor { number, hash }, &changes).await?;
+        self.journal
+            .apply_subscriptions(CURSOR, Cursor { number, hash }, &changes)
+            .await?;
         self.cursor = Some(advance.cursor);
         if advance.is_caught_up() {
             self.clock.observe(&advance.head);
@@ -120,19 +131,29 @@ impl Intake {
             }
             ChangeKind::Refused { reason } => {
                 tracing::warn!(%subject, reason, "subscription cannot be served");
-                SubscriptionChange::Refused { subject, reason: reason.clone() }
+                SubscriptionChange::Refused {
+                    subject,
+                    reason: reason.clone(),
+                }
             }
         })
     }
 
     /// Takes over a subscription. One that has consumed reports which this journal knows nothing of is served
     /// from now on only: what was due before may have been delivered by the host that lost its journal.
-    async fn adopt(&mut self, mut subscription: Subscription) -> Result<SubscriptionChange, HostError> {
+    async fn adopt(
+        &mut self,
+        mut subscription: Subscription,
+    ) -> Result<SubscriptionChange, HostError> {
         let subject = subscription.subject;
         if self.active.contains_key(&subject) {
             return Ok(SubscriptionChange::Added(subscription));
         }
-        let consumed = self.chain.sequence(subscription.cryptlet, subject).await?.unwrap_or(0);
+        let consumed = self
+            .chain
+            .sequence(subscription.cryptlet, subject)
+            .await?
+            .unwrap_or(0);
         if consumed > 0 {
             subscription.since = subscription.since.max(self.clock.now().saturating_add(1));
             tracing::warn!(%subject, consumed, "subscription was served by another journal; it is served from now on");
@@ -145,7 +166,10 @@ impl Intake {
             }
             Err(error) => {
                 tracing::warn!(%subject, %error, "subscription cannot be served");
-                Ok(SubscriptionChange::Refused { subject, reason: error.to_string() })
+                Ok(SubscriptionChange::Refused {
+                    subject,
+                    reason: error.to_string(),
+                })
             }
         }
     }
@@ -164,7 +188,10 @@ impl Intake {
             Some(subscription) => self.registered(subscription.cryptlet).await?,
             None => None,
         };
-        match self.router.route(event.clone(), subscription, registered.as_ref()) {
+        match self
+            .router
+            .route(event.clone(), subscription, registered.as_ref())
+        {
             Ok(job) => {
                 self.journal.record_job(&job).await?;
                 self.workers.wake(subject);
@@ -173,20 +200,31 @@ impl Intake {
                 let reason = refusal.to_string();
                 tracing::error!(event = %event.id, reason, "event refused");
                 self.journal.refuse_event(event.id, &reason).await?;
-                let _nobody_watches = self.progress.send(Progress::Refused { event: Arc::new(event), reason });
+                let _nobody_watches = self.progress.send(Progress::Refused {
+                    event: Arc::new(event),
+                    reason,
+                });
             }
         }
         Ok(())
     }
 
     async fn registered(&mut self, cryptlet: CryptletId) -> Result<Option<Registered>, HostError> {
-        let Some(entry) = self.register.current(cryptlet).await? else { return Ok(None) };
+        let Some(entry) = self.register.current(cryptlet).await? else {
+            return Ok(None);
+        };
         if let Some(manifest) = self.manifests.get(&entry.package) {
-            return Ok(Some(Registered { package: entry.package, manifest: manifest.clone() }));
+            return Ok(Some(Registered {
+                package: entry.package,
+                manifest: manifest.clone(),
+            }));
         }
         let manifest = package::open(&self.register.package(entry.package).await?)?.manifest;
         self.manifests.insert(entry.package, manifest.clone());
-        Ok(Some(Registered { package: entry.package, manifest }))
+        Ok(Some(Registered {
+            package: entry.package,
+            manifest,
+        }))
     }
 
     /// A node that cannot be asked is asked again; a chain that was reorganised is read again from its start,

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Each arrow is a write to the journal before the next stage sees anything, so that a host that is killed at
-//! any moment takes up where it was: [`intake`](crate::Host) turns what chain and clock say into jobs, one
+//! any moment takes up where it was: `intake` turns what chain and clock say into jobs, one
 //! worker a subscription takes that subscription's jobs from the journal, one after the other, oldest first.
 //! The journal is the queue; a worker is only ever told that there is something in it.
 
@@ -16,10 +16,12 @@ mod host;
 mod intake;
 mod layout;
 mod parts;
+mod ports;
 mod progress;
 mod publish;
 mod receipt;
 mod worker;
+mod workers;
 
 pub use config::{ClockSource, HostConfig};
 pub use error::HostError;

@@ -3,7 +3,7 @@
 use crate::{ClockSource, DataFolder, HostConfig, HostError};
 use alloy_primitives::Address;
 use cryptlet_chain::{Chain, EvmChain, Head};
-use cryptlet_isolation::{CallOutHandler, IsolationProvider, ProcessProvider, Relay};
+use cryptlet_isolation::{CallOutHandler, IsolationProvider, ProcessProvider, Relay, TracingLog};
 use cryptlet_journal::{Journal, wall_clock};
 use cryptlet_register::{LocalRegister, PolicyStore, Register};
 use cryptlet_types::{UnixSeconds, policy::PolicyInForce};
@@ -88,7 +88,9 @@ impl Parts {
         let clock = match (clock, config.clock) {
             (Some(clock), _) => clock,
             (None, ClockSource::System) => HostClock::Free(Arc::new(SystemClock)),
-            (None, ClockSource::Chain) => HostClock::Chain(Arc::new(ChainClock::new(&chain.head().await?))),
+            (None, ClockSource::Chain) => {
+                HostClock::Chain(Arc::new(ChainClock::new(&chain.head().await?)))
+            }
         };
         Ok(Self {
             host: vault.address(&KeyId::Host).await?,
@@ -98,7 +100,10 @@ impl Parts {
             vault: Arc::new(vault),
             register: Arc::new(register),
             isolation: Arc::new(ProcessProvider::new(&config.container)?),
-            call_out: Arc::new(Relay::new(config.resolve.clone())),
+            call_out: Arc::new(Relay::new(
+                config.resolve.clone(),
+                Arc::new(TracingLog::new("cryptlet")),
+            )),
             policy,
             clock,
             first_block: config.first_block,

@@ -41,10 +41,16 @@ pub async fn prepare_package(
     };
     let manifest: Manifest = source.clone().with_key(signer)?;
     let package = register.publish(cryptlet, &package::build(&manifest, code)?)?;
-    Ok(Published { cryptlet, signer, package })
+    Ok(Published {
+        cryptlet,
+        signer,
+        package,
+    })
 }
 
 /// The id that the register derives: the last 20 bytes of `keccak256(abi.encode(publisher, name))`.
 fn cryptlet_id(publisher: Address, name: &str) -> CryptletId {
-    CryptletId(Address::from_word(keccak256((publisher, name).abi_encode_params())))
+    CryptletId(Address::from_word(keccak256(
+        (publisher, name).abi_encode_params(),
+    )))
 }

@@ -2,7 +2,9 @@
 
 use crate::HostError;
 use cryptlet_seal::SealError;
-use cryptlet_types::{Job, Receipt, Sha256Digest, outbox::RunRecord, receipt::Inclusion, report::CompactSignature};
+use cryptlet_types::{
+    Job, Receipt, Sha256Digest, outbox::RunRecord, receipt::Inclusion, report::CompactSignature,
+};
 use cryptlet_vault::{KeyId, Vault};
 
 /// The receipt of a delivered job.
@@ -13,7 +15,13 @@ pub(crate) async fn assemble(
     policy: Sha256Digest,
     vault: &dyn Vault,
 ) -> Result<Receipt, HostError> {
-    let RunRecord { input, sources, report, evidence, .. } = run;
+    let RunRecord {
+        input,
+        sources,
+        report,
+        evidence,
+        ..
+    } = run;
     let mut receipt = Receipt {
         version: 1,
         job: job.id,

@@ -6,8 +6,8 @@ use cryptlet_isolation::{CallOutHandler, IsolationProvider, Region};
 use cryptlet_register::Register;
 use cryptlet_seal::{check, evidence, package};
 use cryptlet_types::{
-    CryptletId, Evidence, EvidenceStatement, Job, Limits, Manifest, ReportDomain, Sha256Digest, SignedReport,
-    UnixSeconds,
+    CryptletId, Evidence, EvidenceStatement, Job, Limits, Manifest, ReportDomain, Sha256Digest,
+    SignedReport, UnixSeconds,
     outbox::RunRecord,
     policy::PolicyInForce,
     region::{RegionSettings, RegionStatement, RunAnswer, RunInput, RunOutcome, sources_digest},
@@ -63,13 +63,19 @@ impl Runner {
     /// A runner whose host key in the vault has the address `host`.
     #[must_use]
     pub fn new(ports: Ports, domain: ReportDomain, policy: PolicyInForce, host: Address) -> Self {
-        Self { ports, domain, policy, host, slots: std::sync::Mutex::default() }
+        Self {
+            ports,
+            domain,
+            policy,
+            host,
+            slots: std::sync::Mutex::default(),
+        }
     }
 
     /// Wakes the job's cryptlet: its report will have the number `sequence` and is issued at `now`.
     ///
     /// # Errors
-    /// See [`RunError`]; after a fault the region is dropped and the next run gets a new one.
+    /// See [`RunError`]. A region that ended, or whose answer was not believed, is dropped; the next run gets a new one.
     pub async fn run(&self, job: &Job, sequence: u64, now: UnixSeconds) -> Result<Ran, RunError> {
         let slot = self.slot(job);
         let mut place = slot.lock().await;
@@ -78,15 +84,33 @@ impl Runner {
             None => self.create(job, now).await?,
         };
         let input = self.input(job, &live.manifest, sequence, now);
-        let answer = live.region.run(input.clone()).await?;
-        let ran = self.accept(job, &live, input, answer)?;
-        *place = Some(live);
-        Ok(ran)
+        match live.region.run(input.clone()).await {
+            Ok(answer) => {
+                let ran = self.accept(job, &live, input, answer)?;
+                *place = Some(live);
+                Ok(ran)
+            }
+            Err(error) => {
+                if !error.is_end_of_region() {
+                    *place = Some(live);
+                }
+                Err(error.into())
+            }
+        }
     }
 
     fn slot(&self, job: &Job) -> Slot {
-        let Limits { fuel, memory_bytes: memory, .. } = job.limits;
-        let kind = Kind { cryptlet: job.subscription.cryptlet, package: job.package, fuel, memory };
+        let Limits {
+            fuel,
+            memory_bytes: memory,
+            ..
+        } = job.limits;
+        let kind = Kind {
+            cryptlet: job.subscription.cryptlet,
+            package: job.package,
+            fuel,
+            memory,
+        };
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.entry(kind).or_default().clone()
     }
@@ -97,28 +121,65 @@ impl Runner {
         let files = self.ports.register.package(job.package).await?;
         let manifest = package::open(&files)?.manifest;
         let egress = self.policy.policy.egress_of(&manifest);
-        let settings = RegionSettings { limits: job.limits, egress };
+        let settings = RegionSettings {
+            limits: job.limits,
+            egress,
+        };
         let measurement = self.ports.isolation.measurement(&files, &settings)?;
         let nonce = B256::from(rand::random::<[u8; 32]>());
         let call_out = self.ports.call_out.clone();
-        let mut region = self.ports.isolation.create(files, settings, nonce, call_out).await?;
+        let mut region = self
+            .ports
+            .isolation
+            .create(files, settings, nonce, call_out)
+            .await?;
         let evidence = self.vouch(region.statement().clone(), now).await?;
         let policy = &self.policy.policy;
-        let expected =
-            evidence::Expected { policy, measurement, nonce, host: self.host, from: now, to: now };
-        let key = self.ports.vault.release(&KeyId::Cryptlet(cryptlet), &evidence, &expected).await?;
+        let expected = evidence::Expected {
+            policy,
+            measurement,
+            nonce,
+            host: self.host,
+            from: now,
+            to: now,
+        };
+        let key = self
+            .ports
+            .vault
+            .release(&KeyId::Cryptlet(cryptlet), &evidence, &expected)
+            .await?;
         let signer = region.provision(key).await?;
         if signer != manifest.public_key {
-            let what = format!("signer {signer}, the manifest names {}", manifest.public_key);
+            let what = format!(
+                "signer {signer}, the manifest names {}",
+                manifest.public_key
+            );
             return Err(RunError::WrongAnswer { cryptlet, what });
         }
         tracing::info!(%cryptlet, %signer, %measurement, controls = ?evidence.statement.controls, "region created");
-        Ok(Live { region, manifest, evidence })
+        Ok(Live {
+            region,
+            manifest,
+            evidence,
+        })
     }
 
-    async fn vouch(&self, statement: EvidenceStatement, made_at: UnixSeconds) -> Result<Evidence, RunError> {
-        let signature = self.ports.vault.sign(&KeyId::Host, statement.digest(made_at)).await?;
-        Ok(Evidence { statement, made_at, host: self.host, signature })
+    async fn vouch(
+        &self,
+        statement: EvidenceStatement,
+        made_at: UnixSeconds,
+    ) -> Result<Evidence, RunError> {
+        let signature = self
+            .ports
+            .vault
+            .sign(&KeyId::Host, statement.digest(made_at))
+            .await?;
+        Ok(Evidence {
+            statement,
+            made_at,
+            host: self.host,
+            signature,
+        })
     }
 
     fn input(&self, job: &Job, manifest: &Manifest, sequence: u64, now: UnixSeconds) -> RunInput {
@@ -139,14 +200,25 @@ impl Runner {
     }
 
     /// Takes an answer only if both signatures are those of this region and over this input.
-    fn accept(&self, job: &Job, live: &Live, input: RunInput, answer: RunAnswer) -> Result<Ran, RunError> {
-        let RunAnswer { outcome, sources, fuel_used } = answer;
+    fn accept(
+        &self,
+        job: &Job,
+        live: &Live,
+        input: RunInput,
+        answer: RunAnswer,
+    ) -> Result<Ran, RunError> {
+        let RunAnswer {
+            outcome,
+            sources,
+            fuel_used,
+        } = answer;
         let report = match outcome {
             RunOutcome::Skip(reason) => return Ok(Ran::Skipped(reason)),
             RunOutcome::Report(report) => *report,
         };
         let cryptlet = job.subscription.cryptlet;
-        if !answers(&report, &input) || report.report.region != live.evidence.statement.measurement {
+        if !answers(&report, &input) || report.report.region != live.evidence.statement.measurement
+        {
             let what = "a report about something else".to_owned();
             return Err(RunError::WrongAnswer { cryptlet, what });
         }
@@ -158,9 +230,19 @@ impl Runner {
             input: input.digest().map_err(cryptlet_seal::SealError::from)?,
             sources: sources_digest(&sources).map_err(cryptlet_seal::SealError::from)?,
         };
-        check(statement.digest(), &report.region_signature, live.evidence.statement.region_key)?;
+        check(
+            statement.digest(),
+            &report.region_signature,
+            live.evidence.statement.region_key,
+        )?;
         let evidence = live.evidence.clone();
-        Ok(Ran::Reported(Box::new(RunRecord { input, sources, report, evidence, fuel_used })))
+        Ok(Ran::Reported(Box::new(RunRecord {
+            input,
+            sources,
+            report,
+            evidence,
+            fuel_used,
+        })))
     }
 }
 

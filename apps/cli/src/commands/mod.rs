@@ -20,7 +20,10 @@ pub(crate) fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>, CliErro
     let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     file.take(bound).read_to_end(&mut bytes).doing(&reading)?;
     if bytes.len() > limit {
-        return Err(CliError::new(format_args!("{} is larger than {limit} bytes", path.display())));
+        return Err(CliError::new(format_args!(
+            "{} is larger than {limit} bytes",
+            path.display()
+        )));
     }
     Ok(bytes)
 }

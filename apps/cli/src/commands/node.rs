@@ -10,14 +10,18 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 pub(crate) async fn run(options: NodeOptions) -> Result<ExitCode, CliError> {
     let json = options.json;
-    let node = Node::start(config(options)).await.doing("the node did not start")?;
+    let node = Node::start(config(options))
+        .await
+        .doing("the node did not start")?;
     if json {
         say(as_json(&node));
     } else {
         introduce(&node);
     }
     interrupted().await?;
-    node.shutdown().await.doing("the node did not stop cleanly")?;
+    node.shutdown()
+        .await
+        .doing("the node did not stop cleanly")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -47,15 +51,22 @@ pub(crate) async fn interrupted() -> Result<(), CliError> {
 }
 
 fn introduce(node: &Node) {
-    say("Accounts for development. Their keys are public knowledge: never send them anything of value.\n");
+    say(
+        "Accounts for development. Their keys are public knowledge: never send them anything of value.\n",
+    );
     for (address, key) in node.accounts() {
         say(format_args!("  {address}  {key}"));
     }
-    say(format_args!("\nHTTP       {}\nWebSocket  {}\n\nCtrl-C ends it.", node.url(), node.ws_url()));
+    say(format_args!(
+        "\nHTTP       {}\nWebSocket  {}\n\nCtrl-C ends it.",
+        node.url(),
+        node.ws_url()
+    ));
 }
 
 fn as_json(node: &Node) -> serde_json::Value {
-    let account = |(address, key): &(_, _)| serde_json::json!({ "address": address, "privateKey": key });
+    let account =
+        |(address, key): &(_, _)| serde_json::json!({ "address": address, "privateKey": key });
     let accounts: Vec<_> = node.accounts().iter().map(account).collect();
     serde_json::json!({ "http": node.url(), "webSocket": node.ws_url(), "accounts": accounts })
 }

@@ -38,13 +38,22 @@ pub(crate) fn run(options: &VerifyOptions) -> Result<ExitCode, CliError> {
         let (summary, verdict) = check_file(file, &trust)?;
         all &= verdict.holds();
         if options.json {
-            let line = Line { file, trust: &trust, holds: verdict.holds(), checks: &verdict.checks };
+            let line = Line {
+                file,
+                trust: &trust,
+                holds: verdict.holds(),
+                checks: &verdict.checks,
+            };
             say(serde_json::to_string(&line).doing("cannot write JSON")?);
         } else {
             show(file, &summary, &verdict);
         }
     }
-    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if all {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Checks one file. A file that is no receipt fails the check `form`; trust roots that cannot be read end the command.
@@ -59,7 +68,15 @@ fn check_file(file: &Path, trust: &Path) -> Result<(String, Verdict), CliError> 
         }
         Err(error) => {
             let failure = Some(format!("not a receipt: {error}"));
-            Ok((String::new(), Verdict { checks: vec![Check { name: "form", failure }] }))
+            Ok((
+                String::new(),
+                Verdict {
+                    checks: vec![Check {
+                        name: "form",
+                        failure,
+                    }],
+                },
+            ))
         }
     }
 }
@@ -67,10 +84,18 @@ fn check_file(file: &Path, trust: &Path) -> Result<(String, Verdict), CliError> 
 fn show(file: &Path, summary: &str, verdict: &Verdict) {
     if verdict.holds() {
         let count = verdict.checks.len();
-        say(format_args!("{} {}  {summary}  {count} checks", painted("ok  ", Paint::Good), file.display()));
+        say(format_args!(
+            "{} {}  {summary}  {count} checks",
+            painted("ok  ", Paint::Good),
+            file.display()
+        ));
         return;
     }
-    say(format_args!("{} {}  {summary}", painted("FAIL", Paint::Bad), file.display()));
+    say(format_args!(
+        "{} {}  {summary}",
+        painted("FAIL", Paint::Bad),
+        file.display()
+    ));
     for check in verdict.failures() {
         let reason = check.failure.as_deref().unwrap_or_default();
         say(format_args!("     {}: {reason}", check.name));
@@ -80,9 +105,15 @@ fn show(file: &Path, summary: &str, verdict: &Verdict) {
 /// `trust.json` beside the file, or one folder up.
 fn find_trust(file: &Path) -> Result<PathBuf, CliError> {
     let folder = file.parent().unwrap_or(Path::new(""));
-    let places = [folder.join("trust.json"), folder.join("..").join("trust.json")];
-    places.into_iter().find(|place| place.is_file()).ok_or_else(|| {
-        CliError::new(format_args!("no trust roots for {}", file.display()))
-            .next("name the file of what you believe beforehand: --trust FILE")
-    })
+    let places = [
+        folder.join("trust.json"),
+        folder.join("..").join("trust.json"),
+    ];
+    places
+        .into_iter()
+        .find(|place| place.is_file())
+        .ok_or_else(|| {
+            CliError::new(format_args!("no trust roots for {}", file.display()))
+                .next("name the file of what you believe beforehand: --trust FILE")
+        })
 }

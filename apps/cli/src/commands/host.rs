@@ -1,0 +1,82 @@
+//! `cryptlet host`: a host by itself.
+
+use crate::{
+    args::HostOptions,
+    commands::node::interrupted,
+    error::{CliError, Doing},
+    screen::say,
+};
+use cryptlet_host::{Host, HostConfig, Progress};
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+pub(crate) async fn run(options: HostOptions) -> Result<ExitCode, CliError> {
+    let config = HostConfig::load(&options.config).doing("the host did not start")?;
+    let mut host = Host::open(&config).await.doing("the host did not start")?;
+    let mut progress = host.watch();
+    if options.json {
+        say(json!({ "state": "ready", "delegate": config.delegate, "rpc": config.rpc }));
+    } else {
+        say(format_args!(
+            "ready: serving delegate {} at {}; Ctrl-C ends it",
+            config.delegate, config.rpc
+        ));
+    }
+    loop {
+        tokio::select! {
+            outcome = interrupted() => {
+                outcome?;
+                host.stop().await;
+                return Ok(ExitCode::SUCCESS);
+            }
+            ended = host.ended() => {
+                ended.doing("the host cannot go on")?;
+                return Ok(ExitCode::FAILURE);
+            }
+            news = progress.recv() => if let Ok(news) = news {
+                tell(&news, options.json);
+            },
+        }
+    }
+}
+
+fn tell(news: &Progress, json: bool) {
+    let value = as_json(news);
+    if json {
+        say(value);
+        return;
+    }
+    let word = |key: &str| value.get(key).map(ToString::to_string).unwrap_or_default();
+    say(
+        format_args!("{} {} {}", word("state"), word("job"), word("reason"))
+            .to_string()
+            .replace('"', "")
+            .trim_end(),
+    );
+}
+
+fn as_json(news: &Progress) -> Value {
+    match news {
+        Progress::Delivered {
+            receipt,
+            success,
+            block,
+            gas_used,
+        } => json!({
+            "state": "delivered", "job": receipt.job, "sequence": receipt.report.report.sequence,
+            "success": success, "block": block, "gasUsed": gas_used,
+        }),
+        Progress::Skipped { job, reason } => {
+            json!({ "state": "skipped", "job": job.id, "reason": reason })
+        }
+        Progress::Retried { job, reason } => {
+            json!({ "state": "retried", "job": job, "reason": reason })
+        }
+        Progress::Failed { job, reason } => {
+            json!({ "state": "failed", "job": job.id, "reason": reason })
+        }
+        Progress::Refused { event, reason } => {
+            json!({ "state": "refused", "event": event.id, "reason": reason })
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `cryptlet trace`: jobs as the journal has them.
+
+use crate::{
+    args::TraceOptions,
+    error::{CliError, Doing},
+    screen::say,
+};
+use cryptlet_host::DataFolder;
+use cryptlet_journal::{JobRecord, Journal, JournalError, Page, wall_clock};
+use cryptlet_types::{JobId, UnixSeconds};
+use serde_json::json;
+use std::process::ExitCode;
+
+pub(crate) async fn run(options: TraceOptions) -> Result<ExitCode, CliError> {
+    let path = DataFolder::at(&options.data).journal();
+    if !path.is_file() {
+        let what = format!("no journal at {}", path.display());
+        return Err(CliError::new(what).next("name the host's data folder with --data"));
+    }
+    let journal = Journal::open(&path, wall_clock())
+        .await
+        .map_err(|error| match error {
+            JournalError::InUse(_) => CliError::new(&error).next("stop the host first"),
+            error => CliError::new(error),
+        })?;
+    match options.job {
+        Some(job) => one(&journal, job, options.json).await?,
+        None => list(&journal, options.json).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(journal: &Journal, json: bool) -> Result<(), CliError> {
+    let mut page = Page::default();
+    loop {
+        let listing = journal.jobs(page).await.doing("cannot read the journal")?;
+        for record in &listing.items {
+            if json {
+                say(as_json(record))
+            } else {
+                say(as_line(record))
+            }
+        }
+        match listing.next {
+            Some(after) => page = Page { after, ..page },
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn one(journal: &Journal, id: JobId, json: bool) -> Result<(), CliError> {
+    let record = journal.job(id).await.doing("cannot read the journal")?;
+    let record = record.ok_or_else(|| {
+        CliError::new(format_args!("the journal knows no job {id}"))
+            .next("list them all: cryptlet trace")
+    })?;
+    let history = journal.history(id).await.doing("cannot read the journal")?;
+    let receipt = journal.receipt(id).await.doing("cannot read the journal")?;
+    if json {
+        let entry = |entry: &cryptlet_journal::HistoryEntry| json!({ "atMillis": entry.at, "state": entry.state, "note": entry.note });
+        let history: Vec<_> = history.iter().map(entry).collect();
+        let receipt = receipt.map(|stored| stored.receipt);
+        say(
+            json!({ "job": record.job, "state": record.state, "attempts": record.attempts, "history": history, "receipt": receipt }),
+        );
+        return Ok(());
+    }
+    say(as_line(&record));
+    for entry in history {
+        let at = moment(entry.at / 1_000);
+        say(format_args!(
+            "  {at}  {:<9}  {}",
+            entry.state.as_str(),
+            entry.note.unwrap_or_default()
+        )
+        .to_string()
+        .trim_end());
+    }
+    Ok(())
+}
+
+fn as_line(record: &JobRecord) -> String {
+    let due = moment(record.job.event.trigger.due());
+    let note = record.note.as_deref().unwrap_or_default();
+    format!(
+        "{}  {due}  {:<9}  {note}",
+        record.job.id,
+        record.state.as_str()
+    )
+    .trim_end()
+    .to_owned()
+}
+
+fn as_json(record: &JobRecord) -> serde_json::Value {
+    json!({
+        "job": record.job.id,
+        "subject": record.job.event.subject,
+        "due": record.job.event.trigger.due(),
+        "state": record.state,
+        "attempts": record.attempts,
+        "note": record.note,
+    })
+}
+
+fn moment(seconds: UnixSeconds) -> String {
+    let timestamp = i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    timestamp.map_or_else(|| seconds.to_string(), |timestamp| timestamp.to_string())
+}

@@ -1,0 +1,68 @@
+//! What the host provides to delivery: the transmitter's key from the vault, the outbox in the journal.
+
+use alloy_primitives::{Address, B256};
+use async_trait::async_trait;
+use cryptlet_deliver::{Outbox, PortError, TransmitterSigner};
+use cryptlet_journal::Journal;
+use cryptlet_types::{JobId, Submission, report::CompactSignature};
+use cryptlet_vault::{KeyId, Vault};
+use std::sync::Arc;
+
+/// The transmitter's key, which never leaves the vault.
+pub(crate) struct VaultTransmitter {
+    vault: Arc<dyn Vault>,
+    address: Address,
+}
+
+impl VaultTransmitter {
+    pub(crate) fn new(vault: Arc<dyn Vault>, address: Address) -> Self {
+        Self { vault, address }
+    }
+}
+
+#[async_trait]
+impl TransmitterSigner for VaultTransmitter {
+    fn address(&self) -> Address {
+        self.address
+    }
+
+    async fn sign(&self, digest: B256) -> Result<CompactSignature, PortError> {
+        self.vault
+            .sign(&KeyId::Transmitter, digest)
+            .await
+            .map_err(|error| {
+                let retryable = error.is_retryable();
+                port_error(error.to_string(), retryable)
+            })
+    }
+}
+
+/// The journal's record of what may have been sent.
+pub(crate) struct JournalOutbox(Arc<Journal>);
+
+impl JournalOutbox {
+    pub(crate) fn new(journal: Arc<Journal>) -> Self {
+        Self(journal)
+    }
+}
+
+#[async_trait]
+impl Outbox for JournalOutbox {
+    async fn submitted(&self, job: JobId, submission: &Submission) -> Result<(), PortError> {
+        self.0
+            .record_submission(job, submission)
+            .await
+            .map_err(|error| {
+                let retryable = error.is_retryable();
+                port_error(error.to_string(), retryable)
+            })
+    }
+}
+
+fn port_error(message: String, retryable: bool) -> PortError {
+    if retryable {
+        PortError::retryable(message)
+    } else {
+        PortError::permanent(message)
+    }
+}

@@ -1,0 +1,314 @@
+//! A stage: a chain of its own with the contracts, a feed, a published cryptlet, and a host's folder that is
+//! ready to be opened. The demo, the measurements and the integration tests play on it.
+
+mod contracts;
+mod error;
+mod folder;
+
+pub use contracts::PRICE_CONSUMER;
+pub use error::StageError;
+
+use alloy::{
+    network::EthereumWallet,
+    primitives::{Address, U256},
+    providers::{DynProvider, Provider, ProviderBuilder, WsConnect},
+    signers::local::PrivateKeySigner,
+    sol_types::SolValue,
+};
+use cryptlet_chain::evm::artifacts;
+use cryptlet_feed::{Feed, Rates};
+use cryptlet_host::{DataFolder, HostConfig, Published, prepare_package};
+use cryptlet_isolation::{IsolationProvider, ProcessProvider};
+use cryptlet_node::{Node, NodeConfig};
+use cryptlet_register::{LocalRegister, Register};
+use cryptlet_seal::package;
+use cryptlet_types::{
+    Measurement, Policy, Subject, UnixSeconds, manifest::ManifestSource, policy::Retry,
+    region::RegionSettings,
+};
+use error::Doing;
+use futures::StreamExt;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+/// The market watcher's component, as `make -C cryptlets` builds it.
+pub const MARKET_WATCHER: &[u8] = include_bytes!("../../../cryptlets/dist/market-watcher.wasm");
+/// Its author's manifest.
+pub const MARKET_WATCHER_MANIFEST: &[u8] =
+    include_bytes!("../../../cryptlets/market-watcher/cryptlet.json");
+/// Name of the feed. It is never resolved: the host's configuration says where it is.
+pub const FEED_NAME: &str = "rates.bletchley.example";
+/// The feed's place, as manifests and policy write it.
+pub const FEED_PLACE: &str = "rates.bletchley.example:443";
+
+/// Where the cryptlet's figures come from.
+pub enum Source {
+    /// A feed that serves these rates.
+    Rates(Rates),
+    /// A server of somebody else's, and the root that policy pins for it.
+    Other {
+        /// Where it listens.
+        address: SocketAddr,
+        /// PEM.
+        root: String,
+    },
+}
+
+/// What a stage is built from.
+pub struct StageOptions {
+    /// An empty folder for the host's data and its configuration.
+    pub out: PathBuf,
+    /// The container's binary.
+    pub container: PathBuf,
+    /// Time of the chain's first block.
+    pub genesis: UnixSeconds,
+    /// The cryptlet's manifest, as its author writes it.
+    pub manifest: Vec<u8>,
+    /// The cryptlet's component.
+    pub code: Vec<u8>,
+    /// Where its figures come from.
+    pub source: Source,
+    /// How often a failed run is tried again.
+    pub retry: Retry,
+}
+
+/// A chain with contracts, and a host's folder that is ready to be opened.
+pub struct Stage {
+    /// The host's configuration; a copy lies in the folder as `host.json`.
+    pub config: HostConfig,
+    /// A connection that signs as the chain's first account.
+    pub provider: DynProvider,
+    /// The delegate.
+    pub delegate: Address,
+    /// The register.
+    pub register: Address,
+    /// The published cryptlet.
+    pub cryptlet: Published,
+    /// What should run, computed from the files: an auditor's own figure.
+    pub measurement: Measurement,
+    /// Address of the host's key.
+    pub host: Address,
+    /// EIP-155 id of the chain.
+    pub chain_id: u64,
+    node: Node,
+    feed: Option<Feed>,
+}
+
+impl Stage {
+    /// Starts chain and feed, deploys the contracts, publishes and registers the cryptlet, funds the transmitter.
+    ///
+    /// # Errors
+    /// Says what could not be done, and why.
+    pub async fn build(options: StageOptions) -> Result<Self, StageError> {
+        let StageOptions {
+            out,
+            container,
+            genesis,
+            manifest,
+            code,
+            source,
+            retry,
+        } = options;
+        let node_config = NodeConfig {
+            genesis_timestamp: Some(genesis),
+            ..NodeConfig::default()
+        };
+        let node = Node::start(node_config)
+            .await
+            .doing("the node did not start")?;
+        let (provider, publisher) = wallet(&node)?;
+        let chain_id = provider
+            .get_chain_id()
+            .await
+            .doing("cannot ask the chain for its id")?;
+        let (feed, address, root) = open_source(source).await?;
+        let register = contracts::deploy(&provider, artifacts::CRYPTLET_REGISTER, &[]).await?;
+        let delegate = contracts::deploy(
+            &provider,
+            artifacts::CRYPTO_DELEGATE,
+            &register.abi_encode(),
+        )
+        .await?;
+
+        let config =
+            folder::configure(&out, node.url(), delegate, container, address, root, retry)?;
+        let data = DataFolder::at(&config.data);
+        let (vault, host, transmitter) = folder::make_vault(&data).await?;
+        let local = LocalRegister::open(&data.register()).doing("cannot open the content store")?;
+        let manifest = ManifestSource::from_json(&manifest).doing("manifest")?;
+        let cryptlet = prepare_package(publisher, &manifest, &code, &vault, &local)
+            .await
+            .doing("cannot publish the cryptlet")?;
+        contracts::enrol(&provider, register, &manifest.name, &cryptlet).await?;
+        contracts::fund(&provider, transmitter).await?;
+        let measurement = measure(&config, &local, &cryptlet).await?;
+        Ok(Self {
+            config,
+            provider,
+            delegate,
+            register,
+            cryptlet,
+            measurement,
+            host,
+            chain_id,
+            node,
+            feed,
+        })
+    }
+
+    /// URL of the chain's JSON-RPC.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.node.url()
+    }
+
+    /// Where the stage's own feed listens.
+    #[must_use]
+    pub fn feed(&self) -> Option<SocketAddr> {
+        self.feed.as_ref().map(Feed::address)
+    }
+
+    /// Deploys a `PriceConsumer` for these currencies; its address and subscription.
+    ///
+    /// # Errors
+    /// The deployment failed.
+    pub async fn deploy_price_consumer(
+        &self,
+        pairs: &[String],
+    ) -> Result<(Address, Subject), StageError> {
+        let arguments =
+            (self.delegate, self.cryptlet.cryptlet.0, pairs.to_vec()).abi_encode_params();
+        self.deploy_consumer(PRICE_CONSUMER, &arguments).await
+    }
+
+    /// Deploys a consumer from an artifact that has a `subject()`; its address and subscription.
+    ///
+    /// # Errors
+    /// The deployment failed, or the contract has not subscribed.
+    pub async fn deploy_consumer(
+        &self,
+        artifact: &str,
+        arguments: &[u8],
+    ) -> Result<(Address, Subject), StageError> {
+        let consumer = contracts::deploy(&self.provider, artifact, arguments).await?;
+        Ok((
+            consumer,
+            contracts::subject_of(&self.provider, consumer).await?,
+        ))
+    }
+
+    /// Makes a block of that time: from then on it is what the chain calls now.
+    ///
+    /// # Errors
+    /// The time is not after the last block's.
+    pub async fn set_time(&self, time: UnixSeconds) -> Result<(), StageError> {
+        self.rpc("evm_setNextBlockTimestamp", [U256::from(time)])
+            .await?;
+        self.rpc("evm_mine", ()).await
+    }
+
+    /// Calls a method of the node whose answer does not matter.
+    ///
+    /// # Errors
+    /// The node refused.
+    pub async fn rpc<P: serde::Serialize + Clone + std::fmt::Debug + Send + Sync + Unpin>(
+        &self,
+        method: &'static str,
+        params: P,
+    ) -> Result<(), StageError> {
+        let answer: Result<serde_json::Value, _> =
+            self.provider.raw_request(method.into(), params).await;
+        answer.doing(method).map(drop)
+    }
+
+    /// Numbers of blocks from now on, as the node announces them.
+    ///
+    /// # Errors
+    /// The node cannot be reached.
+    pub async fn heads(
+        &self,
+    ) -> Result<impl futures::Stream<Item = u64> + Unpin + use<>, StageError> {
+        let doing = "cannot follow the chain's heads";
+        let socket = WsConnect::new(self.node.ws_url());
+        let provider = ProviderBuilder::new()
+            .connect_ws(socket)
+            .await
+            .doing(doing)?;
+        let heads = provider
+            .subscribe_blocks()
+            .await
+            .doing(doing)?
+            .into_stream();
+        Ok(heads.map(move |header| {
+            let _kept_open = &provider;
+            header.number
+        }))
+    }
+
+    /// Stops the feed, as if its machine had gone.
+    pub fn stop_feed(&mut self) {
+        self.feed = None;
+    }
+
+    /// Stops the chain.
+    ///
+    /// # Errors
+    /// It did not stop cleanly.
+    pub async fn close(self) -> Result<(), StageError> {
+        drop(self.provider);
+        self.node
+            .shutdown()
+            .await
+            .doing("the node did not stop cleanly")
+    }
+}
+
+/// A connection that signs as the chain's first account, and that account.
+fn wallet(node: &Node) -> Result<(DynProvider, Address), StageError> {
+    let (address, key) = node
+        .accounts()
+        .first()
+        .ok_or_else(|| StageError::new("the chain has no accounts"))?;
+    let signer = PrivateKeySigner::from_bytes(key).doing("key of the chain's first account")?;
+    let url = node.url().parse().doing("the chain's URL")?;
+    let provider = ProviderBuilder::new()
+        .wallet(EthereumWallet::from(signer))
+        .connect_http(url);
+    Ok((provider.erased(), *address))
+}
+
+async fn open_source(source: Source) -> Result<(Option<Feed>, SocketAddr, String), StageError> {
+    match source {
+        Source::Other { address, root } => Ok((None, address, root)),
+        Source::Rates(rates) => {
+            let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let feed = Feed::start(rates, FEED_NAME, any)
+                .await
+                .doing("the feed did not start")?;
+            let (address, root) = (feed.address(), feed.root_pem().to_owned());
+            Ok((Some(feed), address, root))
+        }
+    }
+}
+
+async fn measure(
+    config: &HostConfig,
+    register: &LocalRegister,
+    cryptlet: &Published,
+) -> Result<Measurement, StageError> {
+    let doing = "cannot measure the cryptlet";
+    let files = register.package(cryptlet.package).await.doing(doing)?;
+    let manifest = package::open(&files).doing(doing)?.manifest;
+    let policy = Policy::from_json(&std::fs::read(&config.policy).doing(doing)?).doing(doing)?;
+    let limits = manifest.config.limits.within(policy.limits);
+    let settings = RegionSettings {
+        limits,
+        egress: policy.egress_of(&manifest),
+    };
+    ProcessProvider::new(&config.container)
+        .doing(doing)?
+        .measurement(&files, &settings)
+        .doing(doing)
+}
