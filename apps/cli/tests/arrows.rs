@@ -1,7 +1,8 @@
 //! Arrows between crates: apps -> pipeline -> adapters -> core, as `ARCHITECTURE.md` draws them.
 //!
 //! Tests of a crate (dev-dependencies) follow the same arrows and may besides use any core crate, the embedded
-//! node and the feed, because a real chain and a real source beat mocks. Nothing else is let through.
+//! node and the feed, because a real chain and a real source beat mocks; the host's tests play on the stage.
+//! Nothing else is let through.
 
 use serde::Deserialize;
 use std::{
@@ -37,6 +38,7 @@ enum Place {
     Node,
     Feed,
     Host,
+    Stage,
     Cli,
 }
 
@@ -50,6 +52,7 @@ impl Place {
             Some(("enclave", "container")) => Some(Self::Container),
             Some(("apps", "feed")) => Some(Self::Feed),
             Some(("apps", "host")) => Some(Self::Host),
+            Some(("apps", "stage")) => Some(Self::Stage),
             Some(("apps", "cli")) => Some(Self::Cli),
             None if folder == "node" => Some(Self::Node),
             _ => None,
@@ -68,25 +71,31 @@ struct Arrow {
 
 /// Why an arrow must not be, or nothing.
 fn objection(arrow: &Arrow) -> Option<&'static str> {
-    use Place::{Adapter, Cli, Container, Core, Feed, Host, Node, Pipeline};
+    use Place::{Adapter, Cli, Container, Core, Feed, Host, Node, Pipeline, Stage};
     if arrow.to == Container {
         return Some("the container is started as a program, never linked");
     }
     if arrow.from == Container && !SHARED_WITH_CONTAINER.contains(&arrow.to_name.as_str()) {
         return Some("the container shares only types and seal with the outside");
     }
-    if arrow.test_only && matches!(arrow.to, Core | Node | Feed) {
+    if arrow.test_only
+        && matches!(
+            (arrow.from, arrow.to),
+            (_, Core | Node | Feed) | (Host, Stage)
+        )
+    {
         return None;
     }
     match (arrow.from, arrow.to) {
         (Core | Adapter | Container | Feed, Core)
         | (Pipeline, Core | Adapter)
         | (Host, Core | Adapter | Pipeline)
-        | (Cli, Core | Adapter | Pipeline | Host | Node | Feed) => None,
+        | (Stage, Core | Adapter | Host | Node | Feed)
+        | (Cli, Core | Adapter | Pipeline | Host | Stage | Node | Feed) => None,
         (Node, _) => Some("the node knows nothing of the fabric"),
         (Pipeline, Pipeline) => Some("no stage imports another: the host joins them"),
-        (_, Node) => Some("only the command line and tests start a node"),
-        (_, Host | Cli | Feed) => Some("nothing points up at an app"),
+        (_, Node) => Some("only the stage, the command line and tests start a node"),
+        (_, Host | Stage | Cli | Feed) => Some("nothing points up at an app"),
         _ => Some("arrows go apps -> pipeline -> adapters -> core"),
     }
 }
@@ -244,10 +253,13 @@ fn right_arrows_are_let_through() {
         ("apps/host", "pipeline/run", false),
         ("apps/cli", "apps/host", false),
         ("apps/cli", "node", false),
+        ("apps/cli", "apps/stage", false),
+        ("apps/stage", "apps/host", false),
         ("enclave/container", "core/seal", false),
         ("pipeline/deliver", "node", true),
         ("node", "core/seal", true),
         ("apps/host", "apps/feed", true),
+        ("apps/host", "apps/stage", true),
     ];
     for (from, to, test_only) in cases {
         assert_eq!(
@@ -287,9 +299,12 @@ fn wrong_arrows_are_refused() {
         ("enclave/container", "core/journal", false, "shares only"),
         ("enclave/container", "node", true, "shares only"),
         ("node", "core/types", false, "knows nothing"),
-        ("apps/host", "node", false, "start a node"),
+        ("apps/host", "node", false, "tests start a node"),
         ("apps/host", "apps/cli", false, "points up"),
+        ("apps/host", "apps/stage", false, "points up"),
+        ("apps/stage", "pipeline/run", false, "arrows go"),
         ("pipeline/run", "apps/host", true, "points up"),
+        ("pipeline/run", "apps/stage", true, "points up"),
         ("apps/feed", "pipeline/run", false, "arrows go"),
     ];
     for (from, to, test_only, reason) in cases {
