@@ -258,6 +258,7 @@ impl Backend {
         let mut rejected = Vec::new();
         for (hash, exclusion) in built.excluded {
             if let Exclusion::Never(reason) = exclusion {
+                producer.record(|| Record::Dropped { transaction: hash })?;
                 tracing::warn!(%hash, %reason, "dropping a transaction that cannot be executed");
                 self.pool.lock().remove(hash);
                 rejected.push((hash, reason));
@@ -416,11 +417,14 @@ impl Backend {
         let number = snapshot.chain.tip().number();
         let mut removed = self.head.read().blocks_above(number);
         removed.reverse();
-        *self.clock.lock() = clock;
-        *self.head.write() = snapshot.chain;
-        *self.pool.lock() = snapshot.pool;
         let removed: Arc<[_]> = removed.into();
-        self.filters.lock().reverted(number, &removed);
+        *self.clock.lock() = clock;
+        *self.pool.lock() = snapshot.pool;
+        // Both at once for whoever polls a filter, or the removed logs would go unreported.
+        let mut filters = self.filters.lock();
+        *self.head.write() = snapshot.chain;
+        filters.reverted(number, &removed);
+        drop(filters);
         self.publish(Event::Removed(removed));
         Ok(true)
     }
@@ -509,6 +513,10 @@ impl Backend {
                     .lock()
                     .add(Arc::new(transaction), &rules)
                     .map_err(|e| e.to_string())
+            }
+            Record::Dropped { transaction } => {
+                self.pool.lock().remove(transaction);
+                Ok(())
             }
             Record::Clock { offset, next } => {
                 self.clock.lock().restore(offset, next);

@@ -89,6 +89,8 @@ pub(crate) enum Record {
     },
     /// A transaction that was accepted and waits for a block.
     Transaction(RecordedTransaction),
+    /// A waiting transaction was dropped because it can never be executed.
+    Dropped { transaction: B256 },
     /// The clock was moved.
     Clock { offset: i64, next: Option<u64> },
     /// A development method changed an account.

@@ -7,7 +7,7 @@ use alloy::{
     consensus::{Header, ReceiptEnvelope, TxEnvelope, proofs},
     eips::{BlockId, BlockNumberOrTag, Encodable2718},
     network::{TransactionBuilder, TransactionResponse},
-    primitives::{Address, B256, Bloom, Bytes, TxKind, U256, b256, keccak256},
+    primitives::{Address, B256, Bloom, Bytes, Signature, TxKind, U256, b256, keccak256},
     providers::Provider,
     rpc::types::{Filter, TransactionRequest},
 };
@@ -15,6 +15,7 @@ use alloy_trie::{Nibbles, TrieAccount, proof::verify_proof};
 use cryptlet_node::NodeConfig;
 use serde_json::{Value, json};
 use support::{Probe, address, deploy, http, next, raw, refused, start, ws};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
 async fn a_contract_is_deployed_called_and_read() {
@@ -541,4 +542,57 @@ async fn blocks_are_found_by_every_tag() {
     )
     .await;
     assert_eq!(count, "0x1");
+}
+
+#[tokio::test]
+async fn development_accounts_sign_messages_and_typed_data() {
+    let node = start(NodeConfig::default()).await;
+    let provider = http(&node);
+    let owner = address(&node, 0);
+    let signature: Bytes = raw(&provider, "personal_sign", json!(["0x6869", owner])).await;
+    let signature = Signature::from_raw(&signature).unwrap();
+    assert_eq!(signature.recover_address_from_msg("hi").unwrap(), owner);
+    let data = json!({
+        "types": {
+            "EIP712Domain": [{"name": "name", "type": "string"}],
+            "Note": [{"name": "text", "type": "string"}],
+        },
+        "primaryType": "Note", "domain": {"name": "test"}, "message": {"text": "hi"},
+    });
+    let typed: alloy::dyn_abi::TypedData = serde_json::from_value(data.clone()).unwrap();
+    let signature: Bytes = raw(&provider, "eth_signTypedData_v4", json!([owner, data])).await;
+    let hash = typed.eip712_signing_hash().unwrap();
+    let signature = Signature::from_raw(&signature).unwrap();
+    assert_eq!(
+        signature.recover_address_from_prehash(&hash).unwrap(),
+        owner
+    );
+}
+
+#[tokio::test]
+async fn web_pages_from_elsewhere_are_refused() {
+    let node = start(NodeConfig::default()).await;
+    let host = node.url().replace("http://", "");
+    for (origin, status) in [
+        ("", "200"),
+        ("Origin: http://localhost:3000\r\n", "200"),
+        ("Origin: https://attacker.example\r\n", "403"),
+        ("Origin: http://localhost.attacker.example\r\n", "403"),
+        ("Origin: null\r\n", "403"),
+    ] {
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}"#;
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: {host}\r\n{origin}Content-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let mut connection = tokio::net::TcpStream::connect(&host).await.unwrap();
+        connection.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{origin}: {answer}"
+        );
+    }
 }

@@ -8,6 +8,7 @@ mod dev;
 mod error;
 mod fees;
 mod net;
+mod origin;
 mod send;
 mod state;
 mod subscribe;
@@ -20,6 +21,7 @@ use jsonrpsee::{
     server::{BatchRequestConfig, PingConfig, Server, ServerConfig, ServerHandle},
 };
 use serde::Serialize;
+use tower::ServiceBuilder;
 
 use self::{args::Args, error::RpcError};
 use crate::backend::Backend;
@@ -140,6 +142,7 @@ fn development_methods(module: &mut Module) -> Result<(), RegisterMethodError> {
         "eth_sendTransaction" => send::send,
         "eth_sign" => send::sign,
         "personal_sign" => send::personal_sign,
+        "eth_signTypedData_v4" => send::sign_typed_data,
         "evm_mine" => dev::evm_mine,
         "anvil_mine" => dev::anvil_mine,
         "evm_increaseTime" => dev::increase_time,
@@ -205,6 +208,11 @@ pub(crate) async fn serve(
         .set_tcp_no_delay(true)
         .set_id_provider(subscribe::HexIds)
         .build();
-    let server = Server::builder().set_config(config).build(address).await?;
+    let middleware = ServiceBuilder::new().layer_fn(origin::LocalOrigins::new);
+    let server = Server::builder()
+        .set_config(config)
+        .set_http_middleware(middleware)
+        .build(address)
+        .await?;
     Ok((server.local_addr()?, server.start(methods)))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use alloy_consensus::{SignableTransaction, TxEnvelope, Typed2718};
+use alloy_dyn_abi::eip712::TypedData;
 use alloy_eips::{BlockId, Decodable2718};
 use alloy_primitives::{Address, B256, Bytes, TxKind};
 use alloy_rpc_types_eth::TransactionRequest;
@@ -132,6 +133,20 @@ pub(crate) fn personal_sign(backend: &Backend, mut args: Args<'_>) -> Result<Byt
     let address = args.required("address")?;
     args.end()?;
     sign_message(backend, address, &message)
+}
+
+/// `eth_signTypedData_v4(address, typedData)` (EIP-712); the data is an object or its JSON text.
+pub(crate) fn sign_typed_data(backend: &Backend, mut args: Args<'_>) -> Result<Bytes, RpcError> {
+    let address = args.required("address")?;
+    let data: TypedData = args.required("typedData")?;
+    args.end()?;
+    let hash = data
+        .eip712_signing_hash()
+        .map_err(|error| RpcError::InvalidParams(format!("typedData: {error}")))?;
+    let signature = signer(backend, address)?
+        .sign_hash_sync(&hash)
+        .map_err(|error| RpcError::Internal(error.to_string()))?;
+    Ok(signature.as_bytes().into())
 }
 
 fn sign_message(backend: &Backend, address: Address, message: &[u8]) -> Result<Bytes, RpcError> {
