@@ -37,7 +37,7 @@ async fn a_source_that_cannot_prove_its_name_is_not_heard() {
     let cases = [
         (Certificate::OtherName, "not valid for name"),
         (Certificate::Expired, "expired"),
-        (Certificate::OtherRoot, "UnknownIssuer"),
+        (Certificate::OtherRoot, "BadSignature"),
     ];
     for (certificate, reason) in cases {
         let mut source = Source::with(page("secret"), certificate).await;
