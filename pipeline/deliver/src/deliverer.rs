@@ -190,10 +190,11 @@ impl<'a> Attempt<'a> {
             input,
             gas_limit,
         };
-        let state = if submissions.is_empty() {
-            State::Idle
-        } else {
-            State::Unsent
+        // Another account's transaction may be mined, but its nonce is none of this transmitter's.
+        let account = deliverer.signer.address();
+        let state = match submissions.last() {
+            Some(last) if last.transmitter == account => State::Unsent,
+            _ => State::Idle,
         };
         Self {
             deliverer,
@@ -295,9 +296,11 @@ impl<'a> Attempt<'a> {
             self.release();
             return self.send_new(nonce, offer).await;
         }
-        match self.chain().broadcast(&last.raw).await {
-            Err(BroadcastError::AlreadyKnown) => self.replace_last().await,
-            other => self.broadcasted(other),
+        let pending = self.chain().nonce(last.transmitter, true).await?;
+        if pending > last.nonce {
+            self.replace_last().await
+        } else {
+            self.broadcast_last().await
         }
     }
 

@@ -108,3 +108,87 @@ pub fn deliver_call(signed: &SignedReport) -> CryptoDelegate::deliverCall {
         vs: signed.signature.vs,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{CryptletRegister, CryptoDelegate};
+    use crate::evm::artifacts;
+    use alloy::sol_types::{SolEventInterface, SolInterface};
+    use alloy_primitives::keccak256;
+    use serde_json::Value;
+    use std::collections::BTreeSet;
+
+    /// Canonical signature of an entry of a JSON ABI.
+    fn signature(entry: &Value) -> String {
+        let types: Vec<_> = entry["inputs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(kind)
+            .collect();
+        format!("{}({})", entry["name"].as_str().unwrap(), types.join(","))
+    }
+
+    fn kind(parameter: &Value) -> String {
+        let kind = parameter["type"].as_str().unwrap();
+        let Some(suffix) = kind.strip_prefix("tuple") else {
+            return kind.to_owned();
+        };
+        let parts: Vec<_> = parameter["components"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(self::kind)
+            .collect();
+        format!("({}){suffix}", parts.join(","))
+    }
+
+    /// Hashes of what the compiled contract has of one sort, indexed parameters of events included.
+    fn compiled(artifact: &str, sort: &str) -> BTreeSet<[u8; 32]> {
+        let artifact: Value = serde_json::from_str(artifact).unwrap();
+        let entries = artifact["abi"].as_array().unwrap().iter();
+        entries
+            .filter(|entry| entry["type"] == sort)
+            .map(|entry| keccak256(signature(entry)).0)
+            .collect()
+    }
+
+    fn assert_compiled<I: SolInterface>(artifact: &str, sort: &str) {
+        let compiled: BTreeSet<[u8; 4]> = compiled(artifact, sort)
+            .iter()
+            .map(|hash| hash[..4].try_into().unwrap())
+            .collect();
+        for selector in I::selectors() {
+            assert!(
+                compiled.contains(&selector),
+                "{} {sort} {selector:?}",
+                I::NAME
+            );
+        }
+    }
+
+    fn assert_events<I: SolEventInterface>(artifact: &str, selectors: &[[u8; 32]]) {
+        let compiled = compiled(artifact, "event");
+        assert_eq!(selectors.len(), I::COUNT);
+        for selector in selectors {
+            assert!(
+                compiled.contains(selector),
+                "{} event {selector:?}",
+                I::NAME
+            );
+        }
+    }
+
+    #[test]
+    fn the_interfaces_are_those_of_the_compiled_contracts() {
+        type Delegate = super::CryptoDelegate::CryptoDelegateEvents;
+        type Register = super::CryptletRegister::CryptletRegisterEvents;
+        let (delegate, register) = (artifacts::CRYPTO_DELEGATE, artifacts::CRYPTLET_REGISTER);
+        assert_compiled::<CryptoDelegate::CryptoDelegateCalls>(delegate, "function");
+        assert_compiled::<CryptoDelegate::CryptoDelegateErrors>(delegate, "error");
+        assert_compiled::<CryptletRegister::CryptletRegisterCalls>(register, "function");
+        assert_compiled::<CryptletRegister::CryptletRegisterErrors>(register, "error");
+        assert_events::<Delegate>(delegate, Delegate::SELECTORS);
+        assert_events::<Register>(register, Register::SELECTORS);
+    }
+}

@@ -279,7 +279,9 @@ impl Chain for EvmChain {
         let request = TransactionRequest::default()
             .with_to(self.domain.delegate)
             .with_input(call.abi_encode());
+        // Never the pending block: what waits in the pool is not consumed.
         let answer = self.connection.provider().call(request);
+        let answer = answer.block(BlockId::latest());
         let answer = self.connection.call("eth_call", answer).await?;
         let found = CryptoDelegate::subscriptionCall::abi_decode_returns_validate(&answer)
             .map_err(|error| ChainError::Malformed {

@@ -134,3 +134,190 @@ pub(crate) const SUBSCRIPTION_TOPICS: [B256; 2] = [
 ];
 /// Topic of the log of a consumed report.
 pub(crate) const DELIVERED_TOPIC: B256 = abi::Delivered::SIGNATURE_HASH;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy::sol_types::{Revert, SolError};
+    use alloy_primitives::{Bytes, FixedBytes, LogData, U256};
+    use cryptlet_types::ClockSpec;
+
+    const AT: LogPosition = LogPosition {
+        block: 5,
+        index: 2,
+        timestamp: 1000,
+    };
+
+    fn subscribed(trigger: u8, condition: Bytes, params: Bytes) -> Log {
+        let event = abi::Subscribed {
+            subject: B256::repeat_byte(1),
+            consumer: Address::repeat_byte(2),
+            cryptlet: Address::repeat_byte(3),
+            callback: FixedBytes([4; 4]),
+            callbackGas: 50_000,
+            validity: 600,
+            trigger,
+            condition,
+            params,
+        };
+        Log {
+            address: Address::ZERO,
+            data: event.encode_log_data(),
+        }
+    }
+
+    fn condition() -> Bytes {
+        let spec = TriggerSpec::Clock(ClockSpec {
+            cron: "0 16 * * *".into(),
+            time_zone: "Europe/Berlin".into(),
+        });
+        spec.encode_condition()
+    }
+
+    fn refusal(log: &Log) -> String {
+        match subscription_change(log, AT).unwrap().kind {
+            ChangeKind::Refused { reason } => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_subscription_is_read_and_dated_by_its_block() {
+        let log = subscribed(1, condition(), Bytes::from_static(&[9]));
+        let change = subscription_change(&log, AT).unwrap();
+        assert_eq!((change.block, change.log_index), (5, 2));
+        assert_eq!(change.subject, Subject(B256::repeat_byte(1)));
+        let ChangeKind::Subscribed(subscription) = change.kind else {
+            panic!("{:?}", change.kind)
+        };
+        assert_eq!(subscription.since, 1000);
+        assert_eq!(subscription.params, Bytes::from_static(&[9]));
+    }
+
+    #[test]
+    fn a_subscription_that_cannot_be_served_is_refused_by_field() {
+        let cases = [
+            (subscribed(2, condition(), Bytes::new()), "trigger: "),
+            (subscribed(1, Bytes::new(), Bytes::new()), "condition: "),
+            (
+                subscribed(1, vec![0; 5000].into(), Bytes::new()),
+                "condition: 5000",
+            ),
+            (
+                subscribed(1, condition(), vec![0; 5000].into()),
+                "params: 5000",
+            ),
+        ];
+        for (log, expected) in cases {
+            let reason = refusal(&log);
+            assert!(reason.starts_with(expected), "{reason}");
+        }
+        let mut log = subscribed(1, condition(), Bytes::new());
+        log.data.data = Bytes::from_static(&[1; 40]);
+        assert!(refusal(&log).starts_with("log: "));
+    }
+
+    #[test]
+    fn logs_about_something_else_are_none_of_ours() {
+        let topics = vec![B256::repeat_byte(8)];
+        let data = LogData::new_unchecked(topics, Bytes::new());
+        let address = Address::ZERO;
+        assert_eq!(subscription_change(&Log { address, data }, AT), None);
+        let data = LogData::new_unchecked(Vec::new(), Bytes::new());
+        assert_eq!(subscription_change(&Log { address, data }, AT), None);
+    }
+
+    #[test]
+    fn a_delivery_counts_only_from_the_delegate_and_takes_its_own_reason() {
+        let delegate = Address::repeat_byte(7);
+        let delivered = |sequence| abi::Delivered {
+            subject: B256::ZERO,
+            cryptlet: Address::ZERO,
+            sequence,
+            digest: B256::ZERO,
+            signer: Address::ZERO,
+            success: sequence == 1,
+        };
+        let failed = abi::CallbackFailed {
+            subject: B256::ZERO,
+            sequence: 2,
+            reason: Bytes::from_static(b"no"),
+        };
+        let log = |address, data| Log { address, data };
+        let logs = [
+            log(delegate, delivered(1).encode_log_data()),
+            log(delegate, delivered(2).encode_log_data()),
+            log(delegate, failed.encode_log_data()),
+            log(Address::ZERO, delivered(3).encode_log_data()),
+        ];
+        let reports = delivered_reports(delegate, &logs);
+        let seen: Vec<_> = reports
+            .iter()
+            .map(|r| (r.sequence, r.reason.clone()))
+            .collect();
+        assert_eq!(seen, [(1, None), (2, Some(Bytes::from_static(b"no")))]);
+    }
+
+    #[test]
+    fn every_custom_error_of_a_delivery_has_its_own_rejection() {
+        let wrong = abi::WrongSequence {
+            expected: 3,
+            given: 5,
+        };
+        let gas = abi::InsufficientGas {
+            required: U256::from(9),
+            available: U256::MAX,
+        };
+        let stranger = abi::SignerNotEnrolled {
+            cryptlet: Address::repeat_byte(1),
+            signer: Address::repeat_byte(2),
+        };
+        let cases = [
+            (
+                abi::UnknownSubscription {}.abi_encode(),
+                Rejection::UnknownSubscription,
+            ),
+            (
+                abi::InvalidValidity {}.abi_encode(),
+                Rejection::InvalidValidity,
+            ),
+            (abi::NotYetValid {}.abi_encode(), Rejection::NotYetValid),
+            (abi::Expired {}.abi_encode(), Rejection::Expired),
+            (
+                abi::InvalidSignature {}.abi_encode(),
+                Rejection::InvalidSignature,
+            ),
+            (
+                wrong.abi_encode(),
+                Rejection::WrongSequence {
+                    expected: 3,
+                    given: 5,
+                },
+            ),
+            (
+                gas.abi_encode(),
+                Rejection::InsufficientGas {
+                    required: 9,
+                    available: u64::MAX,
+                },
+            ),
+            (
+                stranger.abi_encode(),
+                Rejection::SignerNotEnrolled {
+                    cryptlet: CryptletId(Address::repeat_byte(1)),
+                    signer: Address::repeat_byte(2),
+                },
+            ),
+        ];
+        for (data, expected) in cases {
+            assert_eq!(rejection(&data), expected);
+        }
+        let text = Revert::from("something else").abi_encode();
+        for data in [&[][..], &[1, 2, 3], &[0xff; 5000], &text] {
+            let Rejection::Other(message) = rejection(data) else {
+                panic!("{data:?}")
+            };
+            assert!(message.len() <= 1024);
+        }
+    }
+}
