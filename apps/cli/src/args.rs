@@ -9,7 +9,7 @@ use std::{net::IpAddr, path::PathBuf};
 #[command(name = "cryptlet", version, propagate_version = true)]
 pub(crate) struct Arguments {
     /// Say more on standard error (twice: even more). RUST_LOG overrides it.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 900)]
     pub(crate) verbose: u8,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -59,7 +59,7 @@ pub(crate) struct DemoOptions {
     /// Folder for receipts, trust roots and the host's data. What an earlier demo left there is replaced.
     #[arg(long, value_name = "DIR", default_value = "bletchley-demo")]
     pub(crate) out: PathBuf,
-    /// Print one JSON object on the last line.
+    /// Print one JSON object on the last line; progress goes to standard error.
     #[arg(long)]
     pub(crate) json: bool,
     /// Leave node and host serving, and say how to talk to them.

@@ -12,7 +12,12 @@ fn cryptlet() -> Command {
 
 /// Runs the demo and reads the JSON object on its last line.
 fn demo(out: &Path, arguments: &[&str]) -> Value {
-    let run = cryptlet().args(["demo", "--json", "--out"]).arg(out).args(arguments).output().unwrap();
+    let run = cryptlet()
+        .args(["demo", "--json", "--out"])
+        .arg(out)
+        .args(arguments)
+        .output()
+        .unwrap();
     let text = String::from_utf8(run.stdout).unwrap();
     let errors = String::from_utf8_lossy(&run.stderr);
     assert!(run.status.success(), "{errors}");
@@ -23,7 +28,12 @@ fn receipts(out: &Path) -> Vec<(String, Value)> {
     let mut files: Vec<_> = fs::read_dir(out.join("receipts"))
         .unwrap()
         .map(|file| file.unwrap().path())
-        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), read(&path)))
+        .map(|path| {
+            (
+                path.file_name().unwrap().to_string_lossy().into_owned(),
+                read(&path),
+            )
+        })
         .collect();
     files.sort_by(|a, b| a.0.cmp(&b.0));
     files
@@ -39,9 +49,22 @@ fn a_week_over_the_end_of_summer_time_wakes_at_four_in_berlin() {
     let out = folder.path().join("out");
     let summary = demo(&out, &["--from", "2026-10-23", "--to", "2026-10-27"]);
     let figure = |name: &str| summary[name].as_u64().unwrap();
-    assert_eq!((figure("days"), figure("due"), figure("delivered")), (5, 3, 3));
-    assert_eq!((figure("missed"), figure("duplicates"), figure("receipts_verified")), (0, 0, 3));
-    assert_eq!((summary["from"].as_str(), summary["to"].as_str()), (Some("2026-10-23"), Some("2026-10-27")));
+    assert_eq!(
+        (figure("days"), figure("due"), figure("delivered")),
+        (5, 3, 3)
+    );
+    assert_eq!(
+        (
+            figure("missed"),
+            figure("duplicates"),
+            figure("receipts_verified")
+        ),
+        (0, 0, 3)
+    );
+    assert_eq!(
+        (summary["from"].as_str(), summary["to"].as_str()),
+        (Some("2026-10-23"), Some("2026-10-27"))
+    );
     assert_eq!(figure("chain_id"), 31337);
     assert!((21_000..150_000).contains(&figure("gas_per_delivery")));
 
@@ -57,7 +80,17 @@ fn a_week_over_the_end_of_summer_time_wakes_at_four_in_berlin() {
 fn receipts_are_checked_offline_and_forgeries_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    demo(&out, &["--from", "2026-10-05", "--to", "2026-10-06", "--pairs", "JPY"]);
+    demo(
+        &out,
+        &[
+            "--from",
+            "2026-10-05",
+            "--to",
+            "2026-10-06",
+            "--pairs",
+            "JPY",
+        ],
+    );
     let file = out.join("receipts/2026-10-05-1.json");
     cryptlet().arg("verify").arg(&file).assert().success();
 
@@ -69,22 +102,35 @@ fn receipts_are_checked_offline_and_forgeries_are_named() {
     let run = cryptlet().arg("verify").arg(&place).output().unwrap();
     let said = String::from_utf8(run.stdout).unwrap();
     assert_eq!(run.status.code(), Some(1), "{said}");
-    assert!(said.contains("FAIL") && said.contains("signature:") && said.contains("transaction:"), "{said}");
+    assert!(
+        said.contains("FAIL") && said.contains("signature:") && said.contains("transaction:"),
+        "{said}"
+    );
 
-    let run = cryptlet().args(["verify", "--json"]).arg(&place).output().unwrap();
+    let run = cryptlet()
+        .args(["verify", "--json"])
+        .arg(&place)
+        .output()
+        .unwrap();
     let verdict: Value = serde_json::from_slice(&run.stdout).unwrap();
     assert_eq!(verdict["holds"], false);
 
     fs::write(&place, b"{\"version\":1}").unwrap();
     let run = cryptlet().arg("verify").arg(&place).output().unwrap();
     let said = String::from_utf8(run.stdout).unwrap();
-    assert!(!run.status.success() && said.contains("form: not a receipt: missing field"), "{said}");
+    assert!(
+        !run.status.success() && said.contains("form: not a receipt: missing field"),
+        "{said}"
+    );
 
     let alone = folder.path().join("alone.json");
     fs::copy(&file, &alone).unwrap();
     let run = cryptlet().arg("verify").arg(&alone).output().unwrap();
     let said = String::from_utf8(run.stderr).unwrap();
-    assert!(!run.status.success() && said.contains("--trust FILE"), "{said}");
+    assert!(
+        !run.status.success() && said.contains("--trust FILE"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -93,16 +139,32 @@ fn the_journal_of_a_stopped_host_is_shown() {
     let out = folder.path().join("out");
     demo(&out, &["--from", "2026-10-09", "--to", "2026-10-10"]);
     let data = out.join("host");
-    let run = cryptlet().args(["trace", "--json", "--data"]).arg(&data).output().unwrap();
-    let jobs: Vec<Value> =
-        String::from_utf8(run.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let states: Vec<_> = jobs.iter().map(|job| job["state"].as_str().unwrap()).collect();
+    let run = cryptlet()
+        .args(["trace", "--json", "--data"])
+        .arg(&data)
+        .output()
+        .unwrap();
+    let jobs: Vec<Value> = String::from_utf8(run.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let states: Vec<_> = jobs
+        .iter()
+        .map(|job| job["state"].as_str().unwrap())
+        .collect();
     assert_eq!(states, ["delivered", "skipped"]);
     let id = jobs[0]["job"].as_str().unwrap();
-    let run = cryptlet().args(["trace", id, "--data"]).arg(&data).output().unwrap();
+    let run = cryptlet()
+        .args(["trace", id, "--data"])
+        .arg(&data)
+        .output()
+        .unwrap();
     let said = String::from_utf8(run.stdout).unwrap();
-    let order: Vec<_> =
-        ["routed", "reported", "submitted", "delivered"].iter().map(|state| said.rfind(state).unwrap()).collect();
+    let order: Vec<_> = ["routed", "reported", "submitted", "delivered"]
+        .iter()
+        .map(|state| said.rfind(state).unwrap())
+        .collect();
     assert!(order.is_sorted(), "{said}");
 }
 
@@ -110,7 +172,11 @@ fn the_journal_of_a_stopped_host_is_shown() {
 fn folders_of_others_are_never_replaced() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("thesis.txt"), "years of work").unwrap();
-    let run = cryptlet().args(["demo", "--out"]).arg(folder.path()).output().unwrap();
+    let run = cryptlet()
+        .args(["demo", "--out"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
     let said = String::from_utf8(run.stderr).unwrap();
     assert!(!run.status.success() && said.contains("--out"), "{said}");
     assert!(folder.path().join("thesis.txt").exists());
@@ -124,7 +190,10 @@ fn nonsense_is_refused_before_anything_is_started() {
         assert!(!run.status.success() && said.contains(word), "{said}");
     };
     refused(&["--from", "2026-10-09", "--to", "2026-10-08"], "swap them");
-    refused(&["--from", "2035-01-01", "--to", "2035-01-02"], "2026-10-30");
+    refused(
+        &["--from", "2035-01-01", "--to", "2035-01-02"],
+        "2026-10-30",
+    );
     refused(&["--from", "2026-02-30"], "2026-02-30");
     refused(&["--pairs", "dollars"], "currency code");
 }

@@ -35,7 +35,9 @@ impl HostProcess {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         assert!(line.contains("ready"), "{line}");
         Self(child)
     }
@@ -55,7 +57,10 @@ impl Drop for HostProcess {
 
 async fn stage(out: &Path) -> (Stage, Subject) {
     let container = Path::new(env!("CARGO_BIN_EXE_cryptlet")).with_file_name("cryptlet-container");
-    assert!(container.is_file(), "build it first: cargo build --release -p cryptlet-container");
+    assert!(
+        container.is_file(),
+        "build it first: cargo build --release -p cryptlet-container"
+    );
     let stage = Stage::build(StageOptions {
         out: out.to_owned(),
         container,
@@ -63,11 +68,18 @@ async fn stage(out: &Path) -> (Stage, Subject) {
         manifest: MARKET_WATCHER_MANIFEST.to_vec(),
         code: MARKET_WATCHER.to_vec(),
         source: Source::Rates(Rates::parse(RATES).unwrap()),
-        retry: Retry { attempts: 5, first_millis: 50, longest_millis: 500 },
+        retry: Retry {
+            attempts: 5,
+            first_millis: 50,
+            longest_millis: 500,
+        },
     })
     .await
     .unwrap();
-    let (_, subject) = stage.deploy_price_consumer(&["USD".into(), "GBP".into()]).await.unwrap();
+    let (_, subject) = stage
+        .deploy_price_consumer(&["USD".into(), "GBP".into()])
+        .await
+        .unwrap();
     (stage, subject)
 }
 
@@ -79,30 +91,65 @@ async fn consumed(stage: &Stage, subject: Subject) -> Vec<u64> {
         .event_signature(CryptoDelegate::Delivered::SIGNATURE_HASH)
         .topic1(subject.0);
     let logs = stage.provider.get_logs(&filter).await.unwrap();
-    logs.iter().map(|log| log.log_decode::<CryptoDelegate::Delivered>().unwrap().inner.sequence).collect()
+    logs.iter()
+        .map(|log| {
+            log.log_decode::<CryptoDelegate::Delivered>()
+                .unwrap()
+                .inner
+                .sequence
+        })
+        .collect()
 }
 
 /// Waits until so many reports were consumed. Time is what is waited for, so a bound is needed, but no test passes by it.
 async fn until_consumed(stage: &Stage, subject: Subject, count: usize) {
     let start = Instant::now();
     while consumed(stage, subject).await.len() < count {
-        assert!(start.elapsed() < Duration::from_secs(60), "still {:?}", consumed(stage, subject).await);
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "still {:?}",
+            consumed(stage, subject).await
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 /// The account that the host sends from: the sender of the first delivery, or the only funded stranger.
 async fn pending_transactions(stage: &Stage, account: Address) -> u64 {
-    let pending = stage.provider.get_transaction_count(account).pending().await.unwrap();
-    pending - stage.provider.get_transaction_count(account).latest().await.unwrap()
+    let pending = stage
+        .provider
+        .get_transaction_count(account)
+        .pending()
+        .await
+        .unwrap();
+    pending
+        - stage
+            .provider
+            .get_transaction_count(account)
+            .latest()
+            .await
+            .unwrap()
 }
 
 async fn transmitter(stage: &Stage, subject: Subject) -> Address {
-    let filter = Filter::new().from_block(0).address(stage.delegate).topic1(subject.0);
+    let filter = Filter::new()
+        .from_block(0)
+        .address(stage.delegate)
+        .topic1(subject.0);
     let logs = stage.provider.get_logs(&filter).await.unwrap();
-    let delivery = logs.iter().find(|log| log.topic0() == Some(&CryptoDelegate::Delivered::SIGNATURE_HASH)).unwrap();
+    let delivery = logs
+        .iter()
+        .find(|log| log.topic0() == Some(&CryptoDelegate::Delivered::SIGNATURE_HASH))
+        .unwrap();
     let hash: B256 = delivery.transaction_hash.unwrap();
-    stage.provider.get_transaction_by_hash(hash).await.unwrap().unwrap().inner.signer()
+    stage
+        .provider
+        .get_transaction_by_hash(hash)
+        .await
+        .unwrap()
+        .unwrap()
+        .inner
+        .signer()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +184,10 @@ async fn killed_with_a_transaction_in_the_pool_it_finds_it_again() {
     stage.set_time(MONDAY + DAY).await.unwrap();
     let start = Instant::now();
     while pending_transactions(&stage, account).await == 0 {
-        assert!(start.elapsed() < Duration::from_secs(60), "nothing was sent");
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "nothing was sent"
+        );
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     host.kill();
@@ -162,5 +212,8 @@ async fn two_hosts_never_share_a_folder() {
         .output()
         .unwrap();
     let said = String::from_utf8(second.stderr).unwrap();
-    assert!(!second.status.success() && said.contains("in use"), "{said}");
+    assert!(
+        !second.status.success() && said.contains("in use"),
+        "{said}"
+    );
 }

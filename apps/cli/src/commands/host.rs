@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use std::process::ExitCode;
 
 pub(crate) async fn run(options: HostOptions) -> Result<ExitCode, CliError> {
-    let config = HostConfig::load(&options.config).doing("the host did not start")?;
+    let config = HostConfig::load(&options.config)
+        .doing("the host did not start")
+        .map_err(|error| error.next("cryptlet demo leaves an example: bletchley-demo/host.json"))?;
     let mut host = Host::open(&config).await.doing("the host did not start")?;
     let mut progress = host.watch();
     if options.json {
