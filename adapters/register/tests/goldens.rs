@@ -1,4 +1,12 @@
 //! Every golden manifest and policy is read as its folder says, and the schema speaks of the same fields.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test stops where it goes wrong"
+)]
 
 use cryptlet_types::{Manifest, Policy, manifest::DocumentError};
 use serde_json::Value;

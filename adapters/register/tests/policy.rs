@@ -1,4 +1,12 @@
 //! A policy comes into force, and an older one never again.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test stops where it goes wrong"
+)]
 
 use cryptlet_register::{PolicyStore, RegisterError};
 use cryptlet_seal::sha256;

@@ -1,4 +1,12 @@
 //! What the sealed file promises, promise by promise.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test stops where it goes wrong"
+)]
 
 use alloy_primitives::{Address, B256, hex};
 use cryptlet_seal::{

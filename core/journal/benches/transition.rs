@@ -1,7 +1,10 @@
 //! How long one transition of a job takes, on a file: `cargo bench -p cryptlet-journal`.
-#![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot run may stop")]
-#![allow(clippy::indexing_slicing, reason = "indices come from the length")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a benchmark prints its figures and stops where it cannot run"
+)]
 
 #[path = "../tests/support/mod.rs"]
 mod support;

@@ -1,5 +1,13 @@
 //! Random operations against a model that holds the same promises in memory, with the file closed and
 //! opened again at random points.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test stops where it goes wrong"
+)]
 
 mod support;
 
