@@ -83,6 +83,7 @@ async fn a_report_is_delivered_and_proven_on_anvil() {
     let changes = world.chain.subscription_changes(0..=head.number).await;
     assert_eq!(changes.unwrap().len(), 1);
 
+    world.check_broadcast_errors().await;
     world.automine(false).await;
     let order = world.order(&consumer, 2, 8).await;
     let task = tokio::spawn(async move { deliverer.deliver(&order).await.unwrap() });

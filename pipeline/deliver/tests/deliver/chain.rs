@@ -137,3 +137,8 @@ async fn an_unknown_subscription_has_no_sequence() {
     let other = cryptlet_types::CryptletId(Address::ZERO);
     assert_eq!(sequence(other).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn what_a_node_says_to_a_transaction_is_understood() {
+    world().await.check_broadcast_errors().await;
+}

@@ -10,13 +10,15 @@ use alloy::{
 };
 use async_trait::async_trait;
 use cryptlet_chain::{
-    Chain, EvmChain,
+    BroadcastError, Chain, EvmChain,
     evm::{
         abi::{CryptletRegister, CryptoDelegate},
         artifacts,
     },
 };
-use cryptlet_deliver::{DeliverConfig, Deliverer, Order, Outbox, PortError, TransmitterSigner};
+use cryptlet_deliver::{
+    DeliverConfig, Deliverer, Order, Outbox, PortError, TransmitterSigner, fees::Offer, transaction,
+};
 use cryptlet_node::{Mining, Node, NodeConfig};
 use cryptlet_seal::SigningKey;
 use cryptlet_types::{
@@ -214,6 +216,61 @@ impl World {
     pub(crate) async fn sequence(&self, consumer: &Consumer) -> u64 {
         let sequence = self.chain.sequence(self.cryptlet, consumer.subject).await;
         sequence.unwrap().unwrap()
+    }
+
+    /// What the node says to the same bytes twice, a cheap replacement, a used nonce and an empty account.
+    pub(crate) async fn check_broadcast_errors(&self) {
+        let sign = async |key: &Transmitter, nonce, offer| {
+            let call = transaction::Call {
+                chain_id: self.domain().chain_id,
+                to: Address::repeat_byte(5),
+                input: Bytes::new(),
+                gas_limit: 21_000,
+            };
+            transaction::sign(&call, nonce, offer, key)
+                .await
+                .unwrap()
+                .raw
+        };
+        let offer = Offer {
+            max_fee: 100_000_000_000,
+            priority_fee: 1_000_000_000,
+        };
+        let cheap = Offer {
+            max_fee: offer.max_fee * 105 / 100,
+            priority_fee: offer.priority_fee * 105 / 100,
+        };
+        let transmitter = self.transmitter.as_ref();
+        let nonce = self
+            .chain
+            .nonce(transmitter.address(), false)
+            .await
+            .unwrap();
+        let first = sign(transmitter, nonce, offer).await;
+        let replacement = sign(transmitter, nonce, cheap).await;
+        let poor = Transmitter(SigningKey::from_secret(&[0x77; 32]).unwrap());
+        let unpaid = sign(&poor, 0, offer).await;
+
+        self.automine(false).await;
+        self.chain.broadcast(&first).await.unwrap();
+        let again = self.chain.broadcast(&first).await;
+        // Anvil 1.7 takes known bytes again and says so by their hash; geth and the embedded node refuse them.
+        let known = matches!(again, Ok(_) | Err(BroadcastError::AlreadyKnown));
+        assert!(known, "{again:?}");
+        let cheap = self.chain.broadcast(&replacement).await;
+        assert!(
+            matches!(cheap, Err(BroadcastError::Underpriced(_))),
+            "{cheap:?}"
+        );
+        let unpaid = self.chain.broadcast(&unpaid).await;
+        assert!(
+            matches!(unpaid, Err(BroadcastError::InsufficientFunds(_))),
+            "{unpaid:?}"
+        );
+        self.mine().await;
+        let used = self.chain.broadcast(&replacement).await;
+        assert!(matches!(used, Err(BroadcastError::NonceTooLow)), "{used:?}");
+        self.automine(true).await;
     }
 
     /// A JSON-RPC call of the development kind.
