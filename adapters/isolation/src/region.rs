@@ -21,7 +21,7 @@ use tokio::{
 const PROVISION_TIME: Duration = Duration::from_secs(5);
 /// How much later than the region the host notices that a run's time is up: the region then hears that its
 /// source is late when it knows already that the run is over, and answers with a deadline fault.
-const CALL_OUT_GRACE: Duration = Duration::from_millis(50);
+const CALL_OUT_GRACE: Duration = Duration::from_millis(250);
 /// How long after that the region has to say so itself, before it is ended.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
@@ -63,7 +63,8 @@ impl Conversation {
         let Some(mut process) = self.process.take() else {
             return Err(IsolationError::Died("in an earlier call".into()));
         };
-        let late = Instant::now() + time + CALL_OUT_GRACE;
+        let start = Instant::now();
+        let late = start + time + CALL_OUT_GRACE;
         let end = late + ANSWER_GRACE;
         let talk = converse(&mut process.stream, self.session.as_mut(), call, late);
         let result = timeout_at(end, talk).await;
@@ -75,7 +76,7 @@ impl Conversation {
             }
             Ok(Err(error)) => Err(process.end(error).await),
             Err(_) => {
-                let millis = u64::try_from((end - late + time).as_millis()).unwrap_or(u64::MAX);
+                let millis = u64::try_from((end - start).as_millis()).unwrap_or(u64::MAX);
                 Err(process.end(IsolationError::Timeout(millis)).await)
             }
         }

@@ -1,5 +1,12 @@
 //! Cryptlets that misbehave: each is stopped, named, and harms no later run.
-#![allow(missing_docs, reason = "tests")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 mod support;
 
@@ -87,7 +94,7 @@ async fn a_skip_says_why_in_bounds() {
     let RunOutcome::Skip(reason) = answer.outcome else {
         panic!("not skipped")
     };
-    assert_eq!(reason, long[..MAX_MESSAGE_BYTES]);
+    assert_eq!(reason, "z".repeat(MAX_MESSAGE_BYTES));
 }
 
 #[tokio::test]
@@ -134,7 +141,7 @@ async fn a_region_that_does_not_answer_is_ended() {
     let pid = support::process::newest_child();
     support::process::stop(pid);
     let error = region.run(behave("echo", "x")).await.unwrap_err();
-    assert!(matches!(error, IsolationError::Timeout(1_100)), "{error}");
+    assert!(matches!(error, IsolationError::Timeout(1_350)), "{error}");
     assert!(error.is_retryable());
     assert!(!support::process::exists(pid));
 }

@@ -1,5 +1,12 @@
 //! Sources and hosts that lie, break, stall or flood: nothing of it is ever signed as a source's word.
-#![allow(missing_docs, reason = "tests")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 mod support;
 

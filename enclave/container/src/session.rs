@@ -37,7 +37,7 @@ pub struct Session {
 enum State {
     New,
     Created(Box<Region>),
-    Ready(Box<Region>, Record),
+    Ready(Box<Region>, Box<Record>),
     Failed,
 }
 
@@ -99,7 +99,7 @@ impl Session {
             State::Created(region) => match region.open_key(wrapped) {
                 Ok(key) => {
                     let address = key.address();
-                    self.state = State::Ready(region, Record::new(key));
+                    self.state = State::Ready(region, Box::new(Record::new(key)));
                     Ok(CallInAnswer::Provisioned(address))
                 }
                 Err(fault) => {

@@ -156,15 +156,11 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, ResponseError> {
         return Err(Malformed("status is not 200 to 599"));
     }
     let framing = framing(status, parsed.headers)?;
-    let text = |header: &httparse::Header<'_>| {
+    let text = |header: &mut httparse::Header<'_>| {
         let value = std::str::from_utf8(header.value).ok()?;
         Some((header.name.to_ascii_lowercase(), value.to_owned()))
     };
-    let headers = parsed
-        .headers
-        .iter()
-        .filter_map(|header| text(header))
-        .collect();
+    let headers = parsed.headers.iter_mut().filter_map(text).collect();
     Ok(Some(((status, headers, framing), length)))
 }
 

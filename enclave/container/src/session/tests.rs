@@ -65,7 +65,7 @@ fn create(package: Package) -> CallIn {
 
 /// Parameters `("echo", "x")`, ABI-encoded.
 fn echo() -> Bytes {
-    let mut words = vec![[0_u8; 32]; 6];
+    let mut words = [[0_u8; 32]; 6];
     words[0][31] = 0x40;
     words[1][31] = 0x80;
     words[2][31] = 4;
