@@ -1,12 +1,14 @@
 # Everything a person or a CI runs here. `make` alone lists the targets.
 #
 # DEMO_ARGS and BENCH_ARGS go to the program: make demo DEMO_ARGS="--from 2026-09-01 --to 2026-09-30"
-# CARGO_TARGET_DIR says where builds lie: outside the clone unless it is set.
+# CARGO_TARGET_DIR says where builds lie. Unless it is set: outside the clone, in a folder of this clone's own. Clones
+# never share one by default: cargo tells what is fresh by the time of a file, not by what is in it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 CACHE_HOME := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
-CARGO_TARGET_DIR ?= $(CACHE_HOME)/bletchley/target
+CLONE := $(notdir $(CURDIR))-$(firstword $(shell printf '%s' '$(CURDIR)' | cksum))
+CARGO_TARGET_DIR ?= $(CACHE_HOME)/bletchley/$(CLONE)
 export CARGO_TARGET_DIR
 # A shell that was open while rustup was installed does not have cargo on its path yet.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
