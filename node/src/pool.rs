@@ -47,16 +47,8 @@ pub(crate) enum PoolError {
     NonceMax(Address),
     #[error("replacement transaction underpriced")]
     ReplacementUnderpriced,
-    #[error(
-        "insufficient funds for gas * price + value: balance {balance}, queued cost {queued}, \
-         tx cost {cost}, overshot {overshot}"
-    )]
-    InsufficientFunds {
-        balance: U256,
-        queued: U256,
-        cost: U256,
-        overshot: U256,
-    },
+    #[error("insufficient funds for gas * price + value: {0}")]
+    InsufficientFunds(Box<Shortfall>),
     #[error("intrinsic gas too low: gas {gas}, minimum needed {needed}")]
     IntrinsicGas { gas: u64, needed: u64 },
     #[error("exceeds block gas limit")]
@@ -85,6 +77,16 @@ pub(crate) enum PoolError {
     QueueLimit,
     #[error("txpool is full")]
     Full,
+}
+
+/// What the sender has, and what it would need for all its transactions; in wei.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("balance {balance}, queued cost {queued}, tx cost {cost}, overshot {overshot}")]
+pub(crate) struct Shortfall {
+    balance: U256,
+    queued: U256,
+    cost: U256,
+    overshot: U256,
 }
 
 /// What a transaction is checked against.
@@ -151,12 +153,13 @@ impl Pool {
         let needed = queued.saturating_add(cost);
         if needed > balance {
             let overshot = needed.saturating_sub(balance);
-            return Err(PoolError::InsufficientFunds {
+            let shortfall = Shortfall {
                 balance,
                 queued,
                 cost,
                 overshot,
-            });
+            };
+            return Err(PoolError::InsufficientFunds(Box::new(shortfall)));
         }
         Ok(())
     }

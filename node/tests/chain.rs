@@ -1,5 +1,14 @@
 //! The chain as an alloy client sees it: deploying, calling, logs, receipts, roots, proofs.
-#![allow(missing_docs, reason = "test code")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stderr,
+    reason = "test code fails by panicking"
+)]
 
 mod support;
 

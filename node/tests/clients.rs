@@ -2,7 +2,16 @@
 //!
 //! The scripts need npm packages, so this runs only where `CRYPTLET_CLIENT_TESTS=1` says that they
 //! may be installed; `make test` sets it.
-#![allow(missing_docs, reason = "test code")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stderr,
+    reason = "test code fails by panicking"
+)]
 
 mod support;
 

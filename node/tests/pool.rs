@@ -1,5 +1,14 @@
 //! The transaction pool as a client sees it: gaps, replacement, refusals in geth's words.
-#![allow(missing_docs, reason = "test code")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stderr,
+    reason = "test code fails by panicking"
+)]
 
 mod support;
 

@@ -1,5 +1,14 @@
 //! The chain outlives its process when it has a state file.
-#![allow(missing_docs, reason = "test code")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stderr,
+    reason = "test code fails by panicking"
+)]
 
 mod support;
 

@@ -1,5 +1,14 @@
 //! The chain's clock and the ways to mine, as Anvil's methods drive them.
-#![allow(missing_docs, reason = "test code")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stderr,
+    reason = "test code fails by panicking"
+)]
 
 mod support;
 

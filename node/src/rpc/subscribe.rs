@@ -38,7 +38,7 @@ impl IdProvider for HexIds {
 /// What a subscriber asked for.
 enum Topic {
     Heads,
-    Logs(Filter),
+    Logs(Box<Filter>),
     Accepted { full: bool },
 }
 

@@ -3,7 +3,7 @@
     dead_code,
     reason = "each test binary uses its own part of this module"
 )]
-#![allow(missing_docs, unreachable_pub, reason = "test code")]
+#![allow(unreachable_pub, reason = "shared by several test binaries")]
 
 use std::{
     sync::{
