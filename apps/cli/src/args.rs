@@ -131,7 +131,7 @@ pub(crate) struct TraceOptions {
 #[derive(Debug, Args)]
 pub(crate) struct BenchOptions {
     /// Deliveries to measure.
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=500))]
     pub(crate) deliveries: u32,
     /// Print one JSON object.
     #[arg(long)]

@@ -3,6 +3,7 @@
 use crate::HostError;
 use alloy_primitives::Address;
 use cryptlet_types::bounded::MAX_DOCUMENT_BYTES;
+use cryptlet_vault::Unlock;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -26,6 +27,8 @@ pub struct HostConfig {
     /// Block from which the delegate's logs are read, normally that of its deployment.
     #[serde(default)]
     pub first_block: u64,
+    /// What opens the vault. Keep it apart from the data folder: whoever has both has the keys.
+    pub unlock: VaultUnlock,
     /// The operator's policy.
     pub policy: PathBuf,
     /// The container's binary.
@@ -36,6 +39,29 @@ pub struct HostConfig {
     pub resolve: BTreeMap<String, SocketAddr>,
     /// What time it is.
     pub clock: ClockSource,
+}
+
+/// What opens the vault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum VaultUnlock {
+    /// A file of 32 random bytes, mode 0600.
+    KeyFile(PathBuf),
+    /// A password, in the environment variable of this name.
+    PasswordVariable(String),
+}
+
+impl VaultUnlock {
+    /// The secret itself.
+    pub(crate) fn secret(&self) -> Result<Unlock, HostError> {
+        match self {
+            Self::KeyFile(path) => Ok(Unlock::KeyFile(path.clone())),
+            Self::PasswordVariable(name) => match std::env::var(name) {
+                Ok(password) => Ok(Unlock::Password(password.into())),
+                Err(_) => Err(HostError::NoPassword(name.clone())),
+            },
+        }
+    }
 }
 
 /// Where a host takes its time from.

@@ -33,6 +33,9 @@ pub enum HostError {
     /// The vault does not open or has no such key.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The vault's password is not where the configuration says.
+    #[error("the vault's password is expected in the environment variable {0}, which is not set")]
+    NoPassword(String),
     /// Packages, catalog or policy.
     #[error(transparent)]
     Register(#[from] RegisterError),
@@ -62,7 +65,7 @@ impl HostError {
             Self::Register(error) => error.is_retryable(),
             Self::Isolation(error) => error.is_retryable(),
             Self::Ended(_) => true,
-            Self::Config { .. } | Self::Seal(_) | Self::Document(_) => false,
+            Self::Config { .. } | Self::NoPassword(_) | Self::Seal(_) | Self::Document(_) => false,
         }
     }
 }

@@ -19,7 +19,8 @@ pub struct Host {
     journal: Arc<Journal>,
     progress: broadcast::Sender<Progress>,
     stop: CancellationToken,
-    intake: JoinHandle<Result<(), HostError>>,
+    /// None once it has ended and said how.
+    intake: Option<JoinHandle<Result<(), HostError>>>,
     workers: Arc<Workers>,
     failed: mpsc::Receiver<HostError>,
 }
@@ -45,12 +46,16 @@ impl Host {
         let (workers, failed) = Workers::new(worker, stop.clone());
         let workers = Arc::new(workers);
         let intake = Intake::resume(parts, workers.clone(), progress.clone()).await?;
-        let intake = tokio::spawn(intake.run(stop.clone()));
+        let stopped = stop.clone();
+        let intake = tokio::spawn(async move {
+            let ended = stopped.run_until_cancelled(intake.run()).await;
+            ended.unwrap_or(Ok(()))
+        });
         Ok(Self {
             journal,
             progress,
             stop,
-            intake,
+            intake: Some(intake),
             workers,
             failed,
         })
@@ -74,21 +79,38 @@ impl Host {
     /// Why it cannot go on.
     pub async fn ended(&mut self) -> Result<(), HostError> {
         tokio::select! {
-            outcome = &mut self.intake => outcome.unwrap_or(Err(HostError::Ended("intake"))),
+            outcome = end_of(&mut self.intake) => outcome,
             error = self.failed.recv() => Err(error.unwrap_or(HostError::Ended("workers"))),
         }
     }
 
-    /// Stops: nothing new is begun, what is being done is left where the journal has it.
+    /// Stops: nothing new is begun, what is being done is left where the journal has it. Once this has returned
+    /// and the host is dropped, another one can be opened on its folder.
     pub async fn stop(&mut self) {
         self.stop.cancel();
+        if let Err(error) = end_of(&mut self.intake).await {
+            tracing::debug!(%error, "the host had ended before it was stopped");
+        }
         self.workers.stopped().await;
     }
+}
+
+/// Waits for the end of the intake. May be dropped at any point.
+async fn end_of(intake: &mut Option<JoinHandle<Result<(), HostError>>>) -> Result<(), HostError> {
+    let ended = Err(HostError::Ended("intake"));
+    let Some(running) = intake else {
+        return ended;
+    };
+    let outcome = running.await.unwrap_or(ended);
+    *intake = None;
+    outcome
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
         self.stop.cancel();
-        self.intake.abort();
+        if let Some(running) = &self.intake {
+            running.abort();
+        }
     }
 }

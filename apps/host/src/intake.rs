@@ -1,7 +1,7 @@
 //! What chain and clock say, turned into jobs in the journal.
 
 use crate::{HostClock, HostError, Parts, Progress, workers::Workers};
-use cryptlet_chain::{Chain, ChangeKind, SubscriptionChange as Change};
+use cryptlet_chain::{Chain, ChainError, ChangeKind, SubscriptionChange as Change};
 use cryptlet_journal::{Cursor, Journal, SubscriptionChange};
 use cryptlet_register::Register;
 use cryptlet_route::{Registered, Router};
@@ -10,7 +10,6 @@ use cryptlet_types::{CryptletId, Event, Manifest, Sha256Digest, Subject, Subscri
 use cryptlet_watch::{self as watch, Advance, Agenda, ClockWatch, SubscriptionWatch, WatchError};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::broadcast;
-use tokio_util::sync::CancellationToken;
 
 /// Name of the one cursor in the journal.
 const CURSOR: &str = "delegate";
@@ -31,6 +30,8 @@ pub(crate) struct Intake {
     subscriptions: SubscriptionWatch,
     schedule: ClockWatch,
     cursor: Option<watch::Cursor>,
+    /// Nothing is due before all logs were read once: a subscription may have ended long ago.
+    caught_up: bool,
     active: HashMap<Subject, Subscription>,
     manifests: HashMap<Sha256Digest, Manifest>,
     workers: Arc<Workers>,
@@ -65,6 +66,7 @@ impl Intake {
         }
         let cursor = journal.cursor(CURSOR).await?;
         let mut intake = Self {
+            caught_up: cursor.is_some(),
             cursor: cursor.map(|Cursor { number, hash }| watch::Cursor { number, hash }),
             router: Router::new(policy, isolation.provider()),
             subscriptions: SubscriptionWatch::new(chain.clone(), first_block, SPAN),
@@ -87,42 +89,63 @@ impl Intake {
         Ok(intake)
     }
 
-    /// Goes on until it is told to stop, or cannot.
-    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), HostError> {
+    /// Goes on until it cannot. May be dropped at any point: what the journal does not have is found again.
+    pub(crate) async fn run(mut self) -> Result<(), HostError> {
         loop {
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                advance = self.subscriptions.next(self.cursor) => match advance {
-                    Ok(advance) => self.take_blocks(advance).await?,
-                    Err(error) => self.trouble(error).await?,
-                },
-                events = self.schedule.next() => for event in events {
+                advance = self.subscriptions.next(self.cursor) => {
+                    let taken = match advance {
+                        Ok(advance) => self.take_blocks(advance).await,
+                        Err(error) => Err(error.into()),
+                    };
+                    if let Err(error) = taken {
+                        self.trouble(error).await?;
+                    }
+                }
+                events = self.schedule.next(), if self.caught_up => for event in events {
                     self.take_event(event).await?;
                 },
             }
         }
     }
 
+    /// Everything that the chain has to be asked for is asked first: blocks are taken as a whole or not at all.
     async fn take_blocks(&mut self, advance: Advance) -> Result<(), HostError> {
-        let mut changes = Vec::with_capacity(advance.changes.len());
+        let mut consumed = Vec::with_capacity(advance.changes.len());
         for change in &advance.changes {
-            changes.push(self.take_change(change).await?);
+            consumed.push(self.consumed(change).await?);
         }
+        let read = advance.changes.iter().zip(consumed);
+        let changes: Vec<_> = read
+            .map(|(change, consumed)| self.take_change(change, consumed))
+            .collect();
         let watch::Cursor { number, hash } = advance.cursor;
         self.journal
             .apply_subscriptions(CURSOR, Cursor { number, hash }, &changes)
             .await?;
         self.cursor = Some(advance.cursor);
-        if advance.is_caught_up() {
+        self.caught_up = advance.is_caught_up();
+        if self.caught_up {
             self.clock.observe(&advance.head);
         }
         Ok(())
     }
 
-    async fn take_change(&mut self, change: &Change) -> Result<SubscriptionChange, HostError> {
+    /// How many reports a subscription that is new here has consumed; `None` if it has ended since.
+    async fn consumed(&self, change: &Change) -> Result<Option<u64>, HostError> {
+        let ChangeKind::Subscribed(subscription) = &change.kind else {
+            return Ok(None);
+        };
+        Ok(self
+            .chain
+            .sequence(subscription.cryptlet, change.subject)
+            .await?)
+    }
+
+    fn take_change(&mut self, change: &Change, consumed: Option<u64>) -> SubscriptionChange {
         let subject = change.subject;
-        Ok(match &change.kind {
-            ChangeKind::Subscribed(subscription) => self.adopt((**subscription).clone()).await?,
+        match &change.kind {
+            ChangeKind::Subscribed(subscription) => self.adopt((**subscription).clone(), consumed),
             ChangeKind::Unsubscribed => {
                 self.schedule.agenda.remove(subject);
                 self.active.remove(&subject);
@@ -136,24 +159,21 @@ impl Intake {
                     reason: reason.clone(),
                 }
             }
-        })
+        }
     }
 
     /// Takes over a subscription. One that has consumed reports which this journal knows nothing of is served
-    /// from now on only: what was due before may have been delivered by the host that lost its journal.
-    async fn adopt(
+    /// from now on only: what was due before may have been delivered by the host that lost its journal. One that is
+    /// known already, or that has ended since, is not put on the agenda.
+    fn adopt(
         &mut self,
         mut subscription: Subscription,
-    ) -> Result<SubscriptionChange, HostError> {
+        consumed: Option<u64>,
+    ) -> SubscriptionChange {
         let subject = subscription.subject;
-        if self.active.contains_key(&subject) {
-            return Ok(SubscriptionChange::Added(subscription));
-        }
-        let consumed = self
-            .chain
-            .sequence(subscription.cryptlet, subject)
-            .await?
-            .unwrap_or(0);
+        let Some(consumed) = consumed.filter(|_| !self.active.contains_key(&subject)) else {
+            return SubscriptionChange::Added(subscription);
+        };
         if consumed > 0 {
             subscription.since = subscription.since.max(self.clock.now().saturating_add(1));
             tracing::warn!(%subject, consumed, "subscription was served by another journal; it is served from now on");
@@ -162,14 +182,14 @@ impl Intake {
             Ok(()) => {
                 tracing::info!(%subject, consumer = %subscription.consumer, cryptlet = %subscription.cryptlet, "subscription");
                 self.active.insert(subject, subscription.clone());
-                Ok(SubscriptionChange::Added(subscription))
+                SubscriptionChange::Added(subscription)
             }
             Err(error) => {
                 tracing::warn!(%subject, %error, "subscription cannot be served");
-                Ok(SubscriptionChange::Refused {
+                SubscriptionChange::Refused {
                     subject,
                     reason: error.to_string(),
-                })
+                }
             }
         }
     }
@@ -185,19 +205,25 @@ impl Intake {
         let subject = event.subject;
         let subscription = self.active.get(&subject).cloned();
         let registered = match &subscription {
-            Some(subscription) => self.registered(subscription.cryptlet).await?,
-            None => None,
+            Some(subscription) => self.registered(subscription.cryptlet).await,
+            None => Ok(None),
         };
-        match self
-            .router
-            .route(event.clone(), subscription, registered.as_ref())
-        {
+        let routed = match registered {
+            Ok(registered) => {
+                let routed = self
+                    .router
+                    .route(event.clone(), subscription, registered.as_ref());
+                routed.map_err(|refusal| refusal.to_string())
+            }
+            // One cryptlet's damaged package is no reason to stop serving the others.
+            Err(error) => Err(error.to_string()),
+        };
+        match routed {
             Ok(job) => {
                 self.journal.record_job(&job).await?;
                 self.workers.wake(subject);
             }
-            Err(refusal) => {
-                let reason = refusal.to_string();
+            Err(reason) => {
                 tracing::error!(event = %event.id, reason, "event refused");
                 self.journal.refuse_event(event.id, &reason).await?;
                 let _nobody_watches = self.progress.send(Progress::Refused {
@@ -227,19 +253,30 @@ impl Intake {
         }))
     }
 
-    /// A node that cannot be asked is asked again; a chain that was reorganised is read again from its start,
-    /// which changes nothing about what is known and adds what is new.
-    async fn trouble(&mut self, error: WatchError) -> Result<(), HostError> {
-        if let WatchError::Reorged { .. } = error {
-            tracing::error!(%error, "reading the delegate's logs again from the first block");
-            self.cursor = None;
-            return Ok(());
+    /// A node that cannot be asked is asked again. A chain that was reorganised is read again from its start: that adds
+    /// what is new, and does not take back what a removed block had said (an end, a delivery).
+    async fn trouble(&mut self, error: HostError) -> Result<(), HostError> {
+        match &error {
+            HostError::Watch(WatchError::Reorged { .. }) => {
+                tracing::error!(%error, "reading the delegate's logs again from the first block");
+                self.cursor = None;
+            }
+            HostError::Watch(WatchError::Chain(cause)) | HostError::Chain(cause)
+                if !is_misconfigured(cause) =>
+            {
+                tracing::warn!(%error, "node does not answer");
+                tokio::time::sleep(PATIENCE).await;
+            }
+            _ => return Err(error),
         }
-        if !error.is_retryable() {
-            return Err(error.into());
-        }
-        tracing::warn!(%error, "node does not answer");
-        tokio::time::sleep(PATIENCE).await;
         Ok(())
     }
+}
+
+/// Whether waiting is pointless: this is not the chain, or not the delegate, that the host was started for.
+fn is_misconfigured(error: &ChainError) -> bool {
+    matches!(
+        error,
+        ChainError::Url(_) | ChainError::NoDelegate(_) | ChainError::ChainChanged { .. }
+    )
 }

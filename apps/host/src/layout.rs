@@ -31,12 +31,6 @@ impl DataFolder {
         self.0.join("vault.sealed")
     }
 
-    /// The key file that opens the vault. In production it lies on another volume, or is replaced by a password.
-    #[must_use]
-    pub fn vault_key(&self) -> PathBuf {
-        self.0.join("vault.key")
-    }
-
     /// Packages and catalog.
     #[must_use]
     pub fn register(&self) -> PathBuf {

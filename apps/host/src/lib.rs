@@ -23,7 +23,7 @@ mod receipt;
 mod worker;
 mod workers;
 
-pub use config::{ClockSource, HostConfig};
+pub use config::{ClockSource, HostConfig, VaultUnlock};
 pub use error::HostError;
 pub use host::Host;
 pub use layout::DataFolder;

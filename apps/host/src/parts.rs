@@ -7,7 +7,7 @@ use cryptlet_isolation::{CallOutHandler, IsolationProvider, ProcessProvider, Rel
 use cryptlet_journal::{Journal, wall_clock};
 use cryptlet_register::{LocalRegister, PolicyStore, Register};
 use cryptlet_types::{UnixSeconds, policy::PolicyInForce};
-use cryptlet_vault::{FileVault, KeyId, Unlock, Vault};
+use cryptlet_vault::{FileVault, KeyId, Vault};
 use cryptlet_watch::{ChainClock, Clock, SystemClock};
 use std::sync::Arc;
 
@@ -81,7 +81,7 @@ impl Parts {
     /// Says which part does not work; see [`HostError`].
     pub async fn open(config: &HostConfig, clock: Option<HostClock>) -> Result<Self, HostError> {
         let data = DataFolder::at(&config.data);
-        let vault = FileVault::open(&data.vault(), &Unlock::KeyFile(data.vault_key()))?;
+        let vault = FileVault::open(&data.vault(), &config.unlock.secret()?)?;
         let policy = PolicyStore::open(&data.policy_memory())?.load(&config.policy)?;
         let register = LocalRegister::open(&data.register())?;
         let chain = EvmChain::connect(&config.rpc, config.delegate).await?;

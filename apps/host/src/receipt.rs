@@ -3,7 +3,7 @@
 use crate::HostError;
 use cryptlet_seal::SealError;
 use cryptlet_types::{
-    Job, Receipt, Sha256Digest, outbox::RunRecord, receipt::Inclusion, report::CompactSignature,
+    Job, Receipt, outbox::RunRecord, receipt::Inclusion, report::CompactSignature,
 };
 use cryptlet_vault::{KeyId, Vault};
 
@@ -12,7 +12,6 @@ pub(crate) async fn assemble(
     job: &Job,
     run: RunRecord,
     inclusion: Inclusion,
-    policy: Sha256Digest,
     vault: &dyn Vault,
 ) -> Result<Receipt, HostError> {
     let RunRecord {
@@ -20,6 +19,8 @@ pub(crate) async fn assemble(
         sources,
         report,
         evidence,
+        policy_epoch,
+        policy,
         ..
     } = run;
     let mut receipt = Receipt {
@@ -29,7 +30,7 @@ pub(crate) async fn assemble(
         subscription: job.subscription.clone(),
         event: job.event.clone(),
         package: job.package,
-        policy_epoch: job.policy_epoch,
+        policy_epoch,
         policy,
         input,
         sources,

@@ -10,7 +10,7 @@ use cryptlet_chain::{Chain, Delivery};
 use cryptlet_deliver::{DeliverConfig, Deliverer, Order, Outcome};
 use cryptlet_journal::{JobRecord, Journal};
 use cryptlet_run::{Ports, Ran, RunError, Runner};
-use cryptlet_types::{Job, JobState, RunRecord, Sha256Digest, Subject, policy::Retry};
+use cryptlet_types::{Job, JobState, RunRecord, Subject, policy::Retry};
 use cryptlet_vault::Vault;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::broadcast;
@@ -27,7 +27,6 @@ pub(crate) struct Worker {
     deliverer: Deliverer,
     clock: HostClock,
     retry: Retry,
-    policy: Sha256Digest,
     first_block: u64,
     progress: broadcast::Sender<Progress>,
 }
@@ -60,7 +59,6 @@ impl Worker {
             vault: parts.vault.clone(),
             clock: parts.clock.clone(),
             retry: parts.policy.policy.retry,
-            policy: parts.policy.digest,
             first_block: parts.first_block,
             progress,
         }
@@ -143,6 +141,9 @@ impl Worker {
         match self.deliverer.resume(&order, &sent).await {
             Ok(Outcome::Delivered(delivery)) => self.record(job, run, delivery).await,
             Ok(Outcome::Expired) => {
+                // By a clock that lags behind the chain's, the next report would have expired as well.
+                let over = run.report.report.valid_until.saturating_add(1);
+                self.clock.clock().sleep_until(over).await;
                 let reason = "the report expired before the chain took it; it will be made anew";
                 tracing::warn!(job = %job.id, reason);
                 Ok(self.journal.reopen(job.id, reason).await?)
@@ -168,7 +169,7 @@ impl Worker {
             Ok(inclusion) => inclusion,
             Err(error) => return self.pause(&job, &error.to_string()).await,
         };
-        let receipt = assemble(&job, run, inclusion, self.policy, self.vault.as_ref()).await?;
+        let receipt = assemble(&job, run, inclusion, self.vault.as_ref()).await?;
         let success = delivery.report.success;
         self.journal
             .record_delivery(job.id, &receipt, success)

@@ -5,7 +5,7 @@ use crate::{
     error::{Doing, StageError},
 };
 use alloy::primitives::Address;
-use cryptlet_host::{ClockSource, DataFolder, HostConfig};
+use cryptlet_host::{ClockSource, DataFolder, HostConfig, VaultUnlock};
 use cryptlet_types::{
     Limits, Policy, Provider,
     policy::{EgressRule, Retry, Trust},
@@ -44,6 +44,7 @@ pub(crate) fn configure(
         rpc,
         delegate,
         first_block: 0,
+        unlock: VaultUnlock::KeyFile(out.join("vault.key")),
         policy: out.join("policy.json"),
         container,
         resolve: BTreeMap::from([(FEED_PLACE.to_owned(), feed)]),
@@ -65,11 +66,11 @@ fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<(), StageEr
 /// A vault with the host's and the transmitter's key, and their addresses.
 pub(crate) async fn make_vault(
     data: &DataFolder,
+    key: &Path,
 ) -> Result<(FileVault, Address, Address), StageError> {
     let doing = "cannot make the vault";
-    FileVault::create_key_file(&data.vault_key()).doing(doing)?;
-    let vault =
-        FileVault::create(&data.vault(), &Unlock::KeyFile(data.vault_key())).doing(doing)?;
+    FileVault::create_key_file(key).doing(doing)?;
+    let vault = FileVault::create(&data.vault(), &Unlock::KeyFile(key.to_owned())).doing(doing)?;
     let host = vault.create(&KeyId::Host).await.doing(doing)?;
     let transmitter = vault.create(&KeyId::Transmitter).await.doing(doing)?;
     Ok((vault, host, transmitter))

@@ -135,7 +135,7 @@ impl Stage {
         let config =
             folder::configure(&out, node.url(), delegate, container, address, root, retry)?;
         let data = DataFolder::at(&config.data);
-        let (vault, host, transmitter) = folder::make_vault(&data).await?;
+        let (vault, host, transmitter) = folder::make_vault(&data, &out.join("vault.key")).await?;
         let local = LocalRegister::open(&data.register()).doing("cannot open the content store")?;
         let manifest = ManifestSource::from_json(&manifest).doing("manifest")?;
         let cryptlet = prepare_package(publisher, &manifest, &code, &vault, &local)

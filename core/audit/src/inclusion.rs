@@ -1,5 +1,6 @@
 //! What a block says about a transaction: Merkle-Patricia proofs against the header's roots.
 
+use crate::TrustRoots;
 use alloy_consensus::{Header, ReceiptEnvelope, Transaction, TxEnvelope};
 use alloy_eips::eip2718::Decodable2718;
 use alloy_primitives::{Address, B256, Bytes, Log, U64, keccak256};
@@ -25,11 +26,9 @@ mod call {
     pub(super) type Arguments = (AbiReport, alloy_primitives::B256, alloy_primitives::B256);
 }
 
-/// What the proofs establish, once the block is believed.
+/// What the proofs establish for a trusted block.
 #[derive(Debug)]
 pub struct Included {
-    /// Keccak-256 of the header.
-    pub block_hash: B256,
     /// The header.
     pub header: Header,
     /// The transaction that the block holds.
@@ -38,12 +37,14 @@ pub struct Included {
     pub receipt: ReceiptEnvelope,
 }
 
-/// Checks both proofs.
+/// Checks that the block is a trusted one, and then both proofs. Proofs against a header that nobody vouches for are
+/// not even looked at: whoever makes up the header makes up what is below it.
 ///
 /// # Errors
-/// Says in words which part is malformed or not in the block.
-pub fn included(inclusion: &Inclusion) -> Result<Included, String> {
+/// Says in words what is not trusted, malformed or not in the block.
+pub fn included(inclusion: &Inclusion, roots: &TrustRoots) -> Result<Included, String> {
     let header = whole::<Header>(&inclusion.header).ok_or("the header is not a block header")?;
+    trusted(&header, keccak256(&inclusion.header), roots)?;
     let proven = |what: &str, root, value: &Bytes, proof: &Vec<Bytes>| {
         let key = Nibbles::unpack(alloy_rlp::encode(U64::from(inclusion.transaction_index)));
         verify_proof(root, key, Some(value.to_vec()), proof).map_err(|_| {
@@ -53,28 +54,38 @@ pub fn included(inclusion: &Inclusion) -> Result<Included, String> {
             )
         })
     };
+    let Inclusion {
+        transaction,
+        transaction_proof,
+        receipt,
+        receipt_proof,
+        ..
+    } = inclusion;
     proven(
         "transaction",
         header.transactions_root,
-        &inclusion.transaction,
-        &inclusion.transaction_proof,
+        transaction,
+        transaction_proof,
     )?;
-    proven(
-        "receipt",
-        header.receipts_root,
-        &inclusion.receipt,
-        &inclusion.receipt_proof,
-    )?;
-    let transaction = TxEnvelope::decode_2718_exact(&inclusion.transaction)
+    proven("receipt", header.receipts_root, receipt, receipt_proof)?;
+    let transaction = TxEnvelope::decode_2718_exact(transaction)
         .map_err(|_| "the transaction is malformed".to_owned())?;
-    let receipt = ReceiptEnvelope::decode_2718_exact(&inclusion.receipt)
+    let receipt = ReceiptEnvelope::decode_2718_exact(receipt)
         .map_err(|_| "the transaction's receipt is malformed".to_owned())?;
     Ok(Included {
-        block_hash: keccak256(&inclusion.header),
         header,
         transaction,
         receipt,
     })
+}
+
+fn trusted(header: &Header, found: B256, roots: &TrustRoots) -> Result<(), String> {
+    let number = header.number;
+    match roots.blocks.get(&number) {
+        Some(trusted) if *trusted == found => Ok(()),
+        Some(trusted) => Err(format!("block {number} is {found}, trusted is {trusted}")),
+        None => Err(format!("no trusted hash for block {number}")),
+    }
 }
 
 /// Decodes RLP that fills `bytes` exactly.
@@ -85,13 +96,17 @@ fn whole<T: Decodable>(bytes: &[u8]) -> Option<T> {
 }
 
 impl Included {
-    /// The report and compact signature that the transaction hands to `delegate`, if that is what it does.
+    /// Whether the transaction calls `delegate` itself.
     #[must_use]
-    pub fn delivered_call(&self, delegate: Address) -> Option<(AbiReport, B256, B256)> {
+    pub fn calls(&self, delegate: Address) -> bool {
+        self.transaction.to() == Some(delegate)
+    }
+
+    /// The report and compact signature that the transaction's call data delivers, if that is what it does.
+    #[must_use]
+    pub fn delivered_call(&self) -> Option<(AbiReport, B256, B256)> {
         let (selector, arguments) = self.transaction.input().split_at_checked(4)?;
-        if self.transaction.to() != Some(delegate)
-            || keccak256(call::SIGNATURE).get(..4) != Some(selector)
-        {
+        if keccak256(call::SIGNATURE).get(..4) != Some(selector) {
             return None;
         }
         <call::Arguments as alloy_sol_types::SolValue>::abi_decode_params_validate(arguments).ok()

@@ -9,10 +9,10 @@
 //! 5. `evidence`: a trusted host vouches for that region
 //! 6. `region`: the region's own key countersigned report, input and sources
 //! 7. `host`: the host signed the whole receipt
-//! 8. `transaction`: the block holds a transaction that delivers exactly this report
-//! 9. `inclusion`: the block holds the delegate's log that it consumed exactly this report
-//! 10. `time`: the block was made while the report was valid
-//! 11. `block`: the block is one that the auditor trusts
+//! 8. `block`: the block is one that the auditor trusts, and holds transaction and result
+//! 9. `transaction`: it delivers exactly this report, if it calls the delegate itself
+//! 10. `inclusion`: the delegate logged that it consumed exactly this report
+//! 11. `time`: the block was made while the report was valid
 //!
 //! All checks are made and each is reported; a receipt is good only if all of them hold.
 

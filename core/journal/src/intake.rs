@@ -39,7 +39,7 @@ pub enum SubscriptionChange {
 pub struct ActiveSubscription {
     /// What was asked for.
     pub subscription: Subscription,
-    /// Everything that was due up to and including this second is in the journal. Starts at `since`.
+    /// Everything that was due up to and including this second is in the journal. Starts one second before `since`.
     pub fired_until: UnixSeconds,
 }
 
@@ -219,11 +219,12 @@ pub(crate) async fn settle_event(
 /// An ended subscription stays ended; one that an older version refused is served from now on; a reorg
 /// may have put an active one into another block, with another `since`.
 async fn add(tx: &mut Write<'_>, subscription: &Subscription) -> Result<()> {
-    let since = signed("subscription.since", subscription.since)?;
+    // What is due in the very second of `since` has not fired yet.
+    let fired_until = signed("subscription.since", subscription.since.saturating_sub(1))?;
     sqlx::query("INSERT INTO subscription (subject, status, value, fired_until) VALUES (?, 'active', ?, ?) ON CONFLICT (subject) DO UPDATE SET status = 'active', value = excluded.value, reason = NULL, fired_until = max(fired_until, excluded.fired_until) WHERE status <> 'ended'")
         .bind(subscription.subject.to_string())
         .bind(write("subscription", subscription)?)
-        .bind(since)
+        .bind(fired_until)
         .execute(tx.conn())
         .await?;
     Ok(())

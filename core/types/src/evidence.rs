@@ -46,13 +46,12 @@ impl EvidenceStatement {
     /// The 32 bytes that a voucher signs.
     #[must_use]
     pub fn digest(&self, made_at: UnixSeconds) -> B256 {
-        let controls = self.controls.join("\n");
         let keys = (self.region_key, self.exchange_key, self.nonce);
         keccak256(
             (
                 "bletchley evidence v1",
                 self.provider.as_str(),
-                controls,
+                self.controls.clone(),
                 self.measurement.0,
                 keys,
                 made_at,

@@ -1,5 +1,6 @@
 //! What one run may use up.
 
+use crate::manifest::DocumentError;
 use serde::{Deserialize, Serialize};
 
 /// Upper bounds of one run. A manifest asks, policy has the last word: see [`Limits::within`].
@@ -25,6 +26,25 @@ impl Limits {
             memory_bytes: self.memory_bytes.min(policy.memory_bytes),
             wall_millis: self.wall_millis.min(policy.wall_millis),
             response_bytes: self.response_bytes.min(policy.response_bytes),
+        }
+    }
+}
+
+impl Limits {
+    /// Refuses limits under which nothing could ever run.
+    pub(crate) fn check(&self, field: &str) -> Result<(), DocumentError> {
+        let named = [
+            ("fuel", self.fuel),
+            ("memoryBytes", self.memory_bytes),
+            ("wallMillis", self.wall_millis),
+            ("responseBytes", self.response_bytes),
+        ];
+        match named.into_iter().find(|(_, value)| *value == 0) {
+            Some((name, _)) => Err(DocumentError::field(
+                format!("{field}.{name}"),
+                "at least 1",
+            )),
+            None => Ok(()),
         }
     }
 }

@@ -66,8 +66,17 @@ impl ManifestSource {
     /// # Errors
     /// Names the field that is wrong.
     pub fn with_key(self, public_key: Address) -> Result<Manifest, DocumentError> {
-        let Self { name, version, config } = self;
-        let manifest = Manifest { name, public_key, version, config };
+        let Self {
+            name,
+            version,
+            config,
+        } = self;
+        let manifest = Manifest {
+            name,
+            public_key,
+            version,
+            config,
+        };
         manifest.check()?;
         Ok(manifest)
     }
@@ -153,6 +162,7 @@ impl Manifest {
         if self.version.is_empty() || self.version.len() > 32 {
             return Err(DocumentError::field("version", "1 to 32 characters"));
         }
+        self.config.limits.check("config.limits")?;
         for (index, place) in self.config.egress.iter().enumerate() {
             if split_place(place).is_none() {
                 let reason = format!("{place:?} is not host:port with a port from 1 to 65535");
@@ -166,13 +176,17 @@ impl Manifest {
     }
 }
 
-/// Splits `host:port`; lower-case host names and IPv4 addresses only.
+/// Splits `host:port`; lower-case host names and IPv4 addresses only, the port without sign or leading zero.
 #[must_use]
 pub fn split_place(place: &str) -> Option<(&str, u16)> {
     let (host, port) = place.rsplit_once(':')?;
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
-    let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
-    (!host.is_empty() && host.len() <= 253 && host.chars().all(allowed)).then_some((host, port))
+    let number: u16 = port.parse().ok().filter(|number| *number != 0)?;
+    (number.to_string() == port
+        && !host.is_empty()
+        && host.len() <= 253
+        && host.chars().all(allowed))
+    .then_some((host, number))
 }
 
 #[cfg(test)]

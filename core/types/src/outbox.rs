@@ -5,7 +5,7 @@
 //! between takes up the same report and the same transaction, never a second one.
 
 use crate::{
-    Evidence, SignedReport,
+    Evidence, Sha256Digest, SignedReport,
     region::{RunInput, SourceProof},
 };
 use alloy_primitives::{Address, B256, Bytes};
@@ -25,6 +25,10 @@ pub struct RunRecord {
     pub evidence: Evidence,
     /// Units of WebAssembly fuel that the run used up.
     pub fuel_used: u64,
+    /// Epoch of the policy under which it ran.
+    pub policy_epoch: u64,
+    /// Digest of that policy.
+    pub policy: Sha256Digest,
 }
 
 /// One signed transaction that delivers a report. A replacement has the same nonce and higher fees.

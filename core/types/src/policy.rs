@@ -85,7 +85,20 @@ impl Policy {
                 "at least 1, or nothing ever runs",
             ));
         }
+        self.limits.check("limits")?;
         for (index, rule) in self.egress.iter().enumerate() {
+            if self
+                .egress
+                .iter()
+                .take(index)
+                .any(|earlier| earlier.place == rule.place)
+            {
+                let reason = format!("{:?} is listed twice", rule.place);
+                return Err(DocumentError::field(
+                    format!("egress[{index}].place"),
+                    reason,
+                ));
+            }
             if split_place(&rule.place).is_none() {
                 let reason = format!("{:?} is not host:port", rule.place);
                 return Err(DocumentError::field(

@@ -249,6 +249,19 @@ pub enum RegionFault {
     /// The cryptlet said that it could not for now (its source was down or wrong).
     #[error("cryptlet could not answer: {0}")]
     Unavailable(String),
+    /// The delegate's number is behind what this region has signed: the host's view of the chain is stale.
+    #[error(
+        "sequence {asked} asked for, {signed} was signed already: the view of the chain is stale"
+    )]
+    Behind {
+        /// The number asked for.
+        asked: u64,
+        /// The latest that was signed.
+        signed: u64,
+    },
+    /// The region remembers as many subscriptions as it can; another one has to be created.
+    #[error("region has signed for as many subscriptions as it can remember")]
+    Exhausted,
     /// The answer is larger than a report may be.
     #[error("payload of {0} bytes, at most 16384")]
     PayloadTooLarge(u64),
@@ -258,7 +271,10 @@ impl RegionFault {
     /// Whether the same run, tried again, may end better.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Deadline(_))
+        matches!(
+            self,
+            Self::Unavailable(_) | Self::Deadline(_) | Self::Behind { .. } | Self::Exhausted
+        )
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
 use cryptlet_seal::{ExchangeKey, SigningKey, key_binding, measure, package};
 use cryptlet_types::{
     EvidenceStatement, Manifest, Provider, Sha256Digest,
-    bounded::{MAX_PAYLOAD_BYTES, MAX_SUBSCRIPTION_BYTES, clip},
+    bounded::{MAX_PAYLOAD_BYTES, MAX_SUBSCRIPTION_BYTES, MAX_VALIDITY_SECONDS, clip},
     region::{
         CallIn, CallInAnswer, RegionConfig, RegionFault, RegionSettings, RunAnswer, RunInput,
         RunOutcome, WrappedKey,
@@ -194,6 +194,14 @@ impl Region {
         if input.valid_until <= input.issued_at {
             return Err(protocol("a report must be valid after it is issued"));
         }
+        if input.valid_until - input.issued_at > MAX_VALIDITY_SECONDS {
+            return Err(protocol("a report must not be valid for more than 7 days"));
+        }
+        if input.trigger.due() > input.issued_at {
+            return Err(protocol(
+                "a report must not be issued before its trigger is due",
+            ));
+        }
         Ok(())
     }
 
@@ -280,7 +288,11 @@ fn protocol(reason: &str) -> RegionFault {
 }
 
 fn signing(error: SigningError) -> RegionFault {
-    RegionFault::Protocol(error.to_string())
+    match error {
+        SigningError::Backwards { asked, signed } => RegionFault::Behind { asked, signed },
+        SigningError::Full => RegionFault::Exhausted,
+        error => RegionFault::Protocol(error.to_string()),
+    }
 }
 
 #[cfg(test)]

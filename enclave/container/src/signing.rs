@@ -1,8 +1,9 @@
 //! The cryptlet's key, and what was signed with it.
 //!
-//! A region speaks for one cryptlet at one delegate, and never goes back in a subscription: a host that was
-//! set back cannot obtain a second, different word on a number that is already behind. The latest number may
-//! be signed again, because a report that was not delivered in time has to be issued anew.
+//! A region speaks for one cryptlet at one delegate, and as long as it lives it never goes back in a
+//! subscription. The latest number may be signed again, because a report that was not delivered in time has to
+//! be issued anew. Neither outlives the region: a host that creates another one can ask again. What makes a
+//! second word on a number worthless is the delegate, which consumes each number once.
 
 use alloy_primitives::Bytes;
 use cryptlet_seal::{SealError, SigningKey};

@@ -2,15 +2,19 @@
 
 use crate::{Ran, RunError};
 use alloy_primitives::{Address, B256};
-use cryptlet_isolation::{CallOutHandler, IsolationProvider, Region};
+use cryptlet_isolation::{CallOutHandler, IsolationError, IsolationProvider, Region};
 use cryptlet_register::Register;
 use cryptlet_seal::{check, evidence, package};
 use cryptlet_types::{
     CryptletId, Evidence, EvidenceStatement, Job, Limits, Manifest, ReportDomain, Sha256Digest,
     SignedReport, UnixSeconds,
+    bounded::{MAX_VALIDITY_SECONDS, clip},
     outbox::RunRecord,
     policy::PolicyInForce,
-    region::{RegionSettings, RegionStatement, RunAnswer, RunInput, RunOutcome, sources_digest},
+    region::{
+        RegionFault, RegionSettings, RegionStatement, RunAnswer, RunInput, RunOutcome,
+        sources_digest,
+    },
 };
 use cryptlet_vault::{KeyId, Vault};
 use std::{
@@ -32,17 +36,10 @@ pub struct Ports {
     pub call_out: Arc<dyn CallOutHandler>,
 }
 
-/// What tells one region from another.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Kind {
-    cryptlet: CryptletId,
-    package: Sha256Digest,
-    fuel: u64,
-    memory: u64,
-}
-
 /// A region that holds its cryptlet's key.
 struct Live {
+    package: Sha256Digest,
+    limits: Limits,
     region: Box<dyn Region>,
     manifest: Manifest,
     evidence: Evidence,
@@ -56,7 +53,7 @@ pub struct Runner {
     domain: ReportDomain,
     policy: PolicyInForce,
     host: Address,
-    slots: std::sync::Mutex<HashMap<Kind, Slot>>,
+    slots: std::sync::Mutex<HashMap<CryptletId, Slot>>,
 }
 
 impl Runner {
@@ -79,9 +76,12 @@ impl Runner {
     pub async fn run(&self, job: &Job, sequence: u64, now: UnixSeconds) -> Result<Ran, RunError> {
         let slot = self.slot(job);
         let mut place = slot.lock().await;
-        let mut live = match place.take() {
+        // The job may be older than the policy in force, which has the last word.
+        let limits = job.limits.within(self.policy.policy.limits);
+        let fits = |live: &Live| live.package == job.package && live.limits == limits;
+        let mut live = match place.take().filter(fits) {
             Some(live) => live,
-            None => self.create(job, now).await?,
+            None => self.create(job, limits, now).await?,
         };
         let input = self.input(job, &live.manifest, sequence, now);
         match live.region.run(input.clone()).await {
@@ -91,7 +91,8 @@ impl Runner {
                 Ok(ran)
             }
             Err(error) => {
-                if !error.is_end_of_region() {
+                let exhausted = matches!(error, IsolationError::Fault(RegionFault::Exhausted));
+                if !error.is_end_of_region() && !exhausted {
                     *place = Some(live);
                 }
                 Err(error.into())
@@ -99,32 +100,19 @@ impl Runner {
         }
     }
 
+    /// The one place of a cryptlet's region: a region of another package or of other limits is replaced there.
     fn slot(&self, job: &Job) -> Slot {
-        let Limits {
-            fuel,
-            memory_bytes: memory,
-            ..
-        } = job.limits;
-        let kind = Kind {
-            cryptlet: job.subscription.cryptlet,
-            package: job.package,
-            fuel,
-            memory,
-        };
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.entry(kind).or_default().clone()
+        slots.entry(job.subscription.cryptlet).or_default().clone()
     }
 
     /// Creates a region, verifies its evidence, and lets the vault release the signing key to it.
-    async fn create(&self, job: &Job, now: UnixSeconds) -> Result<Live, RunError> {
+    async fn create(&self, job: &Job, limits: Limits, now: UnixSeconds) -> Result<Live, RunError> {
         let cryptlet = job.subscription.cryptlet;
         let files = self.ports.register.package(job.package).await?;
         let manifest = package::open(&files)?.manifest;
         let egress = self.policy.policy.egress_of(&manifest);
-        let settings = RegionSettings {
-            limits: job.limits,
-            egress,
-        };
+        let settings = RegionSettings { limits, egress };
         let measurement = self.ports.isolation.measurement(&files, &settings)?;
         let nonce = B256::from(rand::random::<[u8; 32]>());
         let call_out = self.ports.call_out.clone();
@@ -158,6 +146,8 @@ impl Runner {
         }
         tracing::info!(%cryptlet, %signer, %measurement, controls = ?evidence.statement.controls, "region created");
         Ok(Live {
+            package: job.package,
+            limits,
             region,
             manifest,
             evidence,
@@ -184,6 +174,7 @@ impl Runner {
 
     fn input(&self, job: &Job, manifest: &Manifest, sequence: u64, now: UnixSeconds) -> RunInput {
         let subscription = &job.subscription;
+        let validity = u64::from(subscription.validity).min(MAX_VALIDITY_SECONDS);
         RunInput {
             job: job.id,
             domain: self.domain,
@@ -192,7 +183,7 @@ impl Runner {
             consumer: subscription.consumer,
             sequence,
             issued_at: now,
-            valid_until: now.saturating_add(u64::from(subscription.validity)),
+            valid_until: now.saturating_add(validity),
             trigger: job.event.trigger.clone(),
             params: subscription.params.clone(),
             settings: manifest.config.settings.clone(),
@@ -213,7 +204,7 @@ impl Runner {
             fuel_used,
         } = answer;
         let report = match outcome {
-            RunOutcome::Skip(reason) => return Ok(Ran::Skipped(reason)),
+            RunOutcome::Skip(reason) => return Ok(Ran::Skipped(clip(&reason))),
             RunOutcome::Report(report) => *report,
         };
         let cryptlet = job.subscription.cryptlet;
@@ -242,6 +233,8 @@ impl Runner {
             report,
             evidence,
             fuel_used,
+            policy_epoch: self.policy.policy.epoch,
+            policy: self.policy.digest,
         })))
     }
 }

@@ -19,6 +19,7 @@ use std::{
 struct Line<'a> {
     file: &'a Path,
     trust: &'a Path,
+    trust_came_with_receipt: bool,
     holds: bool,
     checks: &'a [Check],
 }
@@ -32,7 +33,11 @@ pub(crate) fn run(options: &VerifyOptions) -> Result<ExitCode, CliError> {
             None => find_trust(file)?,
         };
         if !options.json && shown.as_ref() != Some(&trust) {
-            say(format_args!("trust roots: {}", trust.display()));
+            say(format_args!(
+                "trust roots: {}{}",
+                trust.display(),
+                found_beside(options)
+            ));
             shown = Some(trust.clone());
         }
         let (summary, verdict) = check_file(file, &trust)?;
@@ -41,6 +46,7 @@ pub(crate) fn run(options: &VerifyOptions) -> Result<ExitCode, CliError> {
             let line = Line {
                 file,
                 trust: &trust,
+                trust_came_with_receipt: options.trust.is_none(),
                 holds: verdict.holds(),
                 checks: &verdict.checks,
             };
@@ -56,18 +62,30 @@ pub(crate) fn run(options: &VerifyOptions) -> Result<ExitCode, CliError> {
     })
 }
 
-/// Checks one file. A file that is no receipt fails the check `form`; trust roots that cannot be read end the command.
+/// Roots that came with the receipts prove nothing to a stranger, and are said to have come with them.
+fn found_beside(options: &VerifyOptions) -> &'static str {
+    match options.trust {
+        Some(_) => "",
+        None => "  (they came with the receipts; an auditor brings his own: --trust FILE)",
+    }
+}
+
+/// Checks one file. A file that cannot be read or is no receipt fails the check `form`; trust roots that cannot be read end the command.
 fn check_file(file: &Path, trust: &Path) -> Result<(String, Verdict), CliError> {
     let reading = format!("trust roots {}", trust.display());
     let roots = TrustRoots::from_json(&read_bounded(trust, MAX_RECEIPT_BYTES)?).doing(reading)?;
-    match Receipt::from_json(&read_bounded(file, MAX_RECEIPT_BYTES)?) {
+    let read = read_bounded(file, MAX_RECEIPT_BYTES).map_err(|error| error.to_string());
+    let receipt = read.and_then(|bytes| {
+        Receipt::from_json(&bytes).map_err(|error| format!("not a receipt: {error}"))
+    });
+    match receipt {
         Ok(receipt) => {
             let report = &receipt.report.report;
             let summary = format!("job {} sequence {}", receipt.job, report.sequence);
             Ok((summary, verify(&receipt, &roots)))
         }
         Err(error) => {
-            let failure = Some(format!("not a receipt: {error}"));
+            let failure = Some(error);
             Ok((
                 String::new(),
                 Verdict {

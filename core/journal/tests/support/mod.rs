@@ -126,6 +126,8 @@ pub(crate) fn run(job: &Job, salt: u8) -> RunRecord {
         signature: SIGNATURE,
     };
     RunRecord {
+        policy_epoch: 1,
+        policy: cryptlet_types::Sha256Digest(alloy_primitives::B256::repeat_byte(6)),
         input,
         sources: vec![],
         report: signed,

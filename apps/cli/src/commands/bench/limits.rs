@@ -12,6 +12,7 @@ use alloy::{
     providers::Provider,
     rpc::types::TransactionRequest,
     signers::local::PrivateKeySigner,
+    sol_types::SolValue,
 };
 use cryptlet_isolation::{IsolationProvider, ProcessProvider, Region, Relay, TracingLog};
 use cryptlet_seal::{SigningKey, key_binding, package, wrap};
@@ -28,13 +29,32 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Calls of the cryptlet in a region of its own, with its question to the feed.
-pub(crate) async fn component_calls(demo: &DemoStage, count: u32) -> Result<Figures, CliError> {
-    let (mut region, settings) = create_region(&demo.stage).await?;
+/// A component of the test cryptlets: its `echo` does nothing but return its parameter.
+const ECHO: &[u8] = include_bytes!("../../../../../cryptlets/dist/hostile.wasm");
+
+/// Calls of a component that returns what it is given, in a region of its own.
+pub(crate) async fn bare_calls(demo: &DemoStage, count: u32) -> Result<Figures, CliError> {
+    let params = ("echo".to_owned(), "x".repeat(96)).abi_encode_params();
+    calls(demo, ECHO, params, count).await
+}
+
+/// Calls of the market watcher in a region of its own, with its question to the feed.
+pub(crate) async fn watcher_calls(demo: &DemoStage, count: u32) -> Result<Figures, CliError> {
+    let params = (true, vec!["USD".to_owned(), "GBP".to_owned()]).abi_encode_params();
+    calls(demo, MARKET_WATCHER, params, count).await
+}
+
+async fn calls(
+    demo: &DemoStage,
+    code: &[u8],
+    params: Vec<u8>,
+    count: u32,
+) -> Result<Figures, CliError> {
+    let (mut region, settings) = create_region(&demo.stage, code).await?;
     let due = due_of(FIRST)?;
     let mut series = Vec::new();
     for sequence in 1..=u64::from(count) {
-        let input = input(demo, &settings, due, sequence)?;
+        let input = input(demo, &settings, &params, due, sequence);
         let start = Instant::now();
         region
             .run(input)
@@ -47,15 +67,18 @@ pub(crate) async fn component_calls(demo: &DemoStage, count: u32) -> Result<Figu
 
 type Settings = BTreeMap<String, String>;
 
-/// A region of the market watcher under a key of its own.
-async fn create_region(stage: &Stage) -> Result<(Box<dyn Region>, Settings), CliError> {
+/// A region of `code`, under the market watcher's manifest and a key of its own.
+async fn create_region(
+    stage: &Stage,
+    code: &[u8],
+) -> Result<(Box<dyn Region>, Settings), CliError> {
     let doing = "a region of its own";
     let key = SigningKey::generate();
     let manifest = ManifestSource::from_json(MARKET_WATCHER_MANIFEST)
         .doing(doing)?
         .with_key(key.address())
         .doing(doing)?;
-    let files = package::build(&manifest, MARKET_WATCHER).doing(doing)?;
+    let files = package::build(&manifest, code).doing(doing)?;
     let policy =
         Policy::from_json(&std::fs::read(&stage.config.policy).doing(doing)?).doing(doing)?;
     let limits = manifest.config.limits.within(policy.limits);
@@ -86,12 +109,11 @@ async fn create_region(stage: &Stage) -> Result<(Box<dyn Region>, Settings), Cli
 fn input(
     demo: &DemoStage,
     settings: &Settings,
+    params: &[u8],
     due: u64,
     sequence: u64,
-) -> Result<RunInput, CliError> {
-    use alloy::sol_types::SolValue;
-    let params = (true, vec!["USD".to_owned(), "GBP".to_owned()]).abi_encode_params();
-    Ok(RunInput {
+) -> RunInput {
+    RunInput {
         job: JobId(keccak256(sequence.to_be_bytes())),
         domain: ReportDomain {
             chain_id: demo.stage.chain_id,
@@ -104,9 +126,9 @@ fn input(
         issued_at: due,
         valid_until: due.saturating_add(86_400),
         trigger: Trigger::Clock { due },
-        params: params.into(),
+        params: params.to_vec().into(),
         settings: settings.clone(),
-    })
+    }
 }
 
 /// Signatures of 32 bytes.

@@ -3,6 +3,7 @@
 pub(crate) mod replay;
 pub(crate) mod stage;
 mod summary;
+mod tally;
 
 use crate::{
     args::DemoOptions,
@@ -34,7 +35,7 @@ pub(crate) async fn run(options: DemoOptions) -> Result<ExitCode, CliError> {
         .await
         .doing("the host did not start")?;
     printer.line("");
-    let replay = Replay::run(&demo, &host, &options, printer).await?;
+    let replay = Replay::run(&demo, &mut host, &options, printer).await?;
     let summary = Summary::collect(&demo, &host, &options, replay, printer).await?;
     summary.print(&demo, printer);
     if options.json {
@@ -42,7 +43,10 @@ pub(crate) async fn run(options: DemoOptions) -> Result<ExitCode, CliError> {
     }
     if options.keep_running {
         demo.introduce(printer);
-        interrupted().await?;
+        tokio::select! {
+            outcome = interrupted() => outcome?,
+            ended = host.ended() => ended.doing("the host cannot go on")?,
+        }
     }
     host.stop().await;
     demo.stage

@@ -13,7 +13,7 @@ use jiff::{
     Span,
     civil::{Date, Time},
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 use tokio::sync::broadcast;
 
 /// Wall-clock time for one day, after which it counts as missed.
@@ -29,14 +29,14 @@ pub(crate) struct Replay {
     /// Days replayed.
     pub(crate) days: usize,
     /// Gas of the deliveries that the host told of.
-    pub(crate) wakes: BTreeMap<Date, u64>,
+    pub(crate) gas: Vec<u64>,
 }
 
 impl Replay {
     /// Replays every day of the range.
     pub(crate) async fn run(
         demo: &DemoStage,
-        host: &Host,
+        host: &mut Host,
         options: &DemoOptions,
         printer: Printer,
     ) -> Result<Self, CliError> {
@@ -50,9 +50,10 @@ impl Replay {
             }
             let due = due_of(day)?;
             demo.stage.set_time(due).await.doing("the chain's time")?;
-            match tokio::time::timeout(PATIENCE, end_of(&mut progress, due)).await {
-                Ok(end) => replay.take(day, end?, options, printer)?,
-                Err(_) => printer.line(format_args!(
+            tokio::select! {
+                end = end_of(&mut progress, due) => replay.take(day, end?, options, printer)?,
+                ended = host.ended() => ended.doing("the host cannot go on")?,
+                () = tokio::time::sleep(PATIENCE) => printer.line(format_args!(
                     "{day}  {}",
                     painted("nothing happened within a minute", Paint::Bad)
                 )),
@@ -88,7 +89,7 @@ impl Replay {
                 printer.line(format_args!(
                     "{day}  {rates}  block {block:>4}  gas {gas_used:>6}  signer {signer}{reverted}"
                 ));
-                self.wakes.insert(day, gas_used);
+                self.gas.push(gas_used);
             }
             Progress::Skipped { reason, .. } => {
                 printer.line(painted(format_args!("{day}  {reason}"), Paint::Dim))
@@ -115,7 +116,10 @@ async fn end_of(
     due: UnixSeconds,
 ) -> Result<Progress, CliError> {
     loop {
-        let news = progress.recv().await.doing("the host has ended")?;
+        let news = match progress.recv().await {
+            Err(broadcast::error::RecvError::Lagged(_)) => continue,
+            news => news.doing("the host has ended")?,
+        };
         let when = match &news {
             Progress::Delivered { receipt, .. } => receipt.event.trigger.due(),
             Progress::Skipped { job, .. } | Progress::Failed { job, .. } => job.event.trigger.due(),

@@ -105,7 +105,8 @@ impl DemoStage {
              \n  cast call {consumer} 'wakeUps()(uint32)'\
              \n  cast logs --from-block 0 --address {delegate} 'Delivered(bytes32 indexed,address indexed,uint64,bytes32,address,bool)'\
              \n  cast call {register} 'cryptletOf(address)(address,string,bool)' {cryptlet}\
-             \n\nThe host goes by the chain's time. Move it on by a day, and the contract is woken if the market was open:\n\
+             \n\nThe host goes by the chain's time. Move it on by a day, and the contract is woken if the feed has rates of it\
+             \n(its last day is 2026-10-30: try --to 2026-10-28):\n\
              \n  cast rpc evm_increaseTime 86400 && cast rpc evm_mine\n\
              \nCtrl-C ends it."
         ));

@@ -1,6 +1,10 @@
 //! What came of it all: receipts on disk, checked offline, and counted against the chain's own logs.
 
-use super::{replay::Replay, stage::DemoStage};
+use super::{
+    replay::Replay,
+    stage::DemoStage,
+    tally::{Tally, Woken},
+};
 use crate::{
     args::DemoOptions,
     error::{CliError, Doing},
@@ -12,8 +16,13 @@ use cryptlet_chain::evm::abi::{CryptletRegister, CryptoDelegate};
 use cryptlet_host::Host;
 use cryptlet_journal::Page;
 use cryptlet_types::{Provider as Isolation, Receipt, ReportDomain};
+use jiff::tz::TimeZone;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+
+alloy::sol! {
+    event PriceCalculated(uint64 indexed day, uint256[] rates);
+}
 
 /// The figures that `--json` prints.
 #[derive(Serialize)]
@@ -32,7 +41,7 @@ pub(crate) struct Summary {
 
 impl Summary {
     /// Writes the receipts, reads them back, checks each against trust roots taken from chain and files, and
-    /// counts deliveries by the delegate's logs.
+    /// counts wake-ups by the consumer's own logs.
     pub(crate) async fn collect(
         demo: &DemoStage,
         host: &Host,
@@ -61,22 +70,18 @@ impl Summary {
                 ));
             }
         }
-        let logged = delivered_logs(demo).await?;
-        let delivered_days = replay
-            .due
-            .iter()
-            .filter(|day| replay.wakes.contains_key(day))
-            .count();
+        let woken = woken(demo).await?;
+        let tally = Tally::of(&replay.due, &woken, &options.pairs, &demo.rates);
         Ok(Self {
             from: options.from.to_string(),
             to: options.to.to_string(),
             days: replay.days,
             due: replay.due.len(),
-            delivered: logged.len(),
-            missed: replay.due.len().saturating_sub(delivered_days),
-            duplicates: logged.len().saturating_sub(delivered_days),
+            delivered: tally.delivered,
+            missed: tally.missed,
+            duplicates: tally.duplicates,
             receipts_verified: verified,
-            gas_per_delivery: median(replay.wakes.into_values().collect()),
+            gas_per_delivery: median(replay.gas),
             chain_id: demo.stage.chain_id,
         })
     }
@@ -178,22 +183,36 @@ async fn trust_roots(demo: &DemoStage) -> Result<TrustRoots, CliError> {
         cryptlets: BTreeMap::from([(demo.stage.cryptlet.cryptlet, trusted)]),
         providers: vec![Isolation::Process],
         hosts: vec![demo.stage.host],
-        blocks: delivered_logs(demo)
-            .await?
-            .into_iter()
-            .map(|log| (log.block, log.block_hash))
-            .collect(),
+        blocks: delivery_blocks(demo).await?,
     })
 }
 
-/// A delivery, as the chain logged it.
-struct Logged {
-    block: u64,
-    block_hash: B256,
+/// What the consumer logged when it was woken: a callback that reverted has logged nothing.
+async fn woken(demo: &DemoStage) -> Result<Vec<Woken>, CliError> {
+    let doing = "cannot read the consumer's logs";
+    let filter = Filter::new()
+        .from_block(0)
+        .address(demo.consumer)
+        .event_signature(PriceCalculated::SIGNATURE_HASH);
+    let logs = demo.stage.provider.get_logs(&filter).await.doing(doing)?;
+    let mut woken = Vec::new();
+    for log in logs {
+        let log = log.log_decode::<PriceCalculated>().doing(doing)?.inner.data;
+        let midnight = i64::try_from(log.day).doing(doing)?;
+        let day = jiff::Timestamp::from_second(midnight)
+            .doing(doing)?
+            .to_zoned(TimeZone::UTC)
+            .date();
+        woken.push(Woken {
+            day,
+            rates: log.rates,
+        });
+    }
+    Ok(woken)
 }
 
-/// The delegate's logs of consumed reports of the consumer's subscription.
-async fn delivered_logs(demo: &DemoStage) -> Result<Vec<Logged>, CliError> {
+/// Hashes of the blocks in which the delegate consumed reports of the consumer's subscription.
+async fn delivery_blocks(demo: &DemoStage) -> Result<BTreeMap<u64, B256>, CliError> {
     let filter = Filter::new()
         .from_block(0)
         .address(demo.stage.delegate)
@@ -205,23 +224,10 @@ async fn delivered_logs(demo: &DemoStage) -> Result<Vec<Logged>, CliError> {
         .get_logs(&filter)
         .await
         .doing("cannot read the delegate's logs")?;
-    let numbers: BTreeSet<_> = logs
+    Ok(logs
         .iter()
-        .filter_map(|log| log.log_decode::<CryptoDelegate::Delivered>().ok())
-        .map(|log| log.inner.sequence)
-        .collect();
-    if numbers.len() != logs.len() {
-        return Err(CliError::new(
-            "the chain has consumed one sequence number twice",
-        ));
-    }
-    let logged = logs.iter().filter_map(|log| {
-        Some(Logged {
-            block: log.block_number?,
-            block_hash: log.block_hash?,
-        })
-    });
-    Ok(logged.collect())
+        .filter_map(|log| Some((log.block_number?, log.block_hash?)))
+        .collect())
 }
 
 fn median(mut values: Vec<u64>) -> u64 {
