@@ -363,8 +363,18 @@ impl<'a> Attempt<'a> {
             Err(Rejection::WrongSequence { expected, given }) if expected > given => {
                 self.consumed().await.map(Some)
             }
+            Err(Rejection::WrongSequence { expected, given }) => self.ahead(expected, given).await,
             Err(rejection) => self.refused(rejection).await.map(Some),
         }
+    }
+
+    /// The node's delegate expects an earlier number: the node is behind, or blocks were taken back. The report waits
+    /// for the chain to come to it, until its time is over.
+    async fn ahead(&self, expected: u64, given: u64) -> Result<Option<Outcome>, DeliverError> {
+        if self.chain().head().await?.timestamp > self.order.report.report.valid_until {
+            return Ok(Some(Outcome::Expired));
+        }
+        Err(DeliverError::Ahead { expected, given })
     }
 
     /// The delegate says that the number is consumed: by which report?

@@ -37,6 +37,14 @@ pub enum DeliverError {
     /// The chain's time has not reached the report's `issuedAt`.
     #[error("the chain's time has not reached the report's")]
     NotYetValid,
+    /// The delegate, as this node shows it, expects an earlier report: the node is behind.
+    #[error("the node's delegate expects report {expected}, this is {given}: the node is behind")]
+    Ahead {
+        /// The number that it expects.
+        expected: u64,
+        /// The report's.
+        given: u64,
+    },
     /// Outbidding the waiting transaction would pay more than the configured cap.
     #[error("a replacement would cost more than the cap of {cap} wei a unit of gas")]
     FeeCap {
@@ -56,6 +64,7 @@ impl DeliverError {
             Self::DeliveryNotFound { .. }
             | Self::NotTaken(_)
             | Self::NotYetValid
+            | Self::Ahead { .. }
             | Self::FeeCap { .. } => true,
             Self::WrongSignature => false,
         }

@@ -279,7 +279,7 @@ impl Chain for EvmChain {
         let request = TransactionRequest::default()
             .with_to(self.domain.delegate)
             .with_input(call.abi_encode());
-        // Never the pending block: what waits in the pool is not consumed.
+        // Without a block alloy asks for the pending one, where what waits in the pool is as good as consumed.
         let answer = self.connection.provider().call(request);
         let answer = answer.block(BlockId::latest());
         let answer = self.connection.call("eth_call", answer).await?;
