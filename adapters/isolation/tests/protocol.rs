@@ -109,10 +109,8 @@ async fn a_region_never_goes_back_in_a_subscription() {
     for sequence in [5, 5, 6] {
         assert!(region.run(numbered(sequence)).await.is_ok());
     }
-    assert_eq!(
-        protocol(region.run(numbered(5)).await),
-        "sequence 5 after 6 was signed"
-    );
+    let backwards = fault(region.run(numbered(5)).await).to_string();
+    assert!(backwards.contains("sequence 5"), "{backwards}");
     let elsewhere = RunInput {
         subject: Subject(B256::repeat_byte(77)),
         ..numbered(1)

@@ -12,7 +12,10 @@ mod support;
 
 use async_trait::async_trait;
 use cryptlet_isolation::{CallOutHandler, CallOutSession};
-use cryptlet_types::region::{CallOut, CallOutAnswer, RegionFault, RegionSettings};
+use cryptlet_types::{
+    Trigger,
+    region::{CallOut, CallOutAnswer, RegionFault, RegionSettings},
+};
 use std::{
     sync::{
         Arc,
@@ -63,6 +66,10 @@ async fn certificates_are_judged_at_the_jobs_time() {
     let mut region = Setup::new(HOSTILE).with_source(&source).ready().await;
     let mut earlier = behave("fetch", &format!("https://{NAME}/"));
     earlier.issued_at -= 2 * 86_400;
+    earlier.trigger = Trigger::Clock {
+        due: earlier.issued_at,
+    };
+    earlier.valid_until = earlier.issued_at + 3_600;
     let answer = region.run(earlier.clone()).await.unwrap();
     assert!(said(&answer).starts_with("200 Date"));
     let later = behave("fetch", &format!("https://{NAME}/"));
