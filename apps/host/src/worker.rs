@@ -141,11 +141,11 @@ impl Worker {
         match self.deliverer.resume(&order, &sent).await {
             Ok(Outcome::Delivered(delivery)) => self.record(job, run, delivery).await,
             Ok(Outcome::Expired) => {
-                // By a clock that lags behind the chain's, the next report would have expired as well.
-                let over = run.report.report.valid_until.saturating_add(1);
-                self.clock.clock().sleep_until(over).await;
                 let reason = "the report expired before the chain took it; it will be made anew";
                 tracing::warn!(job = %job.id, reason);
+                // By a clock that still shows the time of the first report, the next one would be the same.
+                let later = run.report.report.issued_at.saturating_add(1);
+                self.clock.clock().sleep_until(later).await;
                 Ok(self.journal.reopen(job.id, reason).await?)
             }
             Ok(Outcome::Refused(rejection)) => {

@@ -1,0 +1,20 @@
+//! The whole path from clock to receipt on real parts, and what goes wrong on it: each time, what the host says, that
+//! nothing is lost and nothing delivered twice, and that the next wake-up works.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests"
+)]
+
+mod callbacks;
+mod chain;
+mod crash;
+mod cryptlets;
+mod manifest;
+mod receipts;
+mod sources;
+mod support;
