@@ -4,10 +4,7 @@ use crate::SealError;
 use alloy_primitives::{Address, B256, keccak256};
 use cryptlet_types::report::CompactSignature;
 use k256::{
-    ecdsa::{
-        RecoveryId, Signature, SigningKey as Inner, VerifyingKey,
-        signature::hazmat::PrehashVerifier,
-    },
+    ecdsa::{RecoveryId, Signature, SigningKey as Inner, VerifyingKey},
     elliptic_curve::rand_core::OsRng,
 };
 use zeroize::Zeroizing;
@@ -95,8 +92,6 @@ pub fn recover(digest: B256, signature: &CompactSignature) -> Result<Address, Se
     }
     let recovery = RecoveryId::new(odd, false);
     let key = VerifyingKey::recover_from_prehash(digest.as_slice(), &inner, recovery)
-        .map_err(malformed)?;
-    key.verify_prehash(digest.as_slice(), &inner)
         .map_err(malformed)?;
     Ok(address_of(&key))
 }
