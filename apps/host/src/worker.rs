@@ -10,7 +10,7 @@ use cryptlet_chain::{Chain, Delivery};
 use cryptlet_deliver::{DeliverConfig, Deliverer, Order, Outcome};
 use cryptlet_journal::{JobRecord, Journal};
 use cryptlet_run::{Ports, Ran, RunError, Runner};
-use cryptlet_types::{Job, JobState, RunRecord, Subject, policy::Retry};
+use cryptlet_types::{Job, JobState, RunRecord, Subject, Submission, policy::Retry};
 use cryptlet_vault::Vault;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::broadcast;
@@ -69,11 +69,12 @@ impl Worker {
         Ok(self.journal.next_job(subject).await?)
     }
 
-    /// Brings a job one step further.
+    /// Brings a job further: to its end, or to where it has to wait.
     pub(crate) async fn step(&self, record: JobRecord) -> Result<(), HostError> {
         match (record.state, record.run) {
             (JobState::Reported | JobState::Submitted, Some(run)) => {
-                self.deliver(record.job, run).await
+                let sent = self.journal.submissions(record.job.id).await?;
+                self.deliver(record.job, run, &sent).await
             }
             _ => self.run(record.job, record.attempts).await,
         }
@@ -101,7 +102,10 @@ impl Worker {
             .run(&job, consumed.saturating_add(1), self.clock.now())
             .await
         {
-            Ok(Ran::Reported(run)) => Ok(self.journal.record_report(job.id, &run).await?),
+            Ok(Ran::Reported(run)) => {
+                self.journal.record_report(job.id, &run).await?;
+                self.deliver(job, *run, &[]).await
+            }
             Ok(Ran::Skipped(reason)) => {
                 self.journal.record_skip(job.id, &reason).await?;
                 self.tell(Progress::Skipped {
@@ -130,15 +134,20 @@ impl Worker {
         Ok(())
     }
 
-    async fn deliver(&self, job: Job, run: RunRecord) -> Result<(), HostError> {
+    /// Delivers a report of which `sent` may have been sent already, oldest first.
+    async fn deliver(
+        &self,
+        job: Job,
+        run: RunRecord,
+        sent: &[Submission],
+    ) -> Result<(), HostError> {
         let order = Order {
             job: job.id,
             report: run.report.clone(),
             callback_gas: job.subscription.callback_gas,
             from_block: self.first_block,
         };
-        let sent = self.journal.submissions(job.id).await?;
-        match self.deliverer.resume(&order, &sent).await {
+        match self.deliverer.resume(&order, sent).await {
             Ok(Outcome::Delivered(delivery)) => self.record(job, run, delivery).await,
             Ok(Outcome::Expired) => {
                 let reason = "the report expired before the chain took it; it will be made anew";

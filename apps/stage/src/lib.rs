@@ -164,6 +164,12 @@ impl Stage {
         self.node.url()
     }
 
+    /// URL of the chain's JSON-RPC over WebSocket, which announces blocks instead of being asked for them.
+    #[must_use]
+    pub fn ws_url(&self) -> String {
+        self.node.ws_url()
+    }
+
     /// Where the stage's own feed listens.
     #[must_use]
     pub fn feed(&self) -> Option<SocketAddr> {
