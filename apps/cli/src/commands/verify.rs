@@ -123,10 +123,8 @@ fn show(file: &Path, summary: &str, verdict: &Verdict) {
 /// `trust.json` beside the file, or one folder up.
 fn find_trust(file: &Path) -> Result<PathBuf, CliError> {
     let folder = file.parent().unwrap_or(Path::new(""));
-    let places = [
-        folder.join("trust.json"),
-        folder.join("..").join("trust.json"),
-    ];
+    let above = folder.parent().unwrap_or(Path::new(".."));
+    let places = [folder.join("trust.json"), above.join("trust.json")];
     places
         .into_iter()
         .find(|place| place.is_file())

@@ -110,8 +110,12 @@ impl Summary {
             "\n{days} days, {due} wake-ups due, {delivered} delivered, {missed} missed, {duplicates} doubled, {gas_per_delivery} gas a delivery"
         ));
         printer.line(format_args!("{receipts_verified} receipts in {out}/receipts hold, checked offline against {out}/trust.json"));
+        // As the user called it: after `make demo` it is not on the path.
+        let program = std::env::args()
+            .next()
+            .unwrap_or_else(|| "cryptlet".to_owned());
         printer.line(format_args!(
-            "check them again: cryptlet verify {out}/receipts/*.json"
+            "check them again: {program} verify {out}/receipts/*.json"
         ));
         let (word, how) = if self.is_good() {
             ("good", Paint::Good)
