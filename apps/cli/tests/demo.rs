@@ -1,5 +1,11 @@
 //! The demo as a user runs it: its figures, its receipts, and what it says when it is asked for nonsense.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the lint allows these in test functions; helpers of tests are the same"
+)]
+
 use assert_cmd::Command;
 use serde_json::Value;
 use std::{fs, path::Path};

@@ -1,5 +1,11 @@
 //! A host that is killed with SIGKILL, at any moment, delivers everything once after it is started again.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the lint allows these in test functions; helpers of tests are the same"
+)]
+
 use alloy::{
     primitives::{Address, B256},
     providers::Provider,

@@ -1,5 +1,11 @@
 //! What the command line says, word for word: helps, usage errors, refusals. Goldens lie in `snapshots/`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the lint allows these in test functions; helpers of tests are the same"
+)]
+
 use assert_cmd::Command;
 
 /// The command, its exit code and everything that it said.

@@ -1,5 +1,10 @@
 //! The golden reports in `vectors/report`, which Solidity made and checks too.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "the lint allows this in test functions; helpers of tests are the same"
+)]
+
 use alloy_primitives::{Address, B256, Bytes};
 use cryptlet_seal::{SigningKey, check};
 use cryptlet_types::{

@@ -140,11 +140,20 @@ impl wire::Host for RunState {
             Err(ExchangeError::Abort(abort)) => return Err(abort.into()),
             Err(ExchangeError::Refused(reason)) => Err(wire::Error::Refused(reason)),
             Err(ExchangeError::Unreachable(reason)) => Err(wire::Error::Unreachable(reason)),
-            Err(ExchangeError::Insecure(reason)) => Err(wire::Error::Insecure(reason)),
-            Err(ExchangeError::Malformed(reason)) => Err(wire::Error::Malformed(reason)),
+            Err(ExchangeError::Insecure(reason)) => {
+                Err(wire::Error::Insecure(of(&request.url, &reason)))
+            }
+            Err(ExchangeError::Malformed(reason)) => {
+                Err(wire::Error::Malformed(of(&request.url, &reason)))
+            }
             Err(ExchangeError::TooLarge(limit)) => Err(wire::Error::TooLarge(limit)),
         })
     }
+}
+
+/// Says which source was meant: a cryptlet may ask several.
+fn of(url: &str, reason: &str) -> String {
+    clip(&format!("{url}: {reason}"))
 }
 
 /// The cryptlet asked for more memory than it may have.
