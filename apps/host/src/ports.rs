@@ -30,10 +30,7 @@ impl TransmitterSigner for VaultTransmitter {
         self.vault
             .sign(&KeyId::Transmitter, digest)
             .await
-            .map_err(|error| {
-                let retryable = error.is_retryable();
-                port_error(error.to_string(), retryable)
-            })
+            .map_err(|error| port_error(&error, error.is_retryable()))
     }
 }
 
@@ -52,17 +49,14 @@ impl Outbox for JournalOutbox {
         self.0
             .record_submission(job, submission)
             .await
-            .map_err(|error| {
-                let retryable = error.is_retryable();
-                port_error(error.to_string(), retryable)
-            })
+            .map_err(|error| port_error(&error, error.is_retryable()))
     }
 }
 
-fn port_error(message: String, retryable: bool) -> PortError {
+fn port_error(error: &dyn std::error::Error, retryable: bool) -> PortError {
     if retryable {
-        PortError::retryable(message)
+        PortError::retryable(error.to_string())
     } else {
-        PortError::permanent(message)
+        PortError::permanent(error.to_string())
     }
 }
