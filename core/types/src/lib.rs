@@ -4,7 +4,7 @@
 //! [`subscription`] (what a contract asked for) → [`event`] (it is due) → [`job`] (work to be done once)
 //! → [`region`] (how the work is asked of an isolated region) → [`report`] (what a cryptlet says to a
 //! contract) → [`receipt`] (what an auditor checks, offline).
-//! [`manifest`], [`policy`] and [`evidence`] are the documents that say what is allowed and what ran.
+//! [`manifest`], [`register`], [`policy`] and [`evidence`] are the documents that say what is allowed and what ran.
 
 pub mod bounded;
 pub mod event;
@@ -17,6 +17,7 @@ pub mod outbox;
 pub mod policy;
 pub mod receipt;
 pub mod region;
+pub mod register;
 pub mod report;
 pub mod subscription;
 

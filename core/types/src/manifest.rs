@@ -25,10 +25,19 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ManifestConfig {
-    /// One sentence for people.
+    /// One sentence for people, at most 280 bytes.
     pub description: String,
+    /// What kind of cryptlet it is.
+    #[serde(default)]
+    pub kind: Kind,
     /// Whether it must run in an isolated region. The fabric isolates every cryptlet; policy names the floor.
     pub isolation: bool,
+    /// Names of the interfaces of its world that its code imports (`log`, `http`). Code that imports another is refused.
+    #[serde(default)]
+    pub imports: Vec<String>,
+    /// Kinds of trigger that it answers.
+    #[serde(default = "every_trigger")]
+    pub triggers: Vec<TriggerKind>,
     /// What it wants to use up in one run.
     #[serde(default)]
     pub limits: Limits,
@@ -39,6 +48,48 @@ pub struct ManifestConfig {
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
 }
+
+impl Default for ManifestConfig {
+    /// An isolated utility that reaches nothing and imports nothing.
+    fn default() -> Self {
+        Self {
+            description: String::new(),
+            kind: Kind::default(),
+            isolation: true,
+            imports: vec![],
+            triggers: every_trigger(),
+            limits: Limits::default(),
+            egress: vec![],
+            settings: BTreeMap::new(),
+        }
+    }
+}
+
+/// Kinds of cryptlet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// Serves any contract that subscribes: data, time, computation.
+    #[default]
+    Utility,
+}
+
+/// Kinds of trigger, as manifests name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TriggerKind {
+    /// [`TriggerSpec::Clock`](crate::TriggerSpec::Clock).
+    Clock,
+}
+
+fn every_trigger() -> Vec<TriggerKind> {
+    vec![TriggerKind::Clock]
+}
+
+/// Most imports and sources that a manifest names, and most settings.
+const MAX_ITEMS: usize = 64;
+/// Longest description, in bytes.
+const MAX_DESCRIPTION_BYTES: usize = 280;
 
 /// A manifest as its author writes it: without the key, which publishing adds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,9 +107,13 @@ impl ManifestSource {
     /// Reads an author's manifest.
     ///
     /// # Errors
-    /// Names the field that is missing or unknown.
+    /// Names the field that is missing, unknown or wrong.
     pub fn from_json(bytes: &[u8]) -> Result<Self, DocumentError> {
-        read_document(bytes)
+        let source: Self = read_document(bytes)?;
+        check_name(&source.name)?;
+        check_label(&source.version)?;
+        source.config.check()?;
+        Ok(source)
     }
 
     /// The manifest with its key.
@@ -108,6 +163,17 @@ impl DocumentError {
         false
     }
 
+    /// The same error of a document that is the field `outer` of another.
+    pub(crate) fn within(self, outer: &str) -> Self {
+        match self {
+            Self::Field { field, reason } => Self::Field {
+                field: format!("{outer}.{field}"),
+                reason,
+            },
+            other => other,
+        }
+    }
+
     pub(crate) fn field(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Field {
             field: field.into(),
@@ -146,24 +212,63 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<(), DocumentError> {
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(allowed) {
-            return Err(DocumentError::field(
-                "name",
-                "1 to 64 characters of a-z, 0-9 and -",
-            ));
-        }
+        check_name(&self.name)?;
         if self.public_key == Address::ZERO {
             return Err(DocumentError::field(
                 "publicKey",
                 "the zero address has no key",
             ));
         }
-        if self.version.is_empty() || self.version.len() > 32 {
-            return Err(DocumentError::field("version", "1 to 32 characters"));
+        check_label(&self.version)?;
+        self.config.check()
+    }
+}
+
+impl ManifestConfig {
+    fn check(&self) -> Result<(), DocumentError> {
+        let field = |name: &str, reason: String| Err(DocumentError::field(name, reason));
+        if self.description.len() > MAX_DESCRIPTION_BYTES {
+            return field(
+                "config.description",
+                format!("at most {MAX_DESCRIPTION_BYTES} bytes"),
+            );
         }
-        self.config.limits.check("config.limits")?;
-        for (index, place) in self.config.egress.iter().enumerate() {
+        if self.triggers.is_empty() {
+            return field(
+                "config.triggers",
+                "at least one, or nothing ever wakes it".into(),
+            );
+        }
+        let counted = [
+            ("config.imports", self.imports.len()),
+            ("config.triggers", self.triggers.len()),
+            ("config.egress", self.egress.len()),
+            ("config.settings", self.settings.len()),
+        ];
+        if let Some((name, _)) = counted.into_iter().find(|(_, count)| *count > MAX_ITEMS) {
+            return field(name, format!("at most {MAX_ITEMS}"));
+        }
+        self.limits.check("config.limits")?;
+        self.check_imports()?;
+        self.check_egress()
+    }
+
+    fn check_imports(&self) -> Result<(), DocumentError> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        for (index, import) in self.imports.iter().enumerate() {
+            let known = self.imports.iter().take(index).any(|other| other == import);
+            if known || import.is_empty() || import.len() > 64 || !import.chars().all(allowed) {
+                return Err(DocumentError::field(
+                    format!("config.imports[{index}]"),
+                    format!("{import:?} is listed twice or is no interface's name, such as http"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_egress(&self) -> Result<(), DocumentError> {
+        for (index, place) in self.egress.iter().enumerate() {
             if split_place(place).is_none() {
                 let reason = format!("{place:?} is not host:port with a port from 1 to 65535");
                 return Err(DocumentError::field(
@@ -174,6 +279,39 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// Checks a cryptlet's name by the register's rules, so that nobody pays for a transaction that it refuses.
+///
+/// # Errors
+/// Names the rule.
+pub fn check_name(name: &str) -> Result<(), DocumentError> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+        return Err(DocumentError::field(
+            "name",
+            "1 to 64 characters of a-z, 0-9 and -",
+        ));
+    }
+    if name.starts_with('-') || name.ends_with('-') || name.contains("--") {
+        return Err(DocumentError::field(
+            "name",
+            "a hyphen stands alone between two other characters",
+        ));
+    }
+    Ok(())
+}
+
+/// Checks a version's label.
+fn check_label(label: &str) -> Result<(), DocumentError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
+    if label.is_empty() || label.len() > 32 || !label.chars().all(allowed) {
+        return Err(DocumentError::field(
+            "version",
+            "1 to 32 characters of a-z, A-Z, 0-9, '.', '-' and '+'",
+        ));
+    }
+    Ok(())
 }
 
 /// Splits `host:port`; lower-case host names and IPv4 addresses only, the port without sign or leading zero.
@@ -213,6 +351,17 @@ mod tests {
             (VALID.replace("\"version\"", "\"vresion\""), "vresion"),
             (VALID.replace("\"isolation\":true,", ""), "isolation"),
             (VALID.replace("market-watcher", "Market Watcher"), "name"),
+            (VALID.replace("market-watcher", "market--watcher"), "name"),
+            (VALID.replace("market-watcher", "m\u{430}rket"), "name"),
+            (VALID.replace("0.1.0", "0.1 0"), "version"),
+            (
+                VALID.replace("\"egress\"", "\"imports\":[\"http\",\"http\"],\"egress\""),
+                "config.imports[1]",
+            ),
+            (
+                VALID.replace("\"egress\"", "\"triggers\":[],\"egress\""),
+                "config.triggers",
+            ),
             (VALID.replace("a1\"", "00\""), "publicKey"),
             (VALID.replace(":443", ":0"), "config.egress[0]"),
             (

@@ -4,6 +4,7 @@ use crate::{
     Limits, Manifest, Provider, Sha256Digest,
     manifest::{DocumentError, read_document, split_place},
 };
+use alloy_primitives::{Address, Bytes};
 use serde::{Deserialize, Serialize};
 
 /// What administrators allow. Its epoch only grows.
@@ -14,14 +15,134 @@ pub struct Policy {
     pub version: u32,
     /// Number of this policy; a host never goes back to a smaller one.
     pub epoch: u64,
+    /// Whose cryptlets may run.
+    pub publishers: Whom,
     /// Isolation providers that are accepted. An empty list lets nothing run.
     pub isolation: Vec<Provider>,
+    /// Sandbox controls that a region's evidence must list; a region with fewer gets no key.
+    pub controls: Vec<String>,
     /// Sources that cryptlets may reach. An empty list means no network.
     pub egress: Vec<EgressRule>,
     /// What any run may use up at most.
     pub limits: Limits,
     /// How often and how fast a run that failed for a passing reason is tried again.
     pub retry: Retry,
+    /// How reports are signed.
+    pub signing: Signing,
+    /// Which evidence is accepted, beside `isolation` and `controls`.
+    pub evidence: EvidenceRule,
+    /// Whom cryptlets are woken for, and at whose cost.
+    pub serve: ServeRule,
+}
+
+/// Accounts that something is open to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Whom {
+    /// Everybody.
+    Anyone,
+    /// These accounts. An empty list is nobody.
+    Only(Vec<Address>),
+}
+
+impl Whom {
+    /// Whether `account` is among them.
+    #[must_use]
+    pub fn includes(&self, account: Address) -> bool {
+        match self {
+            Self::Anyone => true,
+            Self::Only(accounts) => accounts.contains(&account),
+        }
+    }
+}
+
+/// Schemes that reports are signed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Signing {
+    /// One ECDSA signature on secp256k1 over the EIP-712 digest.
+    Ecdsa,
+}
+
+/// Which evidence is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EvidenceRule {
+    /// Seconds after which a region has to prove itself anew. The register's state may be as old, and no older.
+    pub max_age_seconds: u64,
+}
+
+/// Whom cryptlets are woken for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServeRule {
+    /// Contracts whose subscriptions are served.
+    pub consumers: Whom,
+    /// A subscription is woken at most once in this many seconds.
+    pub minimum_interval_seconds: u64,
+    /// Most gas that a callback may ask for: the host's transmitter pays for it.
+    pub maximum_callback_gas: u32,
+}
+
+/// A policy with the approvals of administrators: what a policy file holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignedPolicy {
+    /// The policy.
+    pub policy: Policy,
+    /// Who approved it, ascending by administrator.
+    pub approvals: Vec<Approval>,
+}
+
+/// An administrator's signature over `Policy(uint64 epoch,bytes32 digest)` (EIP-712) in the register's domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Approval {
+    /// Who approves.
+    pub administrator: Address,
+    /// 65 bytes `r`, `s`, `v` of an account, or whatever an ERC-1271 wallet takes, at most 4,096 bytes.
+    pub signature: Bytes,
+}
+
+impl SignedPolicy {
+    /// Most approvals that a file holds.
+    pub const MAX_APPROVALS: usize = 64;
+
+    /// Reads and checks a policy file. Whether the approvals hold is for `cryptlet-seal` to say.
+    ///
+    /// # Errors
+    /// Names the field that is missing, unknown or wrong.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, DocumentError> {
+        let signed: Self = read_document(bytes)?;
+        signed
+            .policy
+            .check()
+            .map_err(|error| error.within("policy"))?;
+        if signed.approvals.len() > Self::MAX_APPROVALS {
+            return Err(DocumentError::field(
+                "approvals",
+                format!("at most {}", Self::MAX_APPROVALS),
+            ));
+        }
+        for (index, approval) in signed.approvals.iter().enumerate() {
+            if approval.signature.len() > 4096 {
+                let field = format!("approvals[{index}].signature");
+                return Err(DocumentError::field(field, "at most 4096 bytes"));
+            }
+        }
+        Ok(signed)
+    }
+
+    /// The file's bytes: indented JSON, newline at the end.
+    ///
+    /// # Errors
+    /// None in practice: every value of this type has a JSON form.
+    pub fn to_json(&self) -> Result<Vec<u8>, DocumentError> {
+        let mut bytes = serde_json::to_vec_pretty(self)
+            .map_err(|error| DocumentError::Malformed(error.to_string()))?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
 }
 
 /// A source that may be reached, and how its certificate is judged.
@@ -56,7 +177,42 @@ pub struct Retry {
     pub longest_millis: u64,
 }
 
+impl Default for Retry {
+    /// Five attempts, from half a second up to half a minute apart.
+    fn default() -> Self {
+        Self {
+            attempts: 5,
+            first_millis: 500,
+            longest_millis: 30_000,
+        }
+    }
+}
+
 impl Policy {
+    /// A policy that lets nothing happen: no publisher, no region, no source, no consumer. Others are written from it.
+    #[must_use]
+    pub fn closed(epoch: u64) -> Self {
+        Self {
+            version: 1,
+            epoch,
+            publishers: Whom::Only(vec![]),
+            isolation: vec![],
+            controls: vec![],
+            egress: vec![],
+            limits: Limits::default(),
+            retry: Retry::default(),
+            signing: Signing::Ecdsa,
+            evidence: EvidenceRule {
+                max_age_seconds: 86_400,
+            },
+            serve: ServeRule {
+                consumers: Whom::Only(vec![]),
+                minimum_interval_seconds: 60,
+                maximum_callback_gas: 1_000_000,
+            },
+        }
+    }
+
     /// Reads and checks a policy.
     ///
     /// # Errors
@@ -83,6 +239,12 @@ impl Policy {
             return Err(DocumentError::field(
                 "retry.attempts",
                 "at least 1, or nothing ever runs",
+            ));
+        }
+        if self.evidence.max_age_seconds == 0 {
+            return Err(DocumentError::field(
+                "evidence.maxAgeSeconds",
+                "at least 1, or no evidence is ever accepted",
             ));
         }
         self.limits.check("limits")?;
@@ -145,27 +307,40 @@ mod tests {
             trust: Trust::WebPki,
         };
         Policy {
-            version: 1,
-            epoch: 1,
+            publishers: Whom::Anyone,
             isolation: vec![Provider::Process],
             egress: vec![rule("a.example:443"), rule("b.example:443")],
-            limits: Limits::default(),
-            retry: Retry {
-                attempts: 3,
-                first_millis: 100,
-                longest_millis: 1000,
-            },
+            ..Policy::closed(1)
         }
+    }
+
+    #[test]
+    fn an_empty_list_is_nobody() {
+        assert!(!policy().serve.consumers.includes(Address::ZERO));
+        assert!(policy().publishers.includes(Address::ZERO));
+    }
+
+    #[test]
+    fn a_policy_file_names_the_field_inside_the_policy() {
+        let signed = SignedPolicy {
+            policy: policy(),
+            approvals: vec![],
+        };
+        let json = String::from_utf8(signed.to_json().unwrap()).unwrap();
+        assert_eq!(SignedPolicy::from_json(json.as_bytes()), Ok(signed));
+        let broken = json.replace("\"attempts\": 5", "\"attempts\": 0");
+        let error = SignedPolicy::from_json(broken.as_bytes()).unwrap_err();
+        assert!(
+            error.to_string().starts_with("policy.retry.attempts"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_cryptlet_reaches_only_what_both_sides_name() {
         let config = ManifestConfig {
-            description: String::new(),
-            isolation: true,
-            limits: Limits::default(),
             egress: vec!["b.example:443".into(), "c.example:443".into()],
-            settings: Default::default(),
+            ..ManifestConfig::default()
         };
         let manifest = Manifest {
             name: "m".into(),
@@ -198,7 +373,7 @@ mod tests {
         let cases = [
             (json.replace("\"version\":1", "\"version\":2"), "version"),
             (
-                json.replace("\"attempts\":3", "\"attempts\":0"),
+                json.replace("\"attempts\":5", "\"attempts\":0"),
                 "retry.attempts",
             ),
             (
