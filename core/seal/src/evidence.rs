@@ -10,7 +10,7 @@ use cryptlet_types::{Evidence, EvidenceStatement, Measurement, Policy, UnixSecon
 /// What evidence must say to be believed.
 #[derive(Clone, Debug)]
 pub struct Expected<'a> {
-    /// Policy in force: which providers are accepted.
+    /// Policy in force: which providers are accepted, which controls are demanded, how old evidence may be.
     pub policy: &'a Policy,
     /// What should run.
     pub measurement: Measurement,
@@ -18,9 +18,9 @@ pub struct Expected<'a> {
     pub nonce: B256,
     /// The host whose word counts.
     pub host: Address,
-    /// Earliest moment of vouching that is accepted.
+    /// Earliest moment of vouching that is accepted; policy's `evidence.maxAgeSeconds` before `to` at the earliest.
     pub from: UnixSeconds,
-    /// Latest moment of vouching that is accepted.
+    /// Latest moment of vouching that is accepted: the present.
     pub to: UnixSeconds,
 }
 
@@ -45,11 +45,18 @@ pub fn vouch(
 /// Checks evidence against what is expected.
 ///
 /// # Errors
-/// Says what does not fit: provider, measurement, challenge, time or signature.
+/// Says what does not fit: provider, controls, measurement, challenge, age or signature.
 pub fn verify(evidence: &Evidence, expected: &Expected<'_>) -> Result<(), SealError> {
     let statement = &evidence.statement;
     if !expected.policy.accepts(statement.provider) {
         return Err(SealError::ProviderRefused(statement.provider));
+    }
+    let demanded = &expected.policy.controls;
+    if let Some(missing) = demanded
+        .iter()
+        .find(|name| !statement.controls.contains(name))
+    {
+        return Err(SealError::ControlMissing(missing.clone()));
     }
     if statement.measurement != expected.measurement {
         let (expected, found) = (expected.measurement, statement.measurement);
@@ -58,8 +65,10 @@ pub fn verify(evidence: &Evidence, expected: &Expected<'_>) -> Result<(), SealEr
     if statement.nonce != expected.nonce {
         return Err(SealError::WrongNonce);
     }
-    if evidence.made_at < expected.from || evidence.made_at > expected.to {
-        let (from, to) = (expected.from, expected.to);
+    let to = expected.to;
+    let oldest = to.saturating_sub(expected.policy.evidence.max_age_seconds);
+    let from = expected.from.max(oldest);
+    if evidence.made_at < from || evidence.made_at > to {
         return Err(SealError::OutOfDate {
             made_at: evidence.made_at,
             from,
@@ -76,7 +85,10 @@ pub fn verify(evidence: &Evidence, expected: &Expected<'_>) -> Result<(), SealEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cryptlet_types::{Limits, Provider, policy::Retry};
+    use cryptlet_types::{
+        Limits, Provider,
+        policy::{EvidenceRule, Retry, ServeRule, Signing, Whom},
+    };
 
     fn policy(isolation: Vec<Provider>) -> Policy {
         let retry = Retry {
@@ -87,17 +99,28 @@ mod tests {
         Policy {
             version: 1,
             epoch: 1,
+            publishers: Whom::Anyone,
             isolation,
+            controls: vec!["seccomp".into()],
             egress: vec![],
             limits: Limits::default(),
             retry,
+            signing: Signing::Ecdsa,
+            evidence: EvidenceRule {
+                max_age_seconds: 20,
+            },
+            serve: ServeRule {
+                consumers: Whom::Anyone,
+                minimum_interval_seconds: 0,
+                maximum_callback_gas: 0,
+            },
         }
     }
 
     fn statement() -> EvidenceStatement {
         EvidenceStatement {
             provider: Provider::Process,
-            controls: vec!["seccomp".into()],
+            controls: vec!["landlock".into(), "seccomp".into()],
             measurement: Measurement(B256::repeat_byte(1)),
             region_key: Address::repeat_byte(2),
             exchange_key: B256::repeat_byte(3),
@@ -132,7 +155,13 @@ mod tests {
                 SealError::WrongSigner { .. } | SealError::MalformedSignature
             )
         };
-        assert!(wrong_signer(altered(|e| e.statement.controls.clear())));
+        assert!(wrong_signer(altered(|e| {
+            e.statement.controls.remove(0);
+        })));
+        assert_eq!(
+            altered(|e| e.statement.controls.truncate(1)),
+            SealError::ControlMissing("seccomp".into())
+        );
         assert!(wrong_signer(altered(
             |e| e.statement.region_key = Address::ZERO
         )));
@@ -158,6 +187,17 @@ mod tests {
             verify(&good, &late),
             Err(SealError::OutOfDate { .. })
         ));
+        let stale = Expected {
+            from: 0,
+            to: 121,
+            ..expected.clone()
+        };
+        assert!(matches!(
+            verify(&good, &stale),
+            Err(SealError::OutOfDate { from: 101, .. })
+        ));
+        let just = Expected { to: 120, ..stale };
+        assert_eq!(verify(&good, &just), Ok(()));
         let another = Expected {
             host: Address::ZERO,
             ..expected.clone()

@@ -55,6 +55,9 @@ pub enum SealError {
     /// The evidence is of a provider that policy does not accept.
     #[error("evidence: provider {} is not accepted by policy", .0.as_str())]
     ProviderRefused(Provider),
+    /// A part of the sandbox that policy demands is not in force.
+    #[error("evidence: control {0} is demanded by policy and not in force in the region")]
+    ControlMissing(String),
     /// Something else runs than what should.
     #[error("evidence: measurement {found}, expected {expected}")]
     WrongMeasurement {

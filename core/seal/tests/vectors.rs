@@ -41,6 +41,7 @@ struct VectorReport {
     issued_at: u64,
     valid_until: u64,
     region: B256,
+    delegation: B256,
     payload: Bytes,
 }
 
@@ -76,6 +77,7 @@ fn digests_and_signatures_are_those_of_solidity() {
             issued_at: vector.report.issued_at,
             valid_until: vector.report.valid_until,
             region: Measurement(vector.report.region),
+            delegation: vector.report.delegation,
             payload: vector.report.payload,
         };
         let digest = report.digest(&domain);

@@ -1,12 +1,14 @@
 //! The values that travel through the fabric, and nothing else: no I/O, no clocks, no randomness.
 //!
 //! Read in this order, the modules retell the path of one wake-up:
-//! [`subscription`] (what a contract asked for) → [`event`] (it is due) → [`job`] (work to be done once)
-//! → [`region`] (how the work is asked of an isolated region) → [`report`] (what a cryptlet says to a
+//! [`subscription`] (what a contract asked for) and [`delegation`] (in whose name) → [`event`] (it is due)
+//! → [`job`] (work to be done once) → [`region`] (how the work is asked of an isolated region) → [`report`] (what a cryptlet says to a
 //! contract) → [`receipt`] (what an auditor checks, offline).
 //! [`manifest`], [`register`], [`policy`] and [`evidence`] are the documents that say what is allowed and what ran.
 
 pub mod bounded;
+pub mod delegation;
+pub mod descriptor;
 pub mod event;
 pub mod evidence;
 pub mod ids;
@@ -21,6 +23,8 @@ pub mod register;
 pub mod report;
 pub mod subscription;
 
+pub use delegation::{Delegation, SignedDelegation};
+pub use descriptor::DelegateDescriptor;
 pub use event::{Event, Trigger};
 pub use evidence::{Evidence, EvidenceStatement, Provider};
 pub use ids::{CryptletId, EventId, JobId, Measurement, Sha256Digest, Subject};

@@ -7,14 +7,16 @@
 //! `IsolatedRegionIoControl` and `IsolatedAppIoControl`. A region believes nothing that the host says about
 //! the world: bytes from a source are protected by TLS that ends inside the region.
 
+mod input;
+
+pub use input::{InputError, RunInput};
+
 use crate::{
-    CryptletId, EvidenceStatement, JobId, Limits, Measurement, ReportDomain, Sha256Digest,
-    SignedReport, Subject, Trigger, UnixSeconds, policy::EgressRule,
+    EvidenceStatement, Limits, Measurement, Sha256Digest, SignedReport, policy::EgressRule,
 };
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use alloy_sol_types::SolValue;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::collections::BTreeMap;
 
 /// Host to region.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,8 +44,8 @@ pub enum ToHost {
 pub enum CallIn {
     /// Load a package. Once, and first.
     Create(Box<RegionConfig>),
-    /// Take the cryptlet's signing key. Once, after [`CallIn::Create`].
-    Provision(WrappedKey),
+    /// Take the cryptlet's signing key, or learn who signs. Once, after [`CallIn::Create`].
+    Provision(KeyGrant),
     /// Wake the cryptlet. Any number of times, after [`CallIn::Provision`].
     Run(Box<RunInput>),
 }
@@ -54,7 +56,7 @@ pub enum CallIn {
 pub enum CallInAnswer {
     /// The package is loaded; this is what the region says about itself.
     Created(EvidenceStatement),
-    /// The key is in place; its address.
+    /// The key is in place, or will sign in the vault; its address.
     Provisioned(Address),
     /// The cryptlet has answered.
     Ran(Box<RunAnswer>),
@@ -142,42 +144,28 @@ pub struct RegionSettings {
     pub egress: Vec<EgressRule>,
 }
 
+/// How a region's reports get the cryptlet's signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum KeyGrant {
+    /// The key itself, for this region alone: it signs.
+    Wrapped(WrappedKey),
+    /// The key never leaves its vault. The region countersigns with its own key and leaves the cryptlet's signature
+    /// all zero; the vault checks evidence and countersignature, and signs.
+    InVault {
+        /// Address of the key.
+        signer: Address,
+    },
+}
+
 /// A signing key, encrypted to a region's exchange key (HPKE, RFC 9180).
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WrappedKey {
     /// HPKE's encapsulated key.
     pub encapsulated: Bytes,
     /// The encrypted 32-byte secret; bound to the region's measurement and nonce.
     pub ciphertext: Bytes,
-}
-
-/// Everything that a run depends on: with the answers of the sources, a run can be repeated from this.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RunInput {
-    /// The job.
-    pub job: JobId,
-    /// Where the report may be delivered.
-    pub domain: ReportDomain,
-    /// Who runs.
-    pub cryptlet: CryptletId,
-    /// For which subscription.
-    pub subject: Subject,
-    /// The contract that will be called back.
-    pub consumer: Address,
-    /// The number that the report will have.
-    pub sequence: u64,
-    /// The job's time: what the cryptlet reads as now, and what certificates are judged by.
-    pub issued_at: UnixSeconds,
-    /// The last second at which the report will be accepted.
-    pub valid_until: UnixSeconds,
-    /// What occurred.
-    pub trigger: Trigger,
-    /// The subscription's parameters.
-    pub params: Bytes,
-    /// The manifest's settings.
-    pub settings: BTreeMap<String, String>,
 }
 
 /// What came of a run.
@@ -305,16 +293,6 @@ impl RegionStatement {
             )
                 .abi_encode_params(),
         )
-    }
-}
-
-impl RunInput {
-    /// Keccak-256 of the input's CBOR encoding.
-    ///
-    /// # Errors
-    /// None in practice: every value of this type has a CBOR form.
-    pub fn digest(&self) -> Result<B256, FrameError> {
-        encode(self).map(keccak256)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A report: what a cryptlet says to a contract, as EIP-712 typed data.
 //!
 //! The type string is `Report(address cryptlet,bytes32 subject,uint64 sequence,uint64 issuedAt,uint64
-//! validUntil,bytes32 region,bytes payload)`; the domain is `CryptoDelegate`, version `1`, the chain's id
+//! validUntil,bytes32 region,bytes32 delegation,bytes payload)`; the domain is `CryptoDelegate`, version `1`, the chain's id
 //! and the delegate's address. Golden files: `vectors/report`.
 
 use crate::{CryptletId, Measurement, Subject, UnixSeconds};
@@ -20,6 +20,7 @@ mod abi {
             uint64 issuedAt;
             uint64 validUntil;
             bytes32 region;
+            bytes32 delegation;
             bytes payload;
         }
     }
@@ -66,6 +67,8 @@ pub struct Report {
     pub valid_until: UnixSeconds,
     /// What ran.
     pub region: Measurement,
+    /// EIP-712 digest of the [delegation](crate::Delegation) under which it is said; zero if in nobody's name.
+    pub delegation: B256,
     /// ABI-encoded arguments of the callback.
     pub payload: Bytes,
 }
@@ -81,6 +84,7 @@ impl Report {
             issuedAt: self.issued_at,
             validUntil: self.valid_until,
             region: self.region.0,
+            delegation: self.delegation,
             payload: self.payload.clone(),
         }
     }
