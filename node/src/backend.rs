@@ -21,13 +21,14 @@ use tokio::sync::{broadcast, watch};
 use self::restore::{apply_change, block_record, recorded};
 use crate::{
     chain::{Block, Chain, Transaction},
-    config::{Mining, NodeConfig},
+    config::{DelegateNotice, Mining, NodeConfig},
     error::NodeError,
     execution::{self, Exclusion, ExecutionError},
     filters::Filters,
     genesis,
     journal::{AccountChange, Journal, JournalError, Record, VERSION},
     pool::{Pool, PoolError, Rules},
+    state::Account,
     time::{ChainClock, TimeError},
 };
 
@@ -105,6 +106,7 @@ pub(crate) struct Backend {
     mining: watch::Sender<Mining>,
     events: broadcast::Sender<Event>,
     pub(crate) filters: Mutex<Filters>,
+    delegate: Option<DelegateNotice>,
 }
 
 impl Backend {
@@ -138,6 +140,7 @@ impl Backend {
             events: broadcast::Sender::new(EVENT_BUFFER),
             filters: Mutex::default(),
             signers: signers.clone(),
+            delegate: config.delegate.clone(),
         };
         if let Some(path) = &config.state_file {
             let fresh = !path.exists();
@@ -151,7 +154,27 @@ impl Backend {
             }
             backend.producer.lock().journal = Some(journal);
         }
+        backend.check_delegate()?;
         Ok(backend)
+    }
+
+    /// A notice about a delegate that is not on this chain would send every client astray.
+    fn check_delegate(&self) -> Result<(), NodeError> {
+        let Some(notice) = &self.delegate else {
+            return Ok(());
+        };
+        let head = self.head();
+        let account = head.tip().state.account(notice.address);
+        if account.is_some_and(Account::is_contract) {
+            return Ok(());
+        }
+        let reason = format!("{} is no contract of this chain", notice.address);
+        Err(invalid("delegate", reason))
+    }
+
+    /// What is told about the chain's delegate.
+    pub(crate) fn delegate(&self) -> Option<&serde_json::Value> {
+        self.delegate.as_ref().map(|notice| &notice.document)
     }
 
     /// The chain as it stands.

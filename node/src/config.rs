@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use alloy_primitives::U256;
+use alloy_primitives::{Address, U256};
 
 /// When blocks are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,15 @@ impl Default for DevAccounts {
     }
 }
 
+/// What a node tells its clients about the chain's delegate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DelegateNotice {
+    /// The delegate, which has to be a contract of this chain already.
+    pub address: Address,
+    /// The document that says where delegate, register and policy are; handed on as it is.
+    pub document: serde_json::Value,
+}
+
 /// Configuration of a [`Node`](crate::Node).
 #[derive(Clone)]
 pub struct NodeConfig {
@@ -69,6 +78,8 @@ pub struct NodeConfig {
     pub state_file: Option<PathBuf>,
     /// The wall clock. Default: the system's.
     pub clock: WallClock,
+    /// The chain's delegate; served as `bletchley_delegate`. Default none.
+    pub delegate: Option<DelegateNotice>,
 }
 
 impl Default for NodeConfig {
@@ -82,6 +93,7 @@ impl Default for NodeConfig {
             gas_limit: 30_000_000,
             state_file: None,
             clock: Arc::new(system_time),
+            delegate: None,
         }
     }
 }
@@ -96,6 +108,7 @@ impl fmt::Debug for NodeConfig {
             .field("accounts", &self.accounts)
             .field("gas_limit", &self.gas_limit)
             .field("state_file", &self.state_file)
+            .field("delegate", &self.delegate)
             .finish_non_exhaustive()
     }
 }

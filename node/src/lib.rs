@@ -24,7 +24,7 @@ mod time;
 mod transaction;
 mod trie;
 
-pub use config::{DevAccounts, Mining, NodeConfig, WallClock};
+pub use config::{DelegateNotice, DevAccounts, Mining, NodeConfig, WallClock};
 pub use error::NodeError;
 pub use journal::JournalError;
 pub use node::Node;

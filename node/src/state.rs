@@ -48,6 +48,11 @@ impl Account {
         self.nonce == 0 && self.balance.is_zero() && self.code_hash == KECCAK256_EMPTY
     }
 
+    /// Whether there is code at its address.
+    pub(crate) fn is_contract(&self) -> bool {
+        self.code_hash != KECCAK256_EMPTY
+    }
+
     /// The deployed code; empty for an externally owned account.
     pub(crate) fn code(&self) -> Bytes {
         if self.code_hash == KECCAK256_EMPTY {

@@ -87,6 +87,7 @@ fn public_methods(module: &mut Module) -> Result<(), RegisterMethodError> {
         "net_peerCount" => net::peer_count,
         "web3_clientVersion" => net::client_version,
         "web3_sha3" => net::sha3,
+        "bletchley_delegate" => net::delegate,
         "eth_syncing" => chain::syncing,
         "eth_blockNumber" => chain::block_number,
         "eth_getTransactionByHash" => chain::transaction_by_hash,

@@ -35,6 +35,15 @@ pub(crate) fn client_version(_: &Backend, args: Args<'_>) -> Result<&'static str
     Ok(concat!("cryptlet-node/v", env!("CARGO_PKG_VERSION")))
 }
 
+/// `bletchley_delegate()`: where the chain's delegate, register and policy are; `null` if nobody said.
+pub(crate) fn delegate(
+    backend: &Backend,
+    args: Args<'_>,
+) -> Result<Option<serde_json::Value>, RpcError> {
+    args.end()?;
+    Ok(backend.delegate().cloned())
+}
+
 /// `web3_sha3(data)`: Keccak-256.
 pub(crate) fn sha3(_: &Backend, mut args: Args<'_>) -> Result<B256, RpcError> {
     let data: Bytes = args.required("data")?;

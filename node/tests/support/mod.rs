@@ -60,6 +60,8 @@ pub fn signer(node: &Node, index: usize) -> PrivateKeySigner {
 
 /// A provider over HTTP that signs with the first development account.
 pub fn http(node: &Node) -> DynProvider {
+    // The HTTP client wants to know whose cryptography it would use, even where there is no TLS.
+    let _known_already = rustls::crypto::ring::default_provider().install_default();
     let provider = ProviderBuilder::new()
         .wallet(EthereumWallet::from(signer(node, 0)))
         .connect_http(node.url().parse().unwrap());
