@@ -12,6 +12,8 @@ const artifacts = join(root, 'artifacts');
 const published = {
   'src/CryptoDelegate.sol': 'CryptoDelegate.json',
   'src/CryptletRegister.sol': 'CryptletRegister.json',
+  'src/CryptletRegisterMirror.sol': 'CryptletRegisterMirror.json',
+  'src/ICryptletRegister.sol': 'ICryptletRegister.json',
   'src/CryptletProxy.sol': 'CryptletProxy.json',
   'examples/PriceConsumer.sol': 'PriceConsumer.json',
   'test/consumers/StoreWord.sol': 'test/StoreWord.json',

@@ -5,11 +5,13 @@ import {Ownable, Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step
 import {ERC2771Context} from "@openzeppelin/contracts/metatx/ERC2771Context.sol";
 import {Context} from "@openzeppelin/contracts/utils/Context.sol";
 import {CryptoDelegate} from "./CryptoDelegate.sol";
+import {ICryptletRegister} from "./ICryptletRegister.sol";
 
 /**
  * @title CryptletProxy
  * @notice Base of a contract that is woken by a cryptlet: it knows the cryptlet and the delegate, subscribes, and admits
- * only the cryptlet to the functions marked {onlyBy}.
+ * only the cryptlet to the functions marked {onlyBy}, and only reports on an identity's behalf to those marked
+ * {onBehalfOf}.
  *
  * The delegate is the ERC-2771 trusted forwarder: a call that comes from it speaks for the cryptlet whose id is appended
  * to the call data. A call from anybody else speaks for its sender, whatever bytes it appends. Signatures, sequence and
@@ -21,13 +23,24 @@ import {CryptoDelegate} from "./CryptoDelegate.sol";
 abstract contract CryptletProxy is ERC2771Context, Ownable2Step {
     address private immutable _cryptlet;
     address private immutable _publicKey;
+    address private immutable _attestedHost;
+    bytes32 private immutable _interfaceDigest;
 
     /// @notice The caller is not the cryptlet that this function is reserved for.
     error UnauthorizedCryptlet(address caller);
 
+    /// @notice The report is on the behalf of `given` (zero: nobody), and the function demands `required`.
+    error UnauthorizedIdentity(address required, address given);
+
     /// @notice Lets only reports of `cryptlet_`, brought by the delegate, call the function.
     modifier onlyBy(address cryptlet_) {
         _checkCryptlet(cryptlet_);
+        _;
+    }
+
+    /// @notice Lets only reports that `identity`, not zero, delegated call the function, brought by the delegate.
+    modifier onBehalfOf(address identity) {
+        _checkIdentity(identity);
         _;
     }
 
@@ -38,7 +51,11 @@ abstract contract CryptletProxy is ERC2771Context, Ownable2Step {
      */
     constructor(CryptoDelegate delegate_, address cryptlet_) ERC2771Context(address(delegate_)) Ownable(msg.sender) {
         _cryptlet = cryptlet_;
-        _publicKey = delegate_.register().latestSigner(cryptlet_);
+        ICryptletRegister register_ = delegate_.register();
+        address[] memory hosts = register_.hostsOf(cryptlet_);
+        _publicKey = register_.publicKeyOf(cryptlet_);
+        _attestedHost = hosts.length == 0 ? address(0) : hosts[0];
+        _interfaceDigest = register_.headerDigestOf(cryptlet_);
     }
 
     /// @notice The id of the cryptlet that this contract listens to.
@@ -57,15 +74,26 @@ abstract contract CryptletProxy is ERC2771Context, Ownable2Step {
     }
 
     /**
-     * @notice The cryptlet's public key, as the address of its signer, when this contract was deployed.
+     * @notice The cryptlet's public key, as the address of its signer, when this contract was deployed; zero if it had
+     * none.
      * @dev A record for readers. Keys rotate: who may sign now is what the register says and the delegate checks.
      */
     function publicKey() public view returns (address) {
         return _publicKey;
     }
 
+    /// @notice The first host that attested the cryptlet when this contract was deployed; zero if none did.
+    function attestedHost() public view returns (address) {
+        return _attestedHost;
+    }
+
+    /// @notice SHA-256 of the header document of the version that was current when this contract was deployed.
+    function interfaceDigest() public view returns (bytes32) {
+        return _interfaceDigest;
+    }
+
     /**
-     * @dev Subscribes this contract to its cryptlet at times of a clock.
+     * @dev Subscribes this contract to its cryptlet at times of a clock, on nobody's behalf in particular.
      * @param callback Selector of the function to wake, which should be {onlyBy} the cryptlet.
      * @param callbackGas Gas that the function is given.
      * @param validity Seconds that a report stays valid after it was issued.
@@ -85,10 +113,30 @@ abstract contract CryptletProxy is ERC2771Context, Ownable2Step {
         internal
         returns (bytes32 subject)
     {
+        return _subscribeClock(address(0), callback, callbackGas, validity, cron, timeZone, params);
+    }
+
+    /**
+     * @dev The same for reports that must be on an identity's behalf: the delegate takes no others.
+     * @param identity The identity that delegates to the cryptlet; zero: nobody in particular.
+     */
+    function _subscribeClock(
+        address identity,
+        bytes4 callback,
+        uint32 callbackGas,
+        uint32 validity,
+        string memory cron,
+        string memory timeZone,
+        bytes memory params
+    )
+        internal
+        returns (bytes32 subject)
+    {
         CryptoDelegate delegate_ = delegate();
         return delegate_.subscribe(
             CryptoDelegate.Subscription({
                 cryptlet: _cryptlet,
+                onBehalfOf: identity,
                 callback: callback,
                 callbackGas: callbackGas,
                 validity: validity,
@@ -107,6 +155,12 @@ abstract contract CryptletProxy is ERC2771Context, Ownable2Step {
     function _checkCryptlet(address cryptlet_) private view {
         address sender = _msgSender();
         if (sender != cryptlet_) revert UnauthorizedCryptlet(sender);
+    }
+
+    /// @dev What the delegate says counts only in a call of its own: others could call while a callback is running.
+    function _checkIdentity(address required) private view {
+        address given = isTrustedForwarder(msg.sender) ? delegate().onBehalfOf() : address(0);
+        if (given != required || given == address(0)) revert UnauthorizedIdentity(required, given);
     }
 
     function _msgSender() internal view virtual override(Context, ERC2771Context) returns (address) {

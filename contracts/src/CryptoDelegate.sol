@@ -4,8 +4,8 @@ pragma solidity ^0.8.28;
 import {Nonces} from "@openzeppelin/contracts/utils/Nonces.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
-import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
-import {CryptletRegister} from "./CryptletRegister.sol";
+import {Delegations} from "./Delegations.sol";
+import {ICryptletRegister} from "./ICryptletRegister.sol";
 import {PackedSubscription, PackedSubscriptionLib} from "./PackedSubscription.sol";
 
 /**
@@ -22,16 +22,18 @@ import {PackedSubscription, PackedSubscriptionLib} from "./PackedSubscription.so
  * A report is consumed whether its callback succeeds or reverts. Who submits it cannot make it fail by giving too little
  * gas: {deliver} reverts, with nothing consumed, unless the callback can be given all the gas that it subscribed.
  */
-contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
+contract CryptoDelegate is Delegations, Nonces, ReentrancyGuardTransient {
     /// @notice What a consumer asks for.
     struct Subscription {
         /// The cryptlet whose reports are wanted.
         address cryptlet;
+        /// The identity on whose behalf the cryptlet must speak, with its {Delegation}; zero: on nobody's in particular.
+        address onBehalfOf;
         /// Selector of the consumer's function that takes the report's payload as arguments.
         bytes4 callback;
         /// Gas that the callback is given, {MIN_CALLBACK_GAS} to {MAX_CALLBACK_GAS}.
         uint32 callbackGas;
-        /// Seconds that a report stays valid, at least one. Read by hosts, which set `validUntil` by it.
+        /// Seconds that a report stays valid, one to {MAX_VALIDITY}. Read by hosts, which set `validUntil` by it.
         uint32 validity;
         /// Kind of trigger; {TRIGGER_CLOCK} is the only one known.
         uint8 trigger;
@@ -55,6 +57,8 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
         uint64 validUntil;
         /// Measurement of the region that ran the cryptlet.
         bytes32 region;
+        /// {hashDelegation} of the {Delegation} that it is made under, or zero: on nobody's behalf.
+        bytes32 delegation;
         /// ABI-encoded arguments of the callback.
         bytes payload;
     }
@@ -73,6 +77,9 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
     /// @notice Most gas that a callback can subscribe.
     uint32 public constant MAX_CALLBACK_GAS = 5_000_000;
 
+    /// @notice Longest validity of a report, in seconds.
+    uint32 public constant MAX_VALIDITY = 7 days;
+
     /// @notice Longest condition and longest parameters of a subscription, in bytes each.
     uint256 public constant MAX_FIELD_LENGTH = 4096;
 
@@ -81,28 +88,27 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
 
     /// @notice EIP-712 type hash of {Report}.
     bytes32 public constant REPORT_TYPEHASH = keccak256(
-        "Report(address cryptlet,bytes32 subject,uint64 sequence,uint64 issuedAt,uint64 validUntil,bytes32 region,bytes payload)"
+        "Report(address cryptlet,bytes32 subject,uint64 sequence,uint64 issuedAt,uint64 validUntil,bytes32 region,bytes32 delegation,bytes payload)"
     );
 
     /// Gas kept back for the call itself and for the two events that may follow it (about 8,000 at most).
     uint256 private constant GAS_AFTER_CALLBACK = 12_000;
 
-    CryptletRegister private immutable _register;
+    ICryptletRegister private immutable _register;
 
     /// The cryptlet is part of the key, so that a report of any other cryptlet finds no subscription.
     mapping(address cryptlet => mapping(bytes32 subject => Slot)) private _slots;
 
-    /// @notice `consumer` subscribed to `cryptlet`; the fields are those of {Subscription}.
+    /// Only of subscriptions that ask for reports on somebody's behalf.
+    mapping(bytes32 subject => address) private _identities;
+
+    /// @notice `consumer` subscribed to `cryptlet`. The subject is made of what this event says, see {subscribe}.
     event Subscribed(
         bytes32 indexed subject,
         address indexed consumer,
         address indexed cryptlet,
-        bytes4 callback,
-        uint32 callbackGas,
-        uint32 validity,
-        uint8 trigger,
-        bytes condition,
-        bytes params
+        uint256 nonce,
+        Subscription subscription
     );
 
     /// @notice `consumer` ended its subscription.
@@ -132,7 +138,7 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
     /// @notice The callback's gas lies outside {MIN_CALLBACK_GAS} to {MAX_CALLBACK_GAS}.
     error InvalidCallbackGas(uint32 callbackGas);
 
-    /// @notice A report must be valid for at least a second: `validity` is zero or `validUntil <= issuedAt`.
+    /// @notice A report must be valid for one second to {MAX_VALIDITY}: `validity`, or `validUntil - issuedAt`, is not.
     error InvalidValidity();
 
     /// @notice There is no trigger of this kind.
@@ -156,6 +162,9 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
     /// @notice The report was issued after this block's time.
     error NotYetValid();
 
+    /// @notice The subscription asks for reports on behalf of `required`, and the report is not on theirs.
+    error WrongIdentity(address required, address given);
+
     /// @notice The report's validity ended before this block's time.
     error Expired();
 
@@ -169,23 +178,25 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
     error InsufficientGas(uint256 required, uint256 available);
 
     /// @notice Creates a delegate that trusts `register_` to say who may sign for whom.
-    constructor(CryptletRegister register_) EIP712("CryptoDelegate", "1") {
+    constructor(ICryptletRegister register_) {
         if (address(register_).code.length == 0) revert InvalidRegister(address(register_));
         _register = register_;
     }
 
     /**
      * @notice Subscribes the caller to a cryptlet. May be called from the consumer's constructor.
-     * @return subject The subscription's id, never used again:
-     * `keccak256(abi.encode(block.chainid, address(this), consumer, nonces(consumer)))`.
+     * @return subject The subscription's id, never used again, which commits to all that was subscribed:
+     * `keccak256(abi.encode(block.chainid, address(this), consumer, nonce, keccak256(abi.encode(s))))` with
+     * `nonces(consumer)` before the call.
      */
     function subscribe(Subscription calldata s) external nonReentrant returns (bytes32 subject) {
         _checkSubscription(s);
-        subject = keccak256(abi.encode(block.chainid, address(this), msg.sender, _useNonce(msg.sender)));
-        _slots[s.cryptlet][subject].packed = PackedSubscriptionLib.pack(msg.sender, s.callback, s.callbackGas);
-        emit Subscribed(
-            subject, msg.sender, s.cryptlet, s.callback, s.callbackGas, s.validity, s.trigger, s.condition, s.params
-        );
+        uint256 nonce = _useNonce(msg.sender);
+        subject = keccak256(abi.encode(block.chainid, address(this), msg.sender, nonce, keccak256(abi.encode(s))));
+        bool onBehalf = s.onBehalfOf != address(0);
+        _slots[s.cryptlet][subject].packed = PackedSubscriptionLib.pack(msg.sender, s.callback, onBehalf, s.callbackGas);
+        if (onBehalf) _identities[subject] = s.onBehalfOf;
+        emit Subscribed(subject, msg.sender, s.cryptlet, nonce, s);
     }
 
     /// @notice Ends a subscription for ever. The consumer only.
@@ -194,38 +205,67 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
         if (!packed.exists()) revert UnknownSubscription();
         if (packed.consumer() != msg.sender) revert NotTheConsumer(msg.sender);
         _slots[cryptlet][subject].packed = PackedSubscriptionLib.none();
+        if (packed.onBehalf()) delete _identities[subject];
         emit Unsubscribed(subject, msg.sender, cryptlet);
     }
 
     /**
-     * @notice Delivers a report to its consumer. Anyone may submit it.
+     * @notice Delivers a report that is on nobody's behalf to its consumer. Anyone may submit it.
      *
-     * Reverts, with nothing consumed, unless the subscription exists, the sequence is the next one, this block's time
-     * lies in `issuedAt` to `validUntil`, an enrolled signer of the cryptlet signed, and enough gas is left.
-     * Otherwise the report is consumed, whatever the callback does.
+     * Reverts, with nothing consumed, unless the subscription exists and asks for nobody's behalf, the sequence is the
+     * next one, this block's time lies in `issuedAt` to `validUntil`, an enrolled signer of the cryptlet signed, and
+     * enough gas is left. Otherwise the report is consumed, whatever the callback does.
      *
-     * @param report The report.
+     * @param report The report, with `delegation` zero.
      * @param r First half of the EIP-2098 compact signature of {hashReport}.
      * @param vs Second half: `s` (low) with the recovery bit on top.
      */
     function deliver(Report calldata report, bytes32 r, bytes32 vs) external nonReentrant {
-        Slot storage slot = _slots[report.cryptlet][report.subject];
-        PackedSubscription packed = slot.packed;
-        if (!packed.exists()) revert UnknownSubscription();
-        _checkSequence(packed, report.sequence);
-        _checkTime(report.issuedAt, report.validUntil);
-        bytes32 digest = hashReport(report);
-        address signer = _checkSigner(report.cryptlet, digest, r, vs);
+        (Slot storage slot, PackedSubscription packed) = _due(report);
+        if (report.delegation != 0) revert WrongDelegation(0, report.delegation);
+        if (packed.onBehalf()) revert WrongIdentity(_identities[report.subject], address(0));
+        _consume(slot, packed, report, r, vs);
+    }
 
-        slot.packed = packed.advance();
-        bool success = _callBack(packed, report.payload, report.cryptlet);
+    /**
+     * @notice Delivers a report that is on an identity's behalf. Anyone may submit it.
+     *
+     * Reverts, with nothing consumed, unless all holds that {deliver} checks; the report was made under this delegation;
+     * the delegation is the identity's, for this cryptlet, consumer and callback, not expired and not revoked; and the
+     * subscription asks for that identity's behalf or for nobody's. During the callback {onBehalfOf} is the identity.
+     *
+     * @param report The report, with `delegation` the hash of `delegation`.
+     * @param r First half of the EIP-2098 compact signature of {hashReport}.
+     * @param vs Second half: `s` (low) with the recovery bit on top.
+     * @param delegation The delegation.
+     * @param signature The identity's signature of {hashDelegation}: ECDSA with 65 bytes, or what its wallet takes.
+     */
+    function deliverOnBehalfOf(
+        Report calldata report,
+        bytes32 r,
+        bytes32 vs,
+        Delegation calldata delegation,
+        bytes calldata signature
+    )
+        external
+        nonReentrant
+    {
+        (Slot storage slot, PackedSubscription packed) = _due(report);
+        bytes32 digest = hashDelegation(delegation);
+        if (report.delegation != digest) revert WrongDelegation(digest, report.delegation);
+        if (packed.onBehalf() && _identities[report.subject] != delegation.identity) {
+            revert WrongIdentity(_identities[report.subject], delegation.identity);
+        }
+        _checkScope(delegation, digest, report.cryptlet, packed.consumer(), packed.callback());
+        _checkConsent(delegation.identity, digest, signature);
 
-        emit Delivered(report.subject, report.cryptlet, report.sequence, digest, signer, success);
-        if (!success) emit CallbackFailed(report.subject, report.sequence, _returnedReason());
+        _speakFor(delegation.identity);
+        _consume(slot, packed, report, r, vs);
+        _speakFor(address(0));
     }
 
     /// @notice The register that says who may sign for whom.
-    function register() external view returns (CryptletRegister) {
+    function register() external view returns (ICryptletRegister) {
         return _register;
     }
 
@@ -250,7 +290,7 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
 
     /**
      * @notice The EIP-712 hash of a report in this contract's domain: what a signer signs.
-     * @dev Six of the eight words that EIP-712 hashes are the head of the report's ABI encoding as it stands. A head
+     * @dev Seven of the nine words that EIP-712 hashes are the head of the report's ABI encoding as it stands. A head
      * with bits outside a field's type hashes to something, but {deliver} reads each such field and refuses it.
      */
     function hashReport(Report calldata report) public view returns (bytes32) {
@@ -262,9 +302,9 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
             calldatacopy(encoded, payload.offset, payload.length)
             let payloadHash := keccak256(encoded, payload.length)
             mstore(encoded, typehash)
-            calldatacopy(add(encoded, 0x20), report, 0xc0)
-            mstore(add(encoded, 0xe0), payloadHash)
-            structHash := keccak256(encoded, 0x100)
+            calldatacopy(add(encoded, 0x20), report, 0xe0)
+            mstore(add(encoded, 0x100), payloadHash)
+            structHash := keccak256(encoded, 0x120)
         }
         return _hashTypedDataV4(structHash);
     }
@@ -275,10 +315,39 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
         if (s.callbackGas < MIN_CALLBACK_GAS || s.callbackGas > MAX_CALLBACK_GAS) {
             revert InvalidCallbackGas(s.callbackGas);
         }
-        if (s.validity == 0) revert InvalidValidity();
+        if (s.validity == 0 || s.validity > MAX_VALIDITY) revert InvalidValidity();
         if (s.trigger != TRIGGER_CLOCK) revert UnknownTrigger(s.trigger);
         if (s.condition.length > MAX_FIELD_LENGTH) revert ConditionTooLong(s.condition.length);
         if (s.params.length > MAX_FIELD_LENGTH) revert ParamsTooLong(s.params.length);
+    }
+
+    /// @dev The subscription that a report is the next one of, at this block's time.
+    function _due(Report calldata report) private view returns (Slot storage slot, PackedSubscription packed) {
+        slot = _slots[report.cryptlet][report.subject];
+        packed = slot.packed;
+        if (!packed.exists()) revert UnknownSubscription();
+        _checkSequence(packed, report.sequence);
+        _checkTime(report.issuedAt, report.validUntil);
+    }
+
+    /// @dev Consumes a report that is due, and calls back.
+    function _consume(
+        Slot storage slot,
+        PackedSubscription packed,
+        Report calldata report,
+        bytes32 r,
+        bytes32 vs
+    )
+        private
+    {
+        bytes32 digest = hashReport(report);
+        address signer = _checkSigner(report.cryptlet, digest, r, vs);
+
+        slot.packed = packed.advance();
+        bool success = _callBack(packed, report.payload, report.cryptlet);
+
+        emit Delivered(report.subject, report.cryptlet, report.sequence, digest, signer, success);
+        if (!success) emit CallbackFailed(report.subject, report.sequence, _returnedReason());
     }
 
     function _checkSequence(PackedSubscription packed, uint64 given) private pure {
@@ -287,7 +356,7 @@ contract CryptoDelegate is EIP712, Nonces, ReentrancyGuardTransient {
     }
 
     function _checkTime(uint64 issuedAt, uint64 validUntil) private view {
-        if (validUntil <= issuedAt) revert InvalidValidity();
+        if (validUntil <= issuedAt || validUntil - issuedAt > MAX_VALIDITY) revert InvalidValidity();
         if (issuedAt > block.timestamp) revert NotYetValid();
         if (validUntil < block.timestamp) revert Expired();
     }

@@ -4,7 +4,7 @@ pragma solidity ^0.8.28;
 /**
  * @notice All that a delivery must know of a subscription, in one storage slot.
  *
- * From the most significant bit: consumer (160) | callback (32) | callbackGas (32) | sequence (32).
+ * From the most significant bit: consumer (160) | callback (32) | onBehalf (1) | callbackGas (31) | sequence (32).
  * The sequence is the number of reports consumed so far and lies lowest, so that consuming one is adding one.
  */
 type PackedSubscription is uint256;
@@ -16,13 +16,33 @@ using PackedSubscriptionLib for PackedSubscription global;
  * @notice Packs and reads {PackedSubscription}.
  */
 library PackedSubscriptionLib {
+    /// @notice Most gas that can be packed.
+    uint32 internal constant MAX_GAS = type(uint32).max >> 1;
+
+    uint256 private constant ON_BEHALF = 1 << 63;
+
+    /// @notice The callback's gas is above {MAX_GAS}.
+    error GasTooHigh(uint32 callbackGas);
+
     /// @notice The subscription has consumed as many reports as its counter can hold.
     error SequenceExhausted();
 
     /// @notice A subscription that has consumed nothing yet.
-    function pack(address consumer_, bytes4 callback_, uint32 callbackGas_) internal pure returns (PackedSubscription) {
+    function pack(
+        address consumer_,
+        bytes4 callback_,
+        bool onBehalf_,
+        uint32 callbackGas_
+    )
+        internal
+        pure
+        returns (PackedSubscription)
+    {
+        if (callbackGas_ > MAX_GAS) revert GasTooHigh(callbackGas_);
+        uint256 flag = onBehalf_ ? ON_BEHALF : 0;
         return PackedSubscription.wrap(
-            (uint256(uint160(consumer_)) << 96) | (uint256(uint32(callback_)) << 64) | (uint256(callbackGas_) << 32)
+            (uint256(uint160(consumer_)) << 96) | (uint256(uint32(callback_)) << 64) | flag
+                | (uint256(callbackGas_) << 32)
         );
     }
 
@@ -56,7 +76,12 @@ library PackedSubscriptionLib {
 
     /// @notice The gas that the callback is given.
     function callbackGas(PackedSubscription self) internal pure returns (uint256) {
-        return uint32(PackedSubscription.unwrap(self) >> 32);
+        return uint32(PackedSubscription.unwrap(self) >> 32) & MAX_GAS;
+    }
+
+    /// @notice Whether the consumer asked for reports on somebody's behalf.
+    function onBehalf(PackedSubscription self) internal pure returns (bool) {
+        return PackedSubscription.unwrap(self) & ON_BEHALF != 0;
     }
 
     /// @notice The number of reports consumed so far.

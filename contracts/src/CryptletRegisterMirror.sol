@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {AccessControl} from "@openzeppelin/contracts/access/AccessControl.sol";
+import {ICryptletRegister} from "./ICryptletRegister.sol";
+
+/**
+ * @title CryptletRegisterMirror
+ * @notice What a register on another chain says, for delegates and consumers on this one.
+ *
+ * Whoever has {SYNC_ROLE} copies the register's state here. A revocation on the register's chain counts here from the
+ * transaction that copies it; until then signers are bounded by their expiry. What was revoked here stays revoked, and a
+ * cryptlet's publisher and name cannot be changed, since its id is made of them.
+ */
+contract CryptletRegisterMirror is AccessControl, ICryptletRegister {
+    /// @notice What is copied of a cryptlet.
+    struct Record {
+        /// Who registered it.
+        address publisher;
+        /// Who holds its token.
+        address owner;
+        /// Its name.
+        string name;
+        /// Whether it was revoked.
+        bool revoked;
+        /// The signer that is its public key, or zero.
+        address publicKey;
+        /// SHA-256 of the current version's header document, or zero.
+        bytes32 headerDigest;
+        /// The hosts that attest it.
+        address[] hosts;
+    }
+
+    struct Signer {
+        /// Zero if it was never copied or was revoked, so that {isSigner} need not read `revoked`.
+        uint64 expiry;
+        bool revoked;
+    }
+
+    /// @notice Copies the register's state.
+    bytes32 public constant SYNC_ROLE = keccak256("SYNC_ROLE");
+
+    /// @notice Most hosts of a cryptlet, as in the register.
+    uint256 public constant MAX_HOSTS = 16;
+
+    uint256 private immutable _sourceChainId;
+    address private immutable _sourceRegister;
+
+    /// Apart from {Record}, so that {isSigner} reads one word of it.
+    mapping(address cryptlet => bool) private _revoked;
+    mapping(address cryptlet => Record) private _records;
+    mapping(address cryptlet => mapping(address signer => Signer)) private _signers;
+
+    /// @notice What the register says of `cryptlet` was copied.
+    event CryptletMirrored(address indexed cryptlet, Record record);
+
+    /// @notice What the register says of `signer` was copied: valid up to and including `expiry` (unix seconds).
+    event SignerMirrored(address indexed cryptlet, address indexed signer, uint64 expiry);
+
+    /// @notice The mirrored register's chain or address, or this mirror's administrator, is zero.
+    error InvalidSource();
+
+    /// @notice The id is not that of this publisher and name, or the owner is zero, or there are too many hosts.
+    error InvalidRecord(address cryptlet);
+
+    /**
+     * @notice Creates an empty mirror.
+     * @param admin Is given DEFAULT_ADMIN_ROLE and {SYNC_ROLE}.
+     * @param chainId The chain that the register runs on.
+     * @param register The register's address there.
+     */
+    constructor(address admin, uint256 chainId, address register) {
+        if (admin == address(0) || chainId == 0 || register == address(0)) revert InvalidSource();
+        _sourceChainId = chainId;
+        _sourceRegister = register;
+        _grantRole(DEFAULT_ADMIN_ROLE, admin);
+        _grantRole(SYNC_ROLE, admin);
+    }
+
+    /**
+     * @notice Copies what the register says of a cryptlet. {SYNC_ROLE} only.
+     * @param record Must have `revoked` set if the cryptlet is revoked here.
+     */
+    function mirrorCryptlet(address cryptlet, Record calldata record) external onlyRole(SYNC_ROLE) {
+        bytes32 hash = keccak256(abi.encode(record.publisher, record.name));
+        bool valid = cryptlet == address(uint160(uint256(hash))) && record.publisher != address(0)
+            && record.owner != address(0) && record.hosts.length <= MAX_HOSTS;
+        if (!valid) revert InvalidRecord(cryptlet);
+        if (_revoked[cryptlet] && !record.revoked) revert CryptletIsRevoked(cryptlet);
+
+        _records[cryptlet] = record;
+        _revoked[cryptlet] = record.revoked;
+        emit CryptletMirrored(cryptlet, record);
+        if (record.revoked) emit CryptletRevoked(cryptlet);
+    }
+
+    /**
+     * @notice Copies what the register says of a signer. {SYNC_ROLE} only.
+     * @param cryptlet A cryptlet that was copied before.
+     * @param signer Any address but zero.
+     * @param expiry Last second (unix time) at which the signer is valid; without meaning if it was revoked.
+     * @param revoked Whether the signer, or its version, was revoked. Must be set if it is revoked here.
+     */
+    function mirrorSigner(address cryptlet, address signer, uint64 expiry, bool revoked) external onlyRole(SYNC_ROLE) {
+        _known(cryptlet);
+        if (signer == address(0)) revert InvalidSigner(signer);
+        Signer storage record = _signers[cryptlet][signer];
+        if (record.revoked && !revoked) revert SignerIsRevoked(cryptlet, signer);
+        record.expiry = revoked ? 0 : expiry;
+        record.revoked = revoked;
+        if (revoked) emit SignerRevoked(cryptlet, signer);
+        else emit SignerMirrored(cryptlet, signer, expiry);
+    }
+
+    /**
+     * @notice Which register this is a mirror of.
+     * @return chainId The chain that it runs on.
+     * @return register Its address there.
+     */
+    function source() external view returns (uint256 chainId, address register) {
+        return (_sourceChainId, _sourceRegister);
+    }
+
+    /**
+     * @notice What was copied of a signer; `(0, false)` if it never was.
+     * @return expiry Last second (unix time) at which it is valid; zero once it was revoked.
+     * @return revoked Whether it was revoked.
+     */
+    function signerOf(address cryptlet, address signer) external view returns (uint64 expiry, bool revoked) {
+        Signer storage record = _signers[cryptlet][signer];
+        return (record.expiry, record.revoked);
+    }
+
+    /// @inheritdoc ICryptletRegister
+    function isSigner(address cryptlet, address signer) public view returns (bool) {
+        return block.timestamp <= _signers[cryptlet][signer].expiry && !_revoked[cryptlet];
+    }
+
+    /// @inheritdoc ICryptletRegister
+    function isActive(address cryptlet) external view returns (bool) {
+        return _records[cryptlet].publisher != address(0) && !_revoked[cryptlet];
+    }
+
+    /// @inheritdoc ICryptletRegister
+    function ownerOf(uint256 token) external view returns (address) {
+        address cryptlet = address(uint160(token));
+        if (token > type(uint160).max) revert UnknownCryptlet(cryptlet);
+        return _known(cryptlet).owner;
+    }
+
+    /// @inheritdoc ICryptletRegister
+    function cryptletOf(address cryptlet) external view returns (address publisher, string memory name, bool revoked) {
+        Record storage record = _known(cryptlet);
+        return (record.publisher, record.name, record.revoked);
+    }
+
+    /// @inheritdoc ICryptletRegister
+    function publicKeyOf(address cryptlet) external view returns (address) {
+        address publicKey = _known(cryptlet).publicKey;
+        return isSigner(cryptlet, publicKey) ? publicKey : address(0);
+    }
+
+    /// @inheritdoc ICryptletRegister
+    function headerDigestOf(address cryptlet) external view returns (bytes32) {
+        Record storage record = _known(cryptlet);
+        return record.revoked ? bytes32(0) : record.headerDigest;
+    }
+
+    /// @inheritdoc ICryptletRegister
+    function hostsOf(address cryptlet) external view returns (address[] memory) {
+        return _known(cryptlet).hosts;
+    }
+
+    /// @inheritdoc AccessControl
+    function supportsInterface(bytes4 interfaceId) public view override returns (bool) {
+        return interfaceId == type(ICryptletRegister).interfaceId || super.supportsInterface(interfaceId);
+    }
+
+    function _known(address cryptlet) private view returns (Record storage record) {
+        record = _records[cryptlet];
+        if (record.publisher == address(0)) revert UnknownCryptlet(cryptlet);
+    }
+}
