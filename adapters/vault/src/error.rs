@@ -1,7 +1,9 @@
 //! Why a vault said no. Nothing here carries a secret.
 
 use crate::KeyId;
+use alloy_primitives::Address;
 use cryptlet_seal::SealError;
+use cryptlet_types::CryptletId;
 use std::{io, path::PathBuf};
 
 /// Result of a vault operation.
@@ -41,9 +43,28 @@ pub enum VaultError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The vault was written by a later version of this program.
-    #[error("{path} is a vault of version {found}, this program reads version 1")]
-    NewerVersion {
+    /// Others than the owner may put another file in the place of this one.
+    #[error("folder {path} has mode {mode:04o}: others may replace the files in it; chmod go-w it")]
+    ExposedFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A file or its folder belongs to somebody else.
+    #[error("{path} belongs to user {owner}, not to the one who runs this; chown it")]
+    OthersFile {
+        /// File or folder.
+        path: PathBuf,
+        /// Number of its owner.
+        owner: u32,
+    },
+    /// A symbolic link, folder, pipe or device stands where a file should.
+    #[error("{0} is not a regular file; name the file itself, links are not followed")]
+    NotRegular(PathBuf),
+    /// The vault was written by another version of this program.
+    #[error("{path} is a vault of version {found}, this program reads version 2 only")]
+    OtherVersion {
         /// The file.
         path: PathBuf,
         /// Version in the file.
@@ -78,17 +99,31 @@ pub enum VaultError {
     /// There is such a key; keys are not replaced.
     #[error("the vault holds a key for {0} already")]
     Exists(KeyId),
-    /// A cryptlet's key signs in a region only.
-    #[error("the key of {0} signs inside a region only")]
+    /// The cryptlet has no key with this address.
+    #[error("the vault holds no key of cryptlet {cryptlet} with the address {signer}")]
+    UnknownSigner {
+        /// The cryptlet.
+        cryptlet: CryptletId,
+        /// The address.
+        signer: Address,
+    },
+    /// Only earlier keys are retired.
+    #[error("{signer} is the current key of cryptlet {cryptlet}; make a newer one before retiring it")]
+    StillCurrent {
+        /// The cryptlet.
+        cryptlet: CryptletId,
+        /// The address.
+        signer: Address,
+    },
+    /// Every key has one use, and this is another. A cryptlet's key signs reports only, and in a sealed file's
+    /// case in regions only; the authority's signs certificates only.
+    #[error("the key of {0} is not for signing this")]
     NotForSigning(KeyId),
-    /// Only cryptlets' keys are released.
-    #[error("the key of {0} never leaves the vault")]
-    NeverReleased(KeyId),
-    /// The region's evidence is not what policy and challenge ask for.
-    #[error("key of {key} is not released: {source}")]
+    /// Evidence or a region's signature is not what policy, challenge and measurement ask for.
+    #[error("no key of cryptlet {cryptlet} is used: {source}")]
     Refused {
-        /// The key.
-        key: KeyId,
+        /// The cryptlet.
+        cryptlet: CryptletId,
         /// What does not fit.
         source: SealError,
     },
@@ -98,14 +133,58 @@ pub enum VaultError {
     /// The operating system gives no randomness.
     #[error("the operating system gives no randomness")]
     NoRandomness,
+    /// The PKCS#11 library cannot be loaded.
+    #[error("PKCS#11 module {path} cannot be used: {reason}")]
+    Module {
+        /// The library.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// No token, or more than one, has the label.
+    #[error("{found} PKCS#11 tokens are labelled {label:?}, one is needed")]
+    TokenCount {
+        /// The label.
+        label: String,
+        /// How many there are.
+        found: usize,
+    },
+    /// The token does not take the PIN. It is not tried again: tokens lock themselves after a few attempts.
+    #[error("the token refuses the PIN ({0}); correct it and start again")]
+    PinRefused(String),
+    /// There is no PIN to be read.
+    #[error("no PIN in {place}: {reason}")]
+    Pin {
+        /// File or environment variable.
+        place: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The token was removed or logged out, or the session to it ended. The next call logs in again.
+    #[error("the token was lost: {0}")]
+    TokenLost(String),
+    /// The token refuses what it was asked.
+    #[error("the token says no: {0}")]
+    Token(String),
+    /// A key in the token is not as safe as this vault makes its keys, or not whole.
+    #[error("key {name} of the token is not used: {reason}; remove it with the token's own tools")]
+    TokenKey {
+        /// Its label.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
 }
 
 impl VaultError {
-    /// Whether the same call, tried again, may succeed: once the other process is gone or there is room.
+    /// Whether the same call, tried again, may succeed: once the other process is gone, there is room, or the
+    /// token is back.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::InUse(_) => true,
+            Self::InUse(_) | Self::TokenLost(_) => true,
+            // A token that is plugged in again is found again.
+            Self::TokenCount { found, .. } => *found == 0,
             Self::Io { source, .. } => matches!(
                 source.kind(),
                 io::ErrorKind::StorageFull

@@ -1,18 +1,20 @@
 //! A vault in one sealed file.
 
 use crate::{
-    KdfCost, KeyId, Result, Vault, VaultError,
-    format::{Keys, MAX_FILE_BYTES, Schedule, SealKey, Sealed, derive, random, seal},
+    KdfCost, KeyId, KeyRecord, Result, Vault, VaultError, approve,
+    format::{MAX_FILE_BYTES, Schedule, SealKey, Sealed, derive, random, seal},
+    key_id::address_of,
+    keys::{AuthorityKey, Keys},
     storage::{Lock, at, create_private, read_private, replace_private, sync_folder},
 };
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
-use cryptlet_seal::{
-    SigningKey,
-    evidence::{Expected, verify},
-    key_binding, wrap,
+use cryptlet_seal::{SigningKey, evidence::Expected, key_binding, wrap};
+use cryptlet_types::{
+    CryptletId, Evidence,
+    region::{KeyGrant, RegionStatement},
+    report::CompactSignature,
 };
-use cryptlet_types::{Evidence, region::WrappedKey, report::CompactSignature};
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -40,8 +42,8 @@ impl fmt::Debug for Unlock {
 /// Keys in one sealed file (layout: see the source of `format`), open in one process at a time. Writes are atomic:
 /// a process that is killed, or a disk that is full, leaves the old file.
 ///
-/// [`Vault::create`] writes and syncs a small file on the calling thread (milliseconds); everything else
-/// works in memory.
+/// [`Vault::create`] and [`Vault::retire`] write and sync a small file on the calling thread (milliseconds);
+/// everything else works in memory.
 pub struct FileVault {
     path: PathBuf,
     schedule: Schedule,
@@ -78,12 +80,8 @@ impl FileVault {
         if path.try_exists().map_err(at(path))? {
             return Err(VaultError::FileExists(path.to_owned()));
         }
-        let schedule = match unlock {
-            Unlock::Password(_) => Schedule::password(cost)?,
-            Unlock::KeyFile(_) => Schedule::KeyFile,
-        };
-        let key = seal_key(path, unlock, &schedule)?;
-        let keys = Keys::new();
+        let (schedule, key) = fresh_key(path, unlock, cost)?;
+        let keys = Keys::default();
         replace_private(path, &seal(&schedule, &key, &keys)?)?;
         Ok(Self::over(path, schedule, key, keys, lock))
     }
@@ -120,13 +118,30 @@ impl FileVault {
         sync_folder(path)
     }
 
-    /// Takes over a key that was made elsewhere, for example a transmitter's account that holds funds.
+    /// Takes over a key that was made elsewhere, for example a transmitter's account that holds funds. A
+    /// cryptlet's becomes its current one.
     ///
     /// # Errors
-    /// [`VaultError::Exists`], [`VaultError::Seal`] if `secret` is no scalar, or that the vault could not be
-    /// written.
+    /// [`VaultError::Exists`], [`VaultError::NotForSigning`] for the authority, which is made here only,
+    /// [`VaultError::Seal`] if `secret` is no scalar, or that the vault could not be written.
     pub fn import(&self, key: &KeyId, secret: &Zeroizing<[u8; 32]>) -> Result<Address> {
+        if *key == KeyId::Authority {
+            return Err(VaultError::NotForSigning(*key));
+        }
         self.add(key, SigningKey::from_secret(secret)?)
+    }
+
+    /// Changes what opens the vault. Copies of the file that were made before still open with the old secret:
+    /// after a leak, make new keys as well. With a password this takes a fraction of a second.
+    ///
+    /// # Errors
+    /// As [`FileVault::create_with`]; then the old secret still opens the file.
+    pub fn rekey(&mut self, unlock: &Unlock, cost: KdfCost) -> Result<()> {
+        let (schedule, key) = fresh_key(&self.path, unlock, cost)?;
+        replace_private(&self.path, &seal(&schedule, &key, &self.keys())?)?;
+        self.schedule = schedule;
+        self.key = key;
+        Ok(())
     }
 
     fn over(path: &Path, schedule: Schedule, key: SealKey, keys: Keys, lock: Lock) -> Self {
@@ -144,69 +159,112 @@ impl FileVault {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn write(&self, keys: &Keys) -> Result<()> {
+        replace_private(&self.path, &seal(&self.schedule, &self.key, keys)?)
+    }
+
     /// Adds a key; one that could not be written is not there.
     fn add(&self, id: &KeyId, key: SigningKey) -> Result<Address> {
         let mut keys = self.keys();
-        if keys.contains_key(id) {
-            return Err(VaultError::Exists(*id));
-        }
         let address = key.address();
-        keys.insert(*id, key);
-        let written = seal(&self.schedule, &self.key, &keys)
-            .and_then(|bytes| replace_private(&self.path, &bytes));
-        if written.is_err() {
-            keys.remove(id);
-        }
+        keys.add(*id, key)?;
+        let written = self.write(&keys).inspect_err(|_| keys.undo_add(id));
         written.map(|()| address)
     }
 
-    fn with_key<T>(&self, id: &KeyId, work: impl FnOnce(&SigningKey) -> Result<T>) -> Result<T> {
-        work(self.keys().get(id).ok_or(VaultError::Unknown(*id))?)
+    fn add_authority(&self, key: AuthorityKey) -> Result<Address> {
+        let mut keys = self.keys();
+        let address = address_of(&key.public());
+        keys.add_authority(key)?;
+        let written = self.write(&keys);
+        let written = written.inspect_err(|_| keys.undo_add(&KeyId::Authority));
+        written.map(|()| address)
     }
 }
 
 #[async_trait]
 impl Vault for FileVault {
     async fn create(&self, key: &KeyId) -> Result<Address> {
-        self.add(key, SigningKey::generate())
+        match key {
+            KeyId::Authority => self.add_authority(AuthorityKey::generate()),
+            _ => self.add(key, SigningKey::generate()),
+        }
     }
 
     async fn address(&self, key: &KeyId) -> Result<Address> {
-        self.with_key(key, |found| Ok(found.address()))
+        let keys = self.keys();
+        match key {
+            KeyId::Authority => Ok(address_of(&keys.authority()?.public())),
+            _ => Ok(keys.newest(key)?.address()),
+        }
     }
 
     async fn sign(&self, key: &KeyId, digest: B256) -> Result<CompactSignature> {
-        if let KeyId::Cryptlet(_) = key {
+        if !matches!(key, KeyId::Host | KeyId::Transmitter) {
             return Err(VaultError::NotForSigning(*key));
         }
-        self.with_key(key, |found| Ok(found.sign(digest)?))
+        Ok(self.keys().newest(key)?.sign(digest)?)
     }
 
-    async fn release(
+    async fn grant(
         &self,
-        key: &KeyId,
+        cryptlet: CryptletId,
+        signer: Address,
         evidence: &Evidence,
         expected: &Expected<'_>,
-    ) -> Result<WrappedKey> {
-        if !matches!(key, KeyId::Cryptlet(_)) {
-            return Err(VaultError::NeverReleased(*key));
-        }
-        verify(evidence, expected).map_err(|source| VaultError::Refused { key: *key, source })?;
+    ) -> Result<KeyGrant> {
+        approve::region(cryptlet, evidence, expected)?;
         let statement = &evidence.statement;
-        self.with_key(key, |found| {
-            let binding = key_binding(statement);
-            Ok(wrap(
-                statement.exchange_key,
-                &binding,
-                found.secret().as_slice(),
-            )?)
-        })
+        let keys = self.keys();
+        let secret = keys.signer(cryptlet, signer)?.secret();
+        let binding = key_binding(statement);
+        let wrapped = wrap(statement.exchange_key, &binding, secret.as_slice())?;
+        Ok(KeyGrant::Wrapped(wrapped))
     }
 
-    async fn list(&self) -> Result<Vec<(KeyId, Address)>> {
-        let address = |(id, key): (&KeyId, &SigningKey)| (*id, key.address());
-        Ok(self.keys().iter().map(address).collect())
+    async fn sign_report(
+        &self,
+        cryptlet: CryptletId,
+        _signer: Address,
+        _evidence: &Evidence,
+        _expected: &Expected<'_>,
+        _statement: &RegionStatement,
+        _region_signature: &CompactSignature,
+    ) -> Result<CompactSignature> {
+        Err(VaultError::NotForSigning(KeyId::Cryptlet(cryptlet)))
     }
+
+    async fn retire(&self, cryptlet: CryptletId, signer: Address) -> Result<()> {
+        let mut keys = self.keys();
+        let (place, key) = keys.remove_earlier(cryptlet, signer)?;
+        let written = self.write(&keys);
+        if written.is_err() {
+            keys.put_back(cryptlet, place, key);
+        }
+        written
+    }
+
+    async fn authority_public(&self) -> Result<[u8; 65]> {
+        Ok(self.keys().authority()?.public())
+    }
+
+    async fn sign_authority(&self, message: &[u8]) -> Result<Vec<u8>> {
+        self.keys().authority()?.sign(message)
+    }
+
+    async fn list(&self) -> Result<Vec<KeyRecord>> {
+        Ok(self.keys().records())
+    }
+}
+
+/// A schedule for `unlock`, with a fresh salt, and the key that it gives.
+fn fresh_key(path: &Path, unlock: &Unlock, cost: KdfCost) -> Result<(Schedule, SealKey)> {
+    let schedule = match unlock {
+        Unlock::Password(_) => Schedule::password(cost)?,
+        Unlock::KeyFile(_) => Schedule::KeyFile,
+    };
+    let key = seal_key(path, unlock, &schedule)?;
+    Ok((schedule, key))
 }
 
 /// The key that `unlock` gives for the file at `path`.

@@ -1,38 +1,41 @@
-//! Bytes of a sealed vault, version 1.
+//! Bytes of a sealed vault, version 2.
 //!
 //! | offset | size | what |
 //! |---|---|---|
 //! | 0 | 7 | `CRVAULT` |
-//! | 7 | 1 | version: 1 |
+//! | 7 | 1 | version: 2 |
 //! | 8 | 1 | unlock: 1 password (Argon2id, RFC 9106), 2 key file |
 //! | 9 | 12 | memory in KiB, passes, lanes (big-endian `u32` each); zero with a key file |
 //! | 21 | 16 | salt; zero with a key file |
 //! | 37 | 24 | nonce, fresh at every write |
 //! | 61 | … | keys, encrypted with XChaCha20-Poly1305; the 61 bytes before are associated data |
 //!
-//! Decrypted: 53 bytes a key: kind (1 host, 2 transmitter, 3 cryptlet), registration address (20 bytes,
-//! zero unless kind 3), secret scalar (32 bytes). Nothing protects against an older copy of the same file
-//! being put back; keys are only ever added, so that loses keys and reveals none.
+//! Decrypted: 53 bytes a key: kind (1 host, 2 transmitter, 3 cryptlet, 4 authority), registration address (20
+//! bytes, zero unless kind 3), secret scalar (32 bytes; of P-256 for kind 4, else of secp256k1). The entries of
+//! one cryptlet stand in the order in which they were made: the last is current. Nothing protects against an
+//! older copy of the same file being put back: that loses later keys and brings retired ones back, which the
+//! register knows as revoked.
 
-use crate::{KeyId, Result, VaultError};
+use crate::{
+    KeyId, Result, VaultError,
+    keys::{AuthorityKey, Keys},
+};
 use alloy_primitives::Address;
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce, aead::Aead, aead::Payload};
 use cryptlet_seal::SigningKey;
 use cryptlet_types::CryptletId;
 use rand::{TryRngCore, rngs::OsRng};
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 use zeroize::Zeroizing;
 
-/// The keys of an open vault.
-pub(crate) type Keys = BTreeMap<KeyId, SigningKey>;
 /// A symmetric key, wiped when dropped.
 pub(crate) type SealKey = Zeroizing<[u8; 32]>;
 
 /// Largest file that is read: room for about 19,000 keys.
 pub(crate) const MAX_FILE_BYTES: usize = 1 << 20;
 const MAGIC: &[u8; 7] = b"CRVAULT";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEADER_BYTES: usize = 61;
 const ENTRY_BYTES: usize = 53;
 const TAG_BYTES: usize = 16;
@@ -123,7 +126,7 @@ impl<'b> Sealed<'b> {
         let [version, unlock] = take(&mut rest).ok_or_else(short)?;
         if version != VERSION {
             let path = path.to_owned();
-            return Err(VaultError::NewerVersion {
+            return Err(VaultError::OtherVersion {
                 path,
                 found: version,
             });
@@ -224,22 +227,29 @@ fn cipher(key: &SealKey) -> XChaCha20Poly1305 {
 fn write_keys(keys: &Keys) -> Zeroizing<Vec<u8>> {
     // Reserved whole: growing would leave copies of secrets behind.
     let mut plain = Zeroizing::new(Vec::with_capacity(keys.len() * ENTRY_BYTES));
-    for (id, key) in keys {
+    let mut write = |kind, address: Address, secret: &Zeroizing<[u8; 32]>| {
+        plain.push(kind);
+        plain.extend_from_slice(address.as_slice());
+        plain.extend_from_slice(secret.as_slice());
+    };
+    for (id, key) in keys.signing() {
         let (kind, address) = match id {
             KeyId::Host => (1, Address::ZERO),
             KeyId::Transmitter => (2, Address::ZERO),
             KeyId::Cryptlet(CryptletId(address)) => (3, *address),
+            KeyId::Authority => continue,
         };
-        plain.push(kind);
-        plain.extend_from_slice(address.as_slice());
-        plain.extend_from_slice(key.secret().as_slice());
+        write(kind, address, &key.secret());
+    }
+    if let Ok(authority) = keys.authority() {
+        write(4, Address::ZERO, &authority.secret());
     }
     plain
 }
 
 /// `None` for bytes that [`write_keys`] does not write: authentic, but by another program.
 fn read_keys(mut plain: &[u8]) -> Option<Keys> {
-    let mut keys = Keys::new();
+    let mut keys = Keys::default();
     while !plain.is_empty() {
         let [kind] = take(&mut plain)?;
         let address = Address::from(take::<20>(&mut plain)?);
@@ -248,12 +258,14 @@ fn read_keys(mut plain: &[u8]) -> Option<Keys> {
             1 if address.is_zero() => KeyId::Host,
             2 if address.is_zero() => KeyId::Transmitter,
             3 => KeyId::Cryptlet(CryptletId(address)),
+            4 if address.is_zero() => {
+                let key = AuthorityKey::from_secret(&secret)?;
+                keys.add_authority(key).ok()?;
+                continue;
+            }
             _ => return None,
         };
-        let key = SigningKey::from_secret(&secret).ok()?;
-        if keys.insert(id, key).is_some() {
-            return None;
-        }
+        keys.add(id, SigningKey::from_secret(&secret).ok()?).ok()?;
     }
     Some(keys)
 }

@@ -1,63 +1,121 @@
 //! The vault: where private keys lie, by registration address.
 //!
-//! Host and transmitter keys sign here and never leave. A cryptlet's key never signs here: it is released,
-//! wrapped (HPKE) to one region whose evidence holds under the policy in force, and to nobody else.
+//! Every key has one use. The host's and the transmitter's sign digests, the authority's signs the
+//! certificates of the host's own clients, a cryptlet's signs reports and nothing else. None leaves the vault
+//! in the clear.
 //!
-//! Back ends implement [`Vault`]: [`FileVault`], a sealed file, is the embedded one.
+//! A cryptlet has a key for each of its versions: [`Vault::create`] adds one, the newest is current, and the
+//! earlier ones stay usable by their address until they are retired. What a region is given depends on the
+//! back end ([`KeyGrant`]):
+//!
+//! | | cryptlet's key | who signs a report |
+//! |---|---|---|
+//! | [`FileVault`], a sealed file | released, wrapped (HPKE) to one region whose evidence holds | the region |
+//! | [`Pkcs11Vault`], a PKCS#11 token | never leaves the token | the token, when evidence and the region's own signature hold |
+//!
+//! Either way the vault looks at the evidence itself. What a caller *expects* of the evidence (measurement,
+//! challenge, host, age) is the caller's word: the vault trusts the host that it belongs to.
 
+mod approve;
 mod error;
 mod file;
 mod format;
 mod key_id;
+mod keys;
+mod pkcs11;
 mod storage;
 
 pub use error::{Result, VaultError};
 pub use file::{FileVault, Unlock};
 pub use format::KdfCost;
-pub use key_id::KeyId;
+pub use key_id::{KeyId, KeyRecord, KeyState};
+pub use pkcs11::{PinSource, Pkcs11Config, Pkcs11Vault};
 
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
 use cryptlet_seal::evidence::Expected;
-use cryptlet_types::{Evidence, region::WrappedKey, report::CompactSignature};
+use cryptlet_types::{
+    CryptletId, Evidence,
+    region::{KeyGrant, RegionStatement},
+    report::CompactSignature,
+};
 
 /// Keeps private keys and uses them. No method gives a key away in the clear.
 #[async_trait]
 pub trait Vault: Send + Sync {
-    /// Makes a key and returns its address. A key is never replaced.
+    /// Makes a key and returns its address: a cryptlet's next key, which is current from now on, or the only
+    /// one of another kind. No key is ever replaced.
     ///
     /// # Errors
-    /// [`VaultError::Exists`], or that the vault could not be written; then there is no such key.
+    /// [`VaultError::Exists`], or that the vault could not be written; then there is no such key. After a
+    /// failure of a token ([`VaultError::TokenLost`]) there may be one: look with [`Vault::list`].
     async fn create(&self, key: &KeyId) -> Result<Address>;
 
-    /// Address of a key.
+    /// Address of a key: of a cryptlet's, the current one. The authority's is derived from its P-256 point as
+    /// the others' are from theirs; it only names the key.
     ///
     /// # Errors
     /// [`VaultError::Unknown`].
     async fn address(&self, key: &KeyId) -> Result<Address>;
 
-    /// Signs 32 bytes with a host's or a transmitter's key.
+    /// Signs 32 bytes with the host's or the transmitter's key.
     ///
     /// # Errors
-    /// [`VaultError::Unknown`], or [`VaultError::NotForSigning`] for a cryptlet's key.
+    /// [`VaultError::Unknown`], or [`VaultError::NotForSigning`] for any other key.
     async fn sign(&self, key: &KeyId, digest: B256) -> Result<CompactSignature>;
 
-    /// Wraps a cryptlet's key to the region that `evidence` speaks of, if the evidence is what is expected.
-    /// The wrapping is bound to measurement, region key and challenge ([`cryptlet_seal::key_binding`]).
+    /// Lets the region that `evidence` speaks of sign as `signer`, if the evidence is what is expected: the key
+    /// wrapped to it and bound to measurement, region key and challenge ([`cryptlet_seal::key_binding`]), or
+    /// word that the key stays here ([`Vault::sign_report`]).
     ///
     /// # Errors
-    /// [`VaultError::Unknown`], [`VaultError::NeverReleased`] for any other key, [`VaultError::Refused`] if
-    /// the evidence is not what is expected.
-    async fn release(
+    /// [`VaultError::Refused`] if the evidence is not what is expected, [`VaultError::UnknownSigner`].
+    async fn grant(
         &self,
-        key: &KeyId,
+        cryptlet: CryptletId,
+        signer: Address,
         evidence: &Evidence,
         expected: &Expected<'_>,
-    ) -> Result<WrappedKey>;
+    ) -> Result<KeyGrant>;
 
-    /// All keys with their addresses, ordered.
+    /// Signs the report that `statement` names, if the evidence is what is expected and the region that it
+    /// speaks of signed the statement about the same measurement.
     ///
     /// # Errors
-    /// None with a sealed file; a remote vault may be out of reach.
-    async fn list(&self) -> Result<Vec<(KeyId, Address)>>;
+    /// [`VaultError::Refused`] for evidence or a region's signature that does not hold,
+    /// [`VaultError::UnknownSigner`], [`VaultError::NotForSigning`] where cryptlets' keys sign in regions.
+    async fn sign_report(
+        &self,
+        cryptlet: CryptletId,
+        signer: Address,
+        evidence: &Evidence,
+        expected: &Expected<'_>,
+        statement: &RegionStatement,
+        region_signature: &CompactSignature,
+    ) -> Result<CompactSignature>;
+
+    /// Destroys one of a cryptlet's earlier keys, once the register knows it as revoked. Copies of the vault
+    /// that were made before still hold it.
+    ///
+    /// # Errors
+    /// [`VaultError::StillCurrent`], [`VaultError::UnknownSigner`], or that the vault could not be written.
+    async fn retire(&self, cryptlet: CryptletId, signer: Address) -> Result<()>;
+
+    /// The authority's public key: P-256, uncompressed (SEC 1).
+    ///
+    /// # Errors
+    /// [`VaultError::Unknown`] as long as the key was not made.
+    async fn authority_public(&self) -> Result<[u8; 65]>;
+
+    /// The authority's signature over `message`: ECDSA on P-256 with SHA-256, DER (RFC 3279).
+    ///
+    /// # Errors
+    /// [`VaultError::Unknown`] as long as the key was not made.
+    async fn sign_authority(&self, message: &[u8]) -> Result<Vec<u8>>;
+
+    /// All keys, ordered by [`KeyId`], a cryptlet's from the oldest to the current one.
+    ///
+    /// # Errors
+    /// None with a sealed file; a token may be out of reach.
+    async fn list(&self) -> Result<Vec<KeyRecord>>;
 }

@@ -1,10 +1,11 @@
 //! Files that only their owner reads, replaced as a whole or not at all.
 
 use crate::{Result, VaultError};
+use rustix::{fs::OFlags, io::Errno, process::geteuid};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{Read, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 use zeroize::Zeroizing;
@@ -22,11 +23,13 @@ impl Lock {
     /// file itself is replaced at every write.
     pub(crate) fn take(path: &Path) -> Result<Self> {
         let beside = with_suffix(path, ".lock");
+        check_folder(&folder_of(path))?;
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .mode(OWNER_ONLY)
+            .custom_flags(no_follow())
             .open(&beside)
             .map_err(at(&beside))?;
         match file.try_lock() {
@@ -37,11 +40,22 @@ impl Lock {
     }
 }
 
-/// Reads at most `limit` bytes of a file that only its owner may read. `None` if it is larger.
+/// Reads at most `limit` bytes of a file that only its owner may read, in a folder where nobody else may put
+/// another in its place. `None` if it is larger.
 pub(crate) fn read_private(path: &Path, limit: usize) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    let file = File::open(path).map_err(at(path))?;
+    check_folder(&folder_of(path))?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(no_follow())
+        .open(path)
+        .map_err(at(path))?;
+    // Of the file that is open, not of the path: nobody can swap it in between.
     let metadata = file.metadata().map_err(at(path))?;
-    let mode = metadata.permissions().mode() & 0o777;
+    if !metadata.is_file() {
+        return Err(VaultError::NotRegular(path.to_owned()));
+    }
+    check_owner(path, metadata.uid(), geteuid().as_raw())?;
+    let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
         let path = path.to_owned();
         return Err(VaultError::Exposed { path, mode });
@@ -82,13 +96,44 @@ pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Makes a new or renamed file in the folder of `path` durable.
 pub(crate) fn sync_folder(path: &Path) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(at(folder))
+    let folder = folder_of(path);
+    File::open(&folder)
+        .and_then(|open| open.sync_all())
+        .map_err(at(&folder))
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Neither a link nor a pipe that nobody writes to can lead a read astray.
+fn no_follow() -> i32 {
+    (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()
+}
+
+/// Whoever may write to a folder may put another vault and another key file into it. In a folder with the
+/// sticky bit (`/tmp`) each may only replace what is their own.
+fn check_folder(folder: &Path) -> Result<()> {
+    let metadata = fs::metadata(folder).map_err(at(folder))?;
+    check_owner(folder, metadata.uid(), geteuid().as_raw())?;
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+        let path = folder.to_owned();
+        return Err(VaultError::ExposedFolder { path, mode });
+    }
+    Ok(())
+}
+
+/// The owner of a file may do with it what they like: only this user and root may be that.
+fn check_owner(path: &Path, owner: u32, me: u32) -> Result<()> {
+    if owner == me || owner == 0 {
+        return Ok(());
+    }
+    let path = path.to_owned();
+    Err(VaultError::OthersFile { path, owner })
 }
 
 /// The error of a system call on `path`.
@@ -96,6 +141,10 @@ pub(crate) fn at(path: &Path) -> impl Fn(std::io::Error) -> VaultError {
     let path = path.to_owned();
     move |source| match source.kind() {
         std::io::ErrorKind::AlreadyExists => VaultError::FileExists(path.clone()),
+        // What the system says of a link that it is told not to follow.
+        _ if source.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+            VaultError::NotRegular(path.clone())
+        }
         _ => VaultError::Io {
             path: path.clone(),
             source,
@@ -107,4 +156,20 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_others_are_refused() {
+        let path = Path::new("vault");
+        assert!(check_owner(path, 1000, 1000).is_ok());
+        assert!(check_owner(path, 0, 1000).is_ok());
+        for (owner, me) in [(1001, 1000), (1000, 0)] {
+            let error = check_owner(path, owner, me).unwrap_err();
+            assert!(matches!(error, VaultError::OthersFile { owner: found, .. } if found == owner));
+        }
+    }
 }

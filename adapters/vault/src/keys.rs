@@ -1,0 +1,164 @@
+//! The keys of an open sealed file.
+
+use crate::{
+    KeyId, KeyRecord, Result, VaultError,
+    key_id::{address_of, records},
+};
+use alloy_primitives::Address;
+use cryptlet_seal::SigningKey;
+use cryptlet_types::CryptletId;
+use p256::{ecdsa::DerSignature, ecdsa::signature::Signer, elliptic_curve::rand_core::OsRng};
+use std::collections::BTreeMap;
+use zeroize::Zeroizing;
+
+/// The authority's private key. It is wiped when dropped.
+pub(crate) struct AuthorityKey(p256::ecdsa::SigningKey);
+
+impl AuthorityKey {
+    pub(crate) fn generate() -> Self {
+        Self(p256::ecdsa::SigningKey::random(&mut OsRng))
+    }
+
+    /// `None` for zero and for anything not below the group's order.
+    pub(crate) fn from_secret(secret: &[u8; 32]) -> Option<Self> {
+        let key = p256::ecdsa::SigningKey::from_bytes(secret.into());
+        key.ok().map(Self)
+    }
+
+    pub(crate) fn secret(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes().into())
+    }
+
+    /// The uncompressed point.
+    pub(crate) fn public(&self) -> [u8; 65] {
+        let point = self.0.verifying_key().to_encoded_point(false);
+        let mut bytes = [0; 65];
+        // A point that is not compressed has 65 bytes.
+        for (to, from) in bytes.iter_mut().zip(point.as_bytes()) {
+            *to = *from;
+        }
+        bytes
+    }
+
+    /// ECDSA with SHA-256, deterministic (RFC 6979), DER.
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
+        let signature: DerSignature = self
+            .0
+            .try_sign(message)
+            .map_err(|_| cryptlet_seal::SealError::MalformedSignature)?;
+        Ok(signature.as_bytes().to_vec())
+    }
+}
+
+/// The keys of an open vault.
+#[derive(Default)]
+pub(crate) struct Keys {
+    /// From the oldest to the newest; never an empty list.
+    signing: BTreeMap<KeyId, Vec<SigningKey>>,
+    authority: Option<AuthorityKey>,
+}
+
+impl Keys {
+    pub(crate) fn len(&self) -> usize {
+        let signing: usize = self.signing.values().map(Vec::len).sum();
+        signing + usize::from(self.authority.is_some())
+    }
+
+    /// Every id with its keys, in order, without the authority.
+    pub(crate) fn signing(&self) -> impl Iterator<Item = (&KeyId, &SigningKey)> {
+        self.signing
+            .iter()
+            .flat_map(|(id, keys)| keys.iter().map(move |key| (id, key)))
+    }
+
+    pub(crate) fn authority(&self) -> Result<&AuthorityKey> {
+        let unknown = VaultError::Unknown(KeyId::Authority);
+        self.authority.as_ref().ok_or(unknown)
+    }
+
+    /// The newest key of `id`.
+    pub(crate) fn newest(&self, id: &KeyId) -> Result<&SigningKey> {
+        let newest = self.signing.get(id).and_then(|keys| keys.last());
+        newest.ok_or(VaultError::Unknown(*id))
+    }
+
+    /// The key of `cryptlet` that signs as `signer`.
+    pub(crate) fn signer(&self, cryptlet: CryptletId, signer: Address) -> Result<&SigningKey> {
+        self.signing
+            .get(&KeyId::Cryptlet(cryptlet))
+            .and_then(|keys| keys.iter().find(|key| key.address() == signer))
+            .ok_or(VaultError::UnknownSigner { cryptlet, signer })
+    }
+
+    /// Adds a key as the newest of its id.
+    pub(crate) fn add(&mut self, id: KeyId, key: SigningKey) -> Result<()> {
+        let several = matches!(id, KeyId::Cryptlet(_));
+        let keys = self.signing.get(&id).map_or(&[][..], Vec::as_slice);
+        let twice = keys.iter().any(|found| found.address() == key.address());
+        if id == KeyId::Authority || twice || (!keys.is_empty() && !several) {
+            return Err(VaultError::Exists(id));
+        }
+        self.signing.entry(id).or_default().push(key);
+        Ok(())
+    }
+
+    pub(crate) fn add_authority(&mut self, key: AuthorityKey) -> Result<()> {
+        if self.authority.is_some() {
+            return Err(VaultError::Exists(KeyId::Authority));
+        }
+        self.authority = Some(key);
+        Ok(())
+    }
+
+    /// Takes the newest key of `id` away again.
+    pub(crate) fn undo_add(&mut self, id: &KeyId) {
+        if *id == KeyId::Authority {
+            self.authority = None;
+        }
+        if let Some(keys) = self.signing.get_mut(id) {
+            keys.pop();
+            if keys.is_empty() {
+                self.signing.remove(id);
+            }
+        }
+    }
+
+    /// Takes an earlier key of `cryptlet` out, with its place in the order.
+    pub(crate) fn remove_earlier(
+        &mut self,
+        cryptlet: CryptletId,
+        signer: Address,
+    ) -> Result<(usize, SigningKey)> {
+        let unknown = VaultError::UnknownSigner { cryptlet, signer };
+        let Some(keys) = self.signing.get_mut(&KeyId::Cryptlet(cryptlet)) else {
+            return Err(unknown);
+        };
+        let found = keys.iter().position(|key| key.address() == signer);
+        let place = found.ok_or(unknown)?;
+        if place + 1 == keys.len() {
+            return Err(VaultError::StillCurrent { cryptlet, signer });
+        }
+        Ok((place, keys.remove(place)))
+    }
+
+    /// Puts back what [`Keys::remove_earlier`] took out.
+    pub(crate) fn put_back(&mut self, cryptlet: CryptletId, place: usize, key: SigningKey) {
+        let keys = self.signing.entry(KeyId::Cryptlet(cryptlet)).or_default();
+        keys.insert(place.min(keys.len()), key);
+    }
+
+    pub(crate) fn records(&self) -> Vec<KeyRecord> {
+        let mut all: Vec<_> = self
+            .signing
+            .iter()
+            .flat_map(|(id, keys)| records(*id, keys.iter().map(SigningKey::address)))
+            .collect();
+        if let Some(key) = &self.authority {
+            let address = [address_of(&key.public())];
+            all.extend(records(KeyId::Authority, address.into_iter()));
+            // Stable: a cryptlet's keys stay in the order of their making.
+            all.sort_by_key(|record| record.id);
+        }
+        all
+    }
+}
