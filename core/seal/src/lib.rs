@@ -4,14 +4,17 @@
 //! - [`exchange`]: secrets wrapped to a region's key by HPKE (RFC 9180)
 //! - [`digest`]: SHA-256 and the measurement of a region
 //! - [`package`]: a package's files and the digests that bind them
+//! - [`approval`]: whether administrators approved a policy
 //! - [`evidence`]: vouching for a region and checking who vouched for what
 
+pub mod approval;
 pub mod digest;
 pub mod evidence;
 pub mod exchange;
 pub mod package;
 pub mod sign;
 
+pub use approval::check_approvals;
 pub use digest::{measure, sha256};
 pub use exchange::{ExchangeKey, key_binding, wrap};
 pub use sign::{SigningKey, check, recover};
@@ -49,6 +52,24 @@ pub enum SealError {
     /// A document of a package was refused.
     #[error("package: {0}")]
     Document(#[from] DocumentError),
+    /// An approval of a policy does not hold.
+    #[error("approvals[{index}]: {administrator}: {reason}")]
+    Approval {
+        /// Its place in the document, from zero.
+        index: usize,
+        /// Whose it says it is.
+        administrator: Address,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Too few administrators approved a policy, or the register has no board yet.
+    #[error("approvals: {count} count, the register asks for {threshold} (0: its board is not known)")]
+    TooFewApprovals {
+        /// Approvals that count.
+        count: u64,
+        /// Approvals that it takes.
+        threshold: u64,
+    },
     /// A value could not be encoded for hashing.
     #[error("cannot be encoded: {0}")]
     Encode(#[from] cryptlet_types::region::FrameError),
