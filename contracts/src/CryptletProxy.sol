@@ -93,7 +93,7 @@ abstract contract CryptletProxy is ERC2771Context, Ownable2Step {
     }
 
     /**
-     * @dev Subscribes this contract to its cryptlet at times of a clock, on nobody's behalf in particular.
+     * @dev Subscribes this contract to its cryptlet at times of a clock, for reports on nobody's behalf.
      * @param callback Selector of the function to wake, which should be {onlyBy} the cryptlet.
      * @param callbackGas Gas that the function is given.
      * @param validity Seconds that a report stays valid after it was issued.
@@ -118,7 +118,7 @@ abstract contract CryptletProxy is ERC2771Context, Ownable2Step {
 
     /**
      * @dev The same for reports that must be on an identity's behalf: the delegate takes no others.
-     * @param identity The identity that delegates to the cryptlet; zero: nobody in particular.
+     * @param identity The identity that delegates to the cryptlet; zero: nobody.
      */
     function _subscribeClock(
         address identity,

@@ -66,7 +66,7 @@ contract CryptletRegister is ERC721, HostBoard, PolicyBoard, ICryptletRegister {
     bytes32 public constant REVOKER_ROLE = keccak256("REVOKER_ROLE");
 
     /// @notice Most signers that a version ever has: revoking them all must fit into one transaction.
-    uint256 public constant MAX_SIGNERS = 16;
+    uint256 internal constant MAX_SIGNERS = 16;
 
     mapping(address cryptlet => Cryptlet) private _cryptlets;
     mapping(bytes32 skeleton => address cryptlet) private _bySkeleton;

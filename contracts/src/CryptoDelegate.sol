@@ -27,7 +27,7 @@ contract CryptoDelegate is Delegations, Nonces, ReentrancyGuardTransient {
     struct Subscription {
         /// The cryptlet whose reports are wanted.
         address cryptlet;
-        /// The identity on whose behalf the cryptlet must speak, with its {Delegation}; zero: on nobody's in particular.
+        /// The identity on whose behalf the cryptlet must speak, with its {Delegation}; zero: on nobody's.
         address onBehalfOf;
         /// Selector of the consumer's function that takes the report's payload as arguments.
         bytes4 callback;
@@ -86,8 +86,7 @@ contract CryptoDelegate is Delegations, Nonces, ReentrancyGuardTransient {
     /// @notice Most bytes of a failed callback's revert data that {CallbackFailed} repeats.
     uint256 public constant MAX_REASON_LENGTH = 256;
 
-    /// @notice EIP-712 type hash of {Report}.
-    bytes32 public constant REPORT_TYPEHASH = keccak256(
+    bytes32 private constant REPORT_TYPEHASH = keccak256(
         "Report(address cryptlet,bytes32 subject,uint64 sequence,uint64 issuedAt,uint64 validUntil,bytes32 region,bytes32 delegation,bytes payload)"
     );
 
@@ -162,7 +161,7 @@ contract CryptoDelegate is Delegations, Nonces, ReentrancyGuardTransient {
     /// @notice The report was issued after this block's time.
     error NotYetValid();
 
-    /// @notice The subscription asks for reports on behalf of `required`, and the report is not on theirs.
+    /// @notice The subscription asks for reports on behalf of `required` (zero: nobody), the report is on another's.
     error WrongIdentity(address required, address given);
 
     /// @notice The report's validity ended before this block's time.
@@ -221,18 +220,15 @@ contract CryptoDelegate is Delegations, Nonces, ReentrancyGuardTransient {
      * @param vs Second half: `s` (low) with the recovery bit on top.
      */
     function deliver(Report calldata report, bytes32 r, bytes32 vs) external nonReentrant {
-        (Slot storage slot, PackedSubscription packed) = _due(report);
-        if (report.delegation != 0) revert WrongDelegation(0, report.delegation);
-        if (packed.onBehalf()) revert WrongIdentity(_identities[report.subject], address(0));
-        _consume(slot, packed, report, r, vs);
+        _deliver(report, r, vs, address(0), 0);
     }
 
     /**
      * @notice Delivers a report that is on an identity's behalf. Anyone may submit it.
      *
      * Reverts, with nothing consumed, unless all holds that {deliver} checks; the report was made under this delegation;
-     * the delegation is the identity's, for this cryptlet, consumer and callback, not expired and not revoked; and the
-     * subscription asks for that identity's behalf or for nobody's. During the callback {onBehalfOf} is the identity.
+     * the delegation is of the identity that the subscription asks for, signed by it, for this cryptlet, consumer and
+     * callback, not expired and not revoked. During the callback {onBehalfOf} is the identity.
      *
      * @param report The report, with `delegation` the hash of `delegation`.
      * @param r First half of the EIP-2098 compact signature of {hashReport}.
@@ -250,17 +246,14 @@ contract CryptoDelegate is Delegations, Nonces, ReentrancyGuardTransient {
         external
         nonReentrant
     {
-        (Slot storage slot, PackedSubscription packed) = _due(report);
         bytes32 digest = hashDelegation(delegation);
-        if (report.delegation != digest) revert WrongDelegation(digest, report.delegation);
-        if (packed.onBehalf() && _identities[report.subject] != delegation.identity) {
-            revert WrongIdentity(_identities[report.subject], delegation.identity);
-        }
+        PackedSubscription packed = _slots[report.cryptlet][report.subject].packed;
+        if (!packed.exists()) revert UnknownSubscription();
         _checkScope(delegation, digest, report.cryptlet, packed.consumer(), packed.callback());
         _checkConsent(delegation.identity, digest, signature);
 
         _speakFor(delegation.identity);
-        _consume(slot, packed, report, r, vs);
+        _deliver(report, r, vs, delegation.identity, digest);
         _speakFor(address(0));
     }
 
@@ -321,42 +314,45 @@ contract CryptoDelegate is Delegations, Nonces, ReentrancyGuardTransient {
         if (s.params.length > MAX_FIELD_LENGTH) revert ParamsTooLong(s.params.length);
     }
 
-    /// @dev The subscription that a report is the next one of, at this block's time.
-    function _due(Report calldata report) private view returns (Slot storage slot, PackedSubscription packed) {
-        slot = _slots[report.cryptlet][report.subject];
-        packed = slot.packed;
+    /// @dev Delivers a report that speaks for `identity` under the delegation with that hash, both of them checked.
+    function _deliver(Report calldata report, bytes32 r, bytes32 vs, address identity, bytes32 delegation) private {
+        address cryptlet = report.cryptlet;
+        bytes32 subject = report.subject;
+        Slot storage slot = _slots[cryptlet][subject];
+        PackedSubscription packed = slot.packed;
         if (!packed.exists()) revert UnknownSubscription();
         _checkSequence(packed, report.sequence);
         _checkTime(report.issuedAt, report.validUntil);
-    }
-
-    /// @dev Consumes a report that is due, and calls back.
-    function _consume(
-        Slot storage slot,
-        PackedSubscription packed,
-        Report calldata report,
-        bytes32 r,
-        bytes32 vs
-    )
-        private
-    {
+        if (report.delegation != delegation) revert WrongDelegation(delegation, report.delegation);
+        if (packed.onBehalf() || identity != address(0)) _checkIdentity(subject, identity);
         bytes32 digest = hashReport(report);
-        address signer = _checkSigner(report.cryptlet, digest, r, vs);
+        address signer = _checkSigner(cryptlet, digest, r, vs);
 
         slot.packed = packed.advance();
-        bool success = _callBack(packed, report.payload, report.cryptlet);
+        bool success = _callBack(packed, report.payload, cryptlet);
 
-        emit Delivered(report.subject, report.cryptlet, report.sequence, digest, signer, success);
-        if (!success) emit CallbackFailed(report.subject, report.sequence, _returnedReason());
+        emit Delivered(subject, cryptlet, report.sequence, digest, signer, success);
+        if (!success) emit CallbackFailed(subject, report.sequence, _returnedReason());
+    }
+
+    /// @dev A subscription that asks for nobody's behalf has no identity.
+    function _checkIdentity(bytes32 subject, address given) private view {
+        address required = _identities[subject];
+        if (given != required) revert WrongIdentity(required, given);
     }
 
     function _checkSequence(PackedSubscription packed, uint64 given) private pure {
-        uint64 expected = packed.sequence() + 1;
+        uint64 expected;
+        unchecked {
+            expected = packed.sequence() + 1; // 32 bits at most
+        }
         if (given != expected) revert WrongSequence(expected, given);
     }
 
     function _checkTime(uint64 issuedAt, uint64 validUntil) private view {
-        if (validUntil <= issuedAt || validUntil - issuedAt > MAX_VALIDITY) revert InvalidValidity();
+        unchecked {
+            if (validUntil <= issuedAt || validUntil - issuedAt > MAX_VALIDITY) revert InvalidValidity();
+        }
         if (issuedAt > block.timestamp) revert NotYetValid();
         if (validUntil < block.timestamp) revert Expired();
     }
@@ -407,7 +403,10 @@ contract CryptoDelegate is Delegations, Nonces, ReentrancyGuardTransient {
             hasCode := gt(extcodesize(consumer), 0)
         }
 
-        uint256 required = callbackGas + callbackGas / 63 + GAS_AFTER_CALLBACK;
+        uint256 required;
+        unchecked {
+            required = callbackGas + callbackGas / 63 + GAS_AFTER_CALLBACK; // 33 bits at most
+        }
         uint256 available = gasleft();
         if (available < required) revert InsufficientGas(required, available);
 

@@ -29,8 +29,7 @@ abstract contract Delegations is EIP712 {
         bytes32 salt;
     }
 
-    /// @notice EIP-712 type hash of {Delegation}.
-    bytes32 public constant DELEGATION_TYPEHASH = keccak256(
+    bytes32 private constant DELEGATION_TYPEHASH = keccak256(
         "Delegation(address identity,address cryptlet,address consumer,bytes4 callback,uint64 expiry,bytes32 salt)"
     );
 

@@ -23,7 +23,7 @@ abstract contract HostBoard is AccessControl {
     bytes32 public constant HOST_REGISTRAR_ROLE = keccak256("HOST_REGISTRAR_ROLE");
 
     /// @notice Most hosts that can be assigned to a cryptlet.
-    uint256 public constant MAX_HOSTS = 16;
+    uint256 internal constant MAX_HOSTS = 16;
 
     mapping(address host => Host) private _hosts;
     mapping(address cryptlet => address[]) private _assigned;

@@ -25,7 +25,7 @@ abstract contract PolicyBoard is EIP712 {
     }
 
     /// @notice Most administrators that there can be at a time.
-    uint256 public constant MAX_ADMINISTRATORS = 32;
+    uint256 internal constant MAX_ADMINISTRATORS = 32;
 
     bytes32 private constant POLICY_TYPEHASH = keccak256("Policy(uint64 epoch,bytes32 digest)");
     bytes32 private constant ADMINISTRATORS_TYPEHASH =
