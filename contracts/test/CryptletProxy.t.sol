@@ -3,8 +3,8 @@ pragma solidity ^0.8.28;
 
 import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 import {CryptletProxy} from "../src/CryptletProxy.sol";
-import {CryptletRegister} from "../src/CryptletRegister.sol";
 import {CryptoDelegate} from "../src/CryptoDelegate.sol";
+import {ICryptletRegister} from "../src/ICryptletRegister.sol";
 import {StoreWord} from "./consumers/StoreWord.sol";
 import {TestConsumer} from "./consumers/TestConsumer.sol";
 import {DelegateTest} from "./support/DelegateTest.sol";
@@ -39,7 +39,7 @@ contract CryptletProxyTest is DelegateTest {
     function testPublicKeyIsOfDeployment() public {
         address later = _account("later signer");
         vm.prank(publisher);
-        register.enrolSigner(cryptlet, later, SIGNER_EXPIRY);
+        register.enrolSigner(cryptlet, 1, later, SIGNER_EXPIRY);
         vm.assertEq(consumer.publicKey(), signer);
         vm.assertEq(new StoreWord(delegate, cryptlet, 100_000).publicKey(), later);
     }
@@ -53,24 +53,29 @@ contract CryptletProxyTest is DelegateTest {
         vm.assertEq(callbackGas, 123_456);
 
         bytes memory expected = abi.encode(
-            TestConsumer.onReport.selector,
-            uint32(123_456),
-            uint32(1 days),
-            uint8(1),
-            abi.encode("0 16 * * *", "Europe/Berlin"),
-            ""
+            uint256(0),
+            CryptoDelegate.Subscription({
+                cryptlet: cryptlet,
+                onBehalfOf: address(0),
+                callback: TestConsumer.onReport.selector,
+                callbackGas: 123_456,
+                validity: 1 days,
+                trigger: 1,
+                condition: abi.encode("0 16 * * *", "Europe/Berlin"),
+                params: ""
+            })
         );
         vm.assertEq(vm.getRecordedLogs()[1].data, expected);
     }
 
     function testUnknownCryptlet(address unknown) public {
         vm.assume(unknown != cryptlet);
-        vm.expectRevert(abi.encodeWithSelector(CryptletRegister.UnknownCryptlet.selector, unknown));
+        vm.expectRevert(abi.encodeWithSelector(ICryptletRegister.UnknownCryptlet.selector, unknown));
         new StoreWord(delegate, unknown, 100_000);
     }
 
     function testTheDelegateIsNoCryptlet() public {
-        vm.expectRevert(abi.encodeWithSelector(CryptletRegister.UnknownCryptlet.selector, address(delegate)));
+        vm.expectRevert(abi.encodeWithSelector(ICryptletRegister.UnknownCryptlet.selector, address(delegate)));
         new StoreWord(delegate, address(delegate), 100_000);
     }
 
@@ -122,10 +127,10 @@ contract CryptletProxyTest is DelegateTest {
     function testReportOfAnotherCryptletFails() public {
         uint256 key = 0xB0B;
         vm.prank(publisher);
-        address other = register.register("other", vm.addr(key), SIGNER_EXPIRY);
+        address other = register.register("other", _version("1"), vm.addr(key), SIGNER_EXPIRY);
         vm.prank(address(consumer));
         bytes32 subject = delegate.subscribe(
-            CryptoDelegate.Subscription(other, TestConsumer.onReport.selector, 100_000, 1 days, 1, "", "")
+            CryptoDelegate.Subscription(other, address(0), TestConsumer.onReport.selector, 100_000, 1 days, 1, "", "")
         );
         CryptoDelegate.Report memory report = _report(subject, abi.encode(uint256(42)));
         report.cryptlet = other;

@@ -107,7 +107,8 @@ contract CryptoDelegateCallbackTest is DelegateTest {
 
         _reenter(
             abi.encodeCall(
-                CryptoDelegate.subscribe, (CryptoDelegate.Subscription(cryptlet, 0xffffffff, 20_000, 1 days, 1, "", ""))
+                CryptoDelegate.subscribe,
+                (CryptoDelegate.Subscription(cryptlet, address(0), 0xffffffff, 20_000, 1 days, 1, "", ""))
             )
         );
         _reenter(abi.encodeCall(CryptoDelegate.unsubscribe, (cryptlet, other.subject())));
@@ -196,7 +197,9 @@ contract CryptoDelegateCallbackTest is DelegateTest {
 
     function _subscribeFor(address consumer, uint32 callbackGas) private returns (bytes32) {
         vm.prank(consumer);
-        return delegate.subscribe(CryptoDelegate.Subscription(cryptlet, 0xffffffff, callbackGas, 1 days, 1, "", ""));
+        return delegate.subscribe(
+            CryptoDelegate.Subscription(cryptlet, address(0), 0xffffffff, callbackGas, 1 days, 1, "", "")
+        );
     }
 
     function _reenter(bytes memory attempt) private {

@@ -59,7 +59,7 @@ contract CryptoDelegateDeliverTest is DelegateTest {
         bytes32 structHash = keccak256(
             abi.encode(
                 keccak256(
-                    "Report(address cryptlet,bytes32 subject,uint64 sequence,uint64 issuedAt,uint64 validUntil,bytes32 region,bytes payload)"
+                    "Report(address cryptlet,bytes32 subject,uint64 sequence,uint64 issuedAt,uint64 validUntil,bytes32 region,bytes32 delegation,bytes payload)"
                 ),
                 report.cryptlet,
                 report.subject,
@@ -67,6 +67,7 @@ contract CryptoDelegateDeliverTest is DelegateTest {
                 report.issuedAt,
                 report.validUntil,
                 report.region,
+                report.delegation,
                 keccak256(report.payload)
             )
         );
@@ -106,7 +107,7 @@ contract CryptoDelegateDeliverTest is DelegateTest {
 
     function testReportOfAnotherCryptlet() public {
         vm.prank(publisher);
-        address other = register.register("other", signer, SIGNER_EXPIRY);
+        address other = register.register("other", _version("1"), signer, SIGNER_EXPIRY);
         CryptoDelegate.Report memory report = _report(consumer, 42);
         report.cryptlet = other;
         _refused(report, abi.encodeWithSelector(CryptoDelegate.UnknownSubscription.selector));
@@ -134,7 +135,7 @@ contract CryptoDelegateDeliverTest is DelegateTest {
         CryptoDelegate.Report memory report = _report(consumer, 42);
         report.issuedAt = issuedAt;
         report.validUntil = validUntil;
-        if (validUntil <= issuedAt) {
+        if (validUntil <= issuedAt || validUntil - issuedAt > delegate.MAX_VALIDITY()) {
             _refused(report, abi.encodeWithSelector(CryptoDelegate.InvalidValidity.selector));
         } else if (issuedAt > block.timestamp) {
             _refused(report, abi.encodeWithSelector(CryptoDelegate.NotYetValid.selector));
@@ -149,8 +150,8 @@ contract CryptoDelegateDeliverTest is DelegateTest {
         CryptoDelegate.Report memory report = _report(consumer, 42);
         (bytes32 r, bytes32 vs) = _sign(report);
         field = _bound(field, 0, 3);
-        if (field == 0) report.issuedAt = uint64(_bound(mask, 0, NOW - 1));
-        if (field == 1) report.validUntil = uint64(_bound(mask, NOW + 1 hours + 1, type(uint64).max));
+        if (field == 0) report.issuedAt = uint64(_bound(mask, NOW + 1 hours - 7 days, NOW - 1));
+        if (field == 1) report.validUntil = uint64(_bound(mask, NOW + 1 hours + 1, NOW + 7 days));
         if (field == 2) report.region ^= bytes32(_bound(mask, 1, type(uint256).max));
         if (field == 3) report.payload = abi.encode(42 ^ _bound(mask, 1, type(uint256).max));
         _refused(report, r, vs, _notEnrolled(delegate.hashReport(report), r, vs));
@@ -256,7 +257,7 @@ contract CryptoDelegateDeliverTest is DelegateTest {
     function testSignerOfAnotherCryptlet() public {
         uint256 key = 0xB0B;
         vm.prank(publisher);
-        register.register("other", vm.addr(key), SIGNER_EXPIRY);
+        register.register("other", _version("1"), vm.addr(key), SIGNER_EXPIRY);
         CryptoDelegate.Report memory report = _report(consumer, 42);
         (bytes32 r, bytes32 vs) = vm.signCompact(key, delegate.hashReport(report));
         _refused(

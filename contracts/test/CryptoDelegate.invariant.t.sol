@@ -5,19 +5,19 @@ import {CryptletRegister} from "../src/CryptletRegister.sol";
 import {CryptoDelegate} from "../src/CryptoDelegate.sol";
 import {CountingConsumer} from "./consumers/CountingConsumer.sol";
 import {DelegateHandler} from "./support/DelegateHandler.sol";
-import {Test} from "./support/Test.sol";
+import {RegisterTest} from "./support/RegisterTest.sol";
 
 /**
  * @title CryptoDelegateInvariantTest
  * @notice What holds after any sequence of deliveries, replays, enrolments, revocations and waits.
  */
-contract CryptoDelegateInvariantTest is Test {
+contract CryptoDelegateInvariantTest is RegisterTest {
     CryptoDelegate internal delegate;
     DelegateHandler internal handler;
 
     function setUp() public {
-        vm.warp(1_792_137_600);
-        CryptletRegister register = new CryptletRegister();
+        vm.warp(NOW);
+        CryptletRegister register = _newRegister();
         delegate = new CryptoDelegate(register);
         handler = new DelegateHandler(register, delegate);
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {CryptletRegister} from "../src/CryptletRegister.sol";
 import {CryptoDelegate} from "../src/CryptoDelegate.sol";
+import {ICryptletRegister} from "../src/ICryptletRegister.sol";
 import {DelegateTest} from "./support/DelegateTest.sol";
 
 /**
@@ -16,11 +16,9 @@ contract CryptoDelegateSubscribeTest is DelegateTest {
 
     function testSubscribe() public {
         CryptoDelegate.Subscription memory s = _subscription();
-        bytes32 expected = _expectedSubject(0);
+        bytes32 expected = _expectedSubject(0, s);
         vm.expectEmit(address(delegate));
-        emit CryptoDelegate.Subscribed(
-            expected, consumer, cryptlet, s.callback, s.callbackGas, s.validity, s.trigger, s.condition, s.params
-        );
+        emit CryptoDelegate.Subscribed(expected, consumer, cryptlet, 0, s);
         vm.assertEq(_subscribe(s), expected);
 
         (address by, bytes4 callback, uint32 callbackGas, uint64 sequence) = delegate.subscription(cryptlet, expected);
@@ -32,8 +30,8 @@ contract CryptoDelegateSubscribeTest is DelegateTest {
 
     function testSubjectsDiffer() public {
         CryptoDelegate.Subscription memory s = _subscription();
-        vm.assertEq(_subscribe(s), _expectedSubject(0));
-        vm.assertEq(_subscribe(s), _expectedSubject(1));
+        vm.assertEq(_subscribe(s), _expectedSubject(0, s));
+        vm.assertEq(_subscribe(s), _expectedSubject(1, s));
         vm.assertEq(delegate.nonces(consumer), 2);
     }
 
@@ -47,7 +45,7 @@ contract CryptoDelegateSubscribeTest is DelegateTest {
     function testConstructor() public {
         vm.assertEq(address(delegate.register()), address(register));
         vm.expectRevert(abi.encodeWithSelector(CryptoDelegate.InvalidRegister.selector, consumer));
-        new CryptoDelegate(CryptletRegister(consumer));
+        new CryptoDelegate(ICryptletRegister(consumer));
     }
 
     function testDomain() public view {
@@ -104,10 +102,39 @@ contract CryptoDelegateSubscribeTest is DelegateTest {
         testCallbackGasIsBounded(5_000_001);
     }
 
-    function testZeroValidity() public {
+    function testValidityIsBounded() public {
         CryptoDelegate.Subscription memory s = _subscription();
         s.validity = 0;
         _expectRefused(s, abi.encodeWithSelector(CryptoDelegate.InvalidValidity.selector));
+        s.validity = delegate.MAX_VALIDITY() + 1;
+        _expectRefused(s, abi.encodeWithSelector(CryptoDelegate.InvalidValidity.selector));
+
+        s.validity = 1;
+        _subscribe(s);
+        s.validity = 7 days;
+        _subscribe(s);
+    }
+
+    /// @dev No two subscriptions that differ in anything have the same subject, not even at the same nonce.
+    function testSubjectCommitsToEveryField() public {
+        CryptoDelegate.Subscription memory s = _subscription();
+        vm.prank(publisher);
+        address other = register.register("other", _version("1"), signer, SIGNER_EXPIRY);
+        uint256 state = vm.snapshotState();
+        bytes32 first = _subscribe(s);
+        for (uint256 field = 0; field < 7; ++field) {
+            vm.revertToState(state);
+            s = _subscription();
+            if (field == 0) s.onBehalfOf = submitter;
+            if (field == 1) s.callback = 0x12345679;
+            if (field == 2) s.callbackGas += 1;
+            if (field == 3) s.validity += 1;
+            if (field == 4) s.cryptlet = other;
+            if (field == 5) s.condition = abi.encode("0 17 * * *", "Europe/Berlin");
+            if (field == 6) s.params = hex"c0ffee00";
+            vm.assertEq(delegate.nonces(consumer), 0);
+            vm.assertTrue(_subscribe(s) != first);
+        }
     }
 
     function testUnknownTrigger(uint8 trigger) public {
@@ -165,12 +192,13 @@ contract CryptoDelegateSubscribeTest is DelegateTest {
         delegate.unsubscribe(signer, subject);
         vm.prank(consumer);
         vm.expectRevert(abi.encodeWithSelector(CryptoDelegate.UnknownSubscription.selector));
-        delegate.unsubscribe(cryptlet, _expectedSubject(1));
+        delegate.unsubscribe(cryptlet, _expectedSubject(1, _subscription()));
     }
 
     function _subscription() private view returns (CryptoDelegate.Subscription memory) {
         return CryptoDelegate.Subscription({
             cryptlet: cryptlet,
+            onBehalfOf: address(0),
             callback: CALLBACK,
             callbackGas: 100_000,
             validity: 1 days,
@@ -191,7 +219,8 @@ contract CryptoDelegateSubscribeTest is DelegateTest {
         delegate.subscribe(s);
     }
 
-    function _expectedSubject(uint256 nonce) private view returns (bytes32) {
-        return keccak256(abi.encode(block.chainid, address(delegate), consumer, nonce));
+    function _expectedSubject(uint256 nonce, CryptoDelegate.Subscription memory s) private view returns (bytes32) {
+        bytes32 fields = keccak256(abi.encode(s));
+        return keccak256(abi.encode(block.chainid, address(delegate), consumer, nonce, fields));
     }
 }

@@ -9,21 +9,39 @@ import {Test} from "./support/Test.sol";
  * @notice What is packed is what is read, and counting touches nothing else.
  */
 contract PackedSubscriptionTest is Test {
-    function testRoundTrip(address consumer, bytes4 callback, uint32 callbackGas, uint32 sequence) public pure {
-        PackedSubscription fresh = PackedSubscriptionLib.pack(consumer, callback, callbackGas);
+    function testRoundTrip(
+        address consumer,
+        bytes4 callback,
+        bool onBehalf,
+        uint32 callbackGas,
+        uint32 sequence
+    )
+        public
+        pure
+    {
+        callbackGas &= type(uint32).max >> 1;
+        PackedSubscription fresh = PackedSubscriptionLib.pack(consumer, callback, onBehalf, callbackGas);
         vm.assertEq(fresh.sequence(), 0);
         vm.assume(sequence < type(uint32).max);
         PackedSubscription packed = PackedSubscription.wrap(PackedSubscription.unwrap(fresh) | sequence).advance();
         vm.assertEq(packed.consumer(), consumer);
         vm.assertEq(bytes32(packed.callback()), bytes32(callback));
+        vm.assertEq(packed.onBehalf(), onBehalf);
         vm.assertEq(packed.callbackGas(), callbackGas);
         vm.assertEq(packed.sequence(), uint256(sequence) + 1);
     }
 
-    function testExists(address consumer, bytes4 callback, uint32 callbackGas) public pure {
+    function testExists(address consumer, bytes4 callback, bool onBehalf) public pure {
         vm.assume(consumer != address(0));
-        vm.assertTrue(PackedSubscriptionLib.pack(consumer, callback, callbackGas).exists());
+        vm.assertTrue(PackedSubscriptionLib.pack(consumer, callback, onBehalf, 20_000).exists());
         vm.assertFalse(PackedSubscriptionLib.none().exists());
+    }
+
+    /// @dev Gas that does not fit must not set the bit beside it.
+    function testGasThatDoesNotFit(uint32 callbackGas) public {
+        callbackGas |= 1 << 31;
+        vm.expectRevert(abi.encodeWithSelector(PackedSubscriptionLib.GasTooHigh.selector, callbackGas));
+        this.pack(callbackGas);
     }
 
     function testSequenceDoesNotWrap() public {
@@ -32,6 +50,11 @@ contract PackedSubscriptionTest is Test {
     }
 
     /// @notice Makes the library's revert one of a call, as `expectRevert` needs it.
+    function pack(uint32 callbackGas) external pure returns (PackedSubscription) {
+        return PackedSubscriptionLib.pack(address(1), 0xffffffff, false, callbackGas);
+    }
+
+    /// @notice See {pack}.
     function advance(PackedSubscription packed) external pure returns (PackedSubscription) {
         return packed.advance();
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {CryptletRegister} from "../src/CryptletRegister.sol";
 import {CryptoDelegate} from "../src/CryptoDelegate.sol";
+import {ICryptletRegister} from "../src/ICryptletRegister.sol";
 import {Test} from "./support/Test.sol";
 
 /**
@@ -27,7 +27,7 @@ contract ReportVectorsTest is Test {
     bytes32 internal constant REGION = keccak256("region of the golden reports");
 
     function setUp() public {
-        CryptoDelegate deployed = new CryptoDelegate(new CryptletRegister());
+        CryptoDelegate deployed = new CryptoDelegate(ICryptletRegister(address(this)));
         vm.etch(DELEGATE, address(deployed).code);
     }
 
@@ -62,7 +62,7 @@ contract ReportVectorsTest is Test {
     }
 
     function testMinimumValues() public {
-        _check(Vector("minimum-values", 1, 1, CryptoDelegate.Report(address(0), 0, 0, 0, 0, 0, "")));
+        _check(Vector("minimum-values", 1, 1, CryptoDelegate.Report(address(0), 0, 0, 0, 0, 0, 0, "")));
     }
 
     function testMaximumValues() public {
@@ -73,6 +73,7 @@ contract ReportVectorsTest is Test {
             issuedAt: type(uint64).max,
             validUntil: type(uint64).max,
             region: bytes32(type(uint256).max),
+            delegation: bytes32(type(uint256).max),
             payload: abi.encode(type(uint256).max, type(uint256).max)
         });
         // The group's order less one, the largest private key there is.
@@ -88,6 +89,7 @@ contract ReportVectorsTest is Test {
             issuedAt: 1_792_159_200,
             validUntil: 1_792_245_600,
             region: REGION,
+            delegation: 0,
             payload: payload
         });
     }
@@ -145,6 +147,8 @@ contract ReportVectorsTest is Test {
             vm.toString(report.validUntil),
             ",\n  ",
             _line("region", report.region),
+            "  ",
+            _line("delegation", report.delegation),
             '    "payload": "',
             vm.toString(report.payload),
             '"\n  },\n'
@@ -164,7 +168,7 @@ contract ReportVectorsTest is Test {
         return keccak256(
             abi.encode(
                 keccak256(
-                    "Report(address cryptlet,bytes32 subject,uint64 sequence,uint64 issuedAt,uint64 validUntil,bytes32 region,bytes payload)"
+                    "Report(address cryptlet,bytes32 subject,uint64 sequence,uint64 issuedAt,uint64 validUntil,bytes32 region,bytes32 delegation,bytes payload)"
                 ),
                 report.cryptlet,
                 report.subject,
@@ -172,6 +176,7 @@ contract ReportVectorsTest is Test {
                 report.issuedAt,
                 report.validUntil,
                 report.region,
+                report.delegation,
                 keccak256(report.payload)
             )
         );

@@ -29,6 +29,7 @@ contract EchoConsumer {
         return _delegate.subscribe(
             CryptoDelegate.Subscription({
                 cryptlet: cryptlet,
+                onBehalfOf: address(0),
                 callback: callback,
                 callbackGas: callbackGas,
                 validity: 1 days,

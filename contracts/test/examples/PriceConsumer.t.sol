@@ -28,12 +28,17 @@ contract PriceConsumerTest is DelegateTest {
         vm.recordLogs();
         PriceConsumer fresh = new PriceConsumer(delegate, cryptlet, _pairs());
         bytes memory expected = abi.encode(
-            PriceConsumer.CalculatePrice.selector,
-            uint32(100_000),
-            uint32(1 days),
-            uint8(1),
-            abi.encode("0 16 * * *", "Europe/Berlin"),
-            abi.encode(true, _pairs())
+            uint256(0),
+            CryptoDelegate.Subscription({
+                cryptlet: cryptlet,
+                onBehalfOf: address(0),
+                callback: PriceConsumer.CalculatePrice.selector,
+                callbackGas: 100_000,
+                validity: 1 days,
+                trigger: 1,
+                condition: abi.encode("0 16 * * *", "Europe/Berlin"),
+                params: abi.encode(true, _pairs())
+            })
         );
         vm.assertEq(vm.getRecordedLogs()[1].data, expected);
         (address by,,, uint64 sequence) = delegate.subscription(cryptlet, fresh.subject());

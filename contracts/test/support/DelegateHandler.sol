@@ -4,7 +4,7 @@ pragma solidity ^0.8.28;
 import {CryptletRegister} from "../../src/CryptletRegister.sol";
 import {CryptoDelegate} from "../../src/CryptoDelegate.sol";
 import {CountingConsumer} from "../consumers/CountingConsumer.sol";
-import {Test} from "./Test.sol";
+import {RegisterTest} from "./RegisterTest.sol";
 import {Vm} from "./Vm.sol";
 
 /**
@@ -13,9 +13,9 @@ import {Vm} from "./Vm.sol";
  *
  * Before each delivery it says by its own books whether the delegate must take it; afterwards it compares.
  */
-contract DelegateHandler is Test {
+contract DelegateHandler is RegisterTest {
     uint256 internal constant CONSUMERS = 3;
-    uint256 internal constant SIGNERS = 4;
+    uint256 internal constant SIGNERS = 6;
     uint256 internal constant GAS = 60_000;
 
     CryptletRegister private immutable _register;
@@ -29,7 +29,10 @@ contract DelegateHandler is Test {
     mapping(address consumer => uint256) private _succeeded;
     mapping(bytes32 digest => bool) private _consumed;
     mapping(address signer => uint64) private _expiry;
+    mapping(address signer => uint32) private _versionOf;
+    mapping(uint32 version => bool) private _versionRevoked;
     mapping(address signer => bool) private _revoked;
+    uint32 private _versionCount = 1;
 
     uint256 private _takenAgainstTheBooks;
     uint256 private _refusedAgainstTheBooks;
@@ -42,8 +45,9 @@ contract DelegateHandler is Test {
         _register = register_;
         _delegate = delegate_;
         uint64 expiry = uint64(block.timestamp + 1 days);
-        _cryptlet = register_.register("handled", _signer(0), expiry);
+        _cryptlet = register_.register("handled", _version("1"), _signer(0), expiry);
         _expiry[_signer(0)] = expiry;
+        _versionOf[_signer(0)] = 1;
         for (uint256 i = 0; i < CONSUMERS; ++i) {
             _consumers.push(new CountingConsumer(delegate_, _cryptlet, uint32(GAS)));
         }
@@ -80,12 +84,27 @@ contract DelegateHandler is Test {
         if (success != (consumer.calls() == before + 1)) ++_changedByRefusal;
     }
 
-    /// @notice Enrols a signer, or moves its expiry.
-    function enrol(uint256 signerSeed, uint256 duration) external {
+    /// @notice Publishes a version with a signer that was never enrolled, if there is one left.
+    function publish(uint256 signerSeed, uint256 duration) external {
+        address signer = _signer(signerSeed % SIGNERS);
+        if (_versionOf[signer] != 0) return;
+        uint64 expiry = uint64(block.timestamp + _bound(duration, 0, 2 days));
+        string memory label = vm.toString(uint256(_versionCount) + 1);
+        _versionCount = _register.publishVersion(_cryptlet, _version(label), signer, expiry);
+        _versionOf[signer] = _versionCount;
+        _expiry[signer] = expiry;
+    }
+
+    /// @notice Enrols a signer for a version, or moves its expiry.
+    function enrol(uint256 signerSeed, uint256 versionSeed, uint256 duration) external {
         address signer = _signer(signerSeed % SIGNERS);
         if (_revoked[signer]) return;
+        uint32 version = _versionOf[signer];
+        if (version == 0) version = uint32(versionSeed % _versionCount + 1);
+        if (_versionRevoked[version]) return;
         uint64 expiry = uint64(block.timestamp + _bound(duration, 0, 2 days));
-        _register.enrolSigner(_cryptlet, signer, expiry);
+        _register.enrolSigner(_cryptlet, version, signer, expiry);
+        _versionOf[signer] = version;
         _expiry[signer] = expiry;
     }
 
@@ -93,15 +112,35 @@ contract DelegateHandler is Test {
     function enrolRevoked(uint256 signerSeed) external {
         address signer = _signer(signerSeed % SIGNERS);
         if (!_revoked[signer]) return;
-        try _register.enrolSigner(_cryptlet, signer, type(uint64).max) {
+        try _register.enrolSigner(_cryptlet, _versionOf[signer], signer, type(uint64).max) {
             ++_takenFromRevoked;
         } catch {}
+    }
+
+    /// @notice Tries to enrol anybody for a revoked version, which must fail.
+    function enrolForRevokedVersion(uint256 signerSeed, uint256 versionSeed) external {
+        uint32 version = uint32(versionSeed % _versionCount + 1);
+        if (!_versionRevoked[version]) return;
+        try _register.enrolSigner(_cryptlet, version, _signer(signerSeed % SIGNERS), type(uint64).max) {
+            ++_takenFromRevoked;
+        } catch {}
+    }
+
+    /// @notice Revokes a version with its signers, one time in eight.
+    function revokeVersion(uint256 versionSeed, uint256 chance) external {
+        uint32 version = uint32(versionSeed % _versionCount + 1);
+        if (chance % 8 != 0 || _versionRevoked[version]) return;
+        _register.revokeVersion(_cryptlet, version);
+        _versionRevoked[version] = true;
+        for (uint256 i = 0; i < SIGNERS; ++i) {
+            if (_versionOf[_signer(i)] == version) _revoked[_signer(i)] = true;
+        }
     }
 
     /// @notice Revokes a signer, one time in four: a run with everybody revoked shows little.
     function revoke(uint256 signerSeed, uint256 chance) external {
         address signer = _signer(signerSeed % SIGNERS);
-        if (chance % 4 != 0 || _revoked[signer] || _expiry[signer] == 0) return;
+        if (chance % 4 != 0 || _revoked[signer] || _versionOf[signer] == 0) return;
         _register.revokeSigner(_cryptlet, signer);
         _revoked[signer] = true;
     }
@@ -201,6 +240,7 @@ contract DelegateHandler is Test {
             issuedAt: uint64(block.timestamp),
             validUntil: uint64(block.timestamp + 1 hours),
             region: keccak256("region"),
+            delegation: 0,
             payload: abi.encode(word)
         });
     }

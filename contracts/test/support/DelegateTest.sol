@@ -4,15 +4,14 @@ pragma solidity ^0.8.28;
 import {CryptletRegister} from "../../src/CryptletRegister.sol";
 import {CryptoDelegate} from "../../src/CryptoDelegate.sol";
 import {TestConsumer} from "../consumers/TestConsumer.sol";
-import {Test} from "./Test.sol";
+import {RegisterTest} from "./RegisterTest.sol";
 
 /**
  * @title DelegateTest
  * @notice A register with one cryptlet and one signer, a delegate, and reports for its consumers.
  */
-abstract contract DelegateTest is Test {
+abstract contract DelegateTest is RegisterTest {
     uint256 internal constant SIGNER_KEY = 0xA11CE;
-    uint256 internal constant NOW = 1_792_137_600;
     uint64 internal constant SIGNER_EXPIRY = uint64(NOW + 365 days);
     bytes32 internal constant REGION = keccak256("region");
 
@@ -26,10 +25,10 @@ abstract contract DelegateTest is Test {
 
     function setUp() public virtual {
         vm.warp(NOW);
-        register = new CryptletRegister();
+        register = _newRegister();
         delegate = new CryptoDelegate(register);
         vm.prank(publisher);
-        cryptlet = register.register("market-watcher", signer, SIGNER_EXPIRY);
+        cryptlet = register.register("market-watcher", _version("1.0.0"), signer, SIGNER_EXPIRY);
     }
 
     /// @dev The report that `consumer` waits for, issued now and valid for an hour.
@@ -46,6 +45,7 @@ abstract contract DelegateTest is Test {
             issuedAt: uint64(block.timestamp),
             validUntil: uint64(block.timestamp + 1 hours),
             region: REGION,
+            delegation: 0,
             payload: payload
         });
     }
