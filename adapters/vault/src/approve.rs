@@ -32,10 +32,5 @@ pub(crate) fn report(
             found: statement.measurement,
         }));
     }
-    check(
-        statement.digest(),
-        signature,
-        evidence.statement.region_key,
-    )
-    .map_err(refused)
+    check(statement.digest(), signature, evidence.statement.region_key).map_err(refused)
 }

@@ -108,7 +108,9 @@ pub enum VaultError {
         signer: Address,
     },
     /// Only earlier keys are retired.
-    #[error("{signer} is the current key of cryptlet {cryptlet}; make a newer one before retiring it")]
+    #[error(
+        "{signer} is the current key of cryptlet {cryptlet}; make a newer one before retiring it"
+    )]
     StillCurrent {
         /// The cryptlet.
         cryptlet: CryptletId,

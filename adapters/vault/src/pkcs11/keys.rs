@@ -73,7 +73,9 @@ impl TokenKeys {
         for key in found {
             let keys = self.keys.entry(key.object.id).or_default();
             if !keys.is_empty() && !matches!(key.object.id, KeyId::Cryptlet(_)) {
-                return Err(key.object.unusable("the token holds two, and one was meant"));
+                return Err(key
+                    .object
+                    .unusable("the token holds two, and one was meant"));
             }
             keys.push(key);
         }
@@ -165,9 +167,9 @@ impl TokenKeys {
                 &object.private_template(),
             )
             .map_err(failed)?;
-        let believed = self.read(private).and_then(|key| {
-            key.ok_or_else(|| object.unusable("the token gave it another name"))
-        });
+        let believed = self
+            .read(private)
+            .and_then(|key| key.ok_or_else(|| object.unusable("the token gave it another name")));
         match believed {
             Ok(key) => {
                 self.keys.entry(id).or_default().push(key);

@@ -209,12 +209,7 @@ mod tests {
     #[test]
     fn an_id_names_kind_address_and_number() {
         let cryptlet = KeyId::Cryptlet(CryptletId(Address::repeat_byte(9)));
-        for id in [
-            KeyId::Host,
-            KeyId::Transmitter,
-            KeyId::Authority,
-            cryptlet,
-        ] {
+        for id in [KeyId::Host, KeyId::Transmitter, KeyId::Authority, cryptlet] {
             let bytes = object(id).to_bytes();
             assert_eq!(bytes.len(), 32);
             assert_eq!(ObjectId::from_bytes(&bytes), Some(object(id)));

@@ -49,10 +49,7 @@ impl Token {
     }
 
     /// Does `work` in the session, which is opened first if there is none, and given up if the token fails.
-    pub(super) fn with_keys<T>(
-        &self,
-        work: impl FnOnce(&mut TokenKeys) -> Result<T>,
-    ) -> Result<T> {
+    pub(super) fn with_keys<T>(&self, work: impl FnOnce(&mut TokenKeys) -> Result<T>) -> Result<T> {
         let mut connection = self.connection();
         let done = match &mut *connection {
             Connection::Open(keys) => work(keys),

@@ -1,31 +1,19 @@
-//! What the sealed file promises, promise by promise.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a test stops where it goes wrong"
-)]
+//! What a sealed file promises beyond what every vault does.
 
-use alloy_primitives::{Address, B256, hex};
-use cryptlet_seal::{
-    ExchangeKey, SealError, SigningKey,
-    evidence::{Expected, vouch},
-    key_binding, recover,
-};
-use cryptlet_types::{
-    CryptletId, Evidence, EvidenceStatement, Limits, Measurement, Policy, Provider, policy::Retry,
-};
-use cryptlet_vault::{FileVault, KdfCost, KeyId, Unlock, Vault, VaultError};
+use crate::{attested::Attested, id};
+use alloy_primitives::{Address, hex};
+use cryptlet_seal::{SealError, key_binding};
+use cryptlet_types::region::KeyGrant;
+use cryptlet_vault::{FileVault, KdfCost, KeyId, KeyState, Unlock, Vault, VaultError};
 use proptest::prelude::*;
 use std::{
     env,
     fs::{self, Permissions},
     io::{BufRead, BufReader},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
 };
 use tempfile::TempDir;
 use zeroize::Zeroizing;
@@ -43,16 +31,22 @@ fn password(text: &str) -> Unlock {
 }
 
 fn cryptlet(n: u64) -> KeyId {
-    KeyId::Cryptlet(CryptletId(Address::left_padding_from(&n.to_be_bytes())))
+    KeyId::Cryptlet(id(n))
 }
 
 /// A folder with a key file and an empty vault.
-struct Place {
+pub(crate) struct Place {
     folder: TempDir,
 }
 
+impl crate::Place for Place {
+    fn reopen(&self) -> Arc<dyn Vault> {
+        Arc::new(self.open().unwrap())
+    }
+}
+
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let place = Self { folder };
         FileVault::create_key_file(&place.at("vault.key")).unwrap();
@@ -78,30 +72,6 @@ impl Place {
 }
 
 #[tokio::test]
-async fn keys_survive_and_sign_under_their_address() {
-    let place = Place::new();
-    let vault = place.open().unwrap();
-    let host = vault.create(&KeyId::Host).await.unwrap();
-    let transmitter = vault.create(&KeyId::Transmitter).await.unwrap();
-    let mine = vault.create(&cryptlet(1)).await.unwrap();
-    drop(vault);
-
-    let vault = place.open().unwrap();
-    let expected = [
-        (KeyId::Host, host),
-        (KeyId::Transmitter, transmitter),
-        (cryptlet(1), mine),
-    ];
-    assert_eq!(vault.list().await.unwrap(), expected);
-    for (key, address) in &expected[..2] {
-        let digest = B256::repeat_byte(7);
-        let signature = vault.sign(key, digest).await.unwrap();
-        assert_eq!(recover(digest, &signature), Ok(*address));
-        assert_eq!(vault.address(key).await.unwrap(), *address);
-    }
-}
-
-#[tokio::test]
 async fn a_key_is_never_replaced() {
     let place = Place::new();
     let vault = place.open().unwrap();
@@ -123,111 +93,6 @@ async fn a_key_is_never_replaced() {
     assert!(matches!(made, Err(VaultError::FileExists(_))));
     let made = FileVault::create_key_file(&place.at("vault.key"));
     assert!(matches!(made, Err(VaultError::FileExists(_))));
-}
-
-fn policy() -> Policy {
-    let retry = Retry {
-        attempts: 1,
-        first_millis: 1,
-        longest_millis: 1,
-    };
-    Policy {
-        version: 1,
-        epoch: 1,
-        isolation: vec![Provider::Process],
-        egress: vec![],
-        limits: Limits::default(),
-        retry,
-    }
-}
-
-/// Evidence of a region that holds `exchange`, vouched for by `host`.
-fn evidence(host: &SigningKey, exchange: &ExchangeKey) -> Evidence {
-    let statement = EvidenceStatement {
-        provider: Provider::Process,
-        controls: vec!["seccomp".into()],
-        measurement: Measurement(B256::repeat_byte(1)),
-        region_key: Address::repeat_byte(2),
-        exchange_key: exchange.public(),
-        nonce: B256::repeat_byte(4),
-    };
-    vouch(statement, 100, host).unwrap()
-}
-
-#[tokio::test]
-async fn a_cryptlets_key_goes_to_an_attested_region_and_nowhere_else() {
-    let place = Place::new();
-    let vault = place.open().unwrap();
-    let secret = Zeroizing::new([0x42; 32]);
-    vault.import(&cryptlet(1), &secret).unwrap();
-    let (host, exchange, policy) = (SigningKey::generate(), ExchangeKey::generate(), policy());
-    let evidence = evidence(&host, &exchange);
-    let expected = Expected {
-        policy: &policy,
-        measurement: evidence.statement.measurement,
-        nonce: evidence.statement.nonce,
-        host: host.address(),
-        from: 90,
-        to: 110,
-    };
-
-    let wrapped = vault
-        .release(&cryptlet(1), &evidence, &expected)
-        .await
-        .unwrap();
-    let binding = key_binding(&evidence.statement);
-    let opened = exchange.open(&wrapped, &binding).unwrap();
-    assert_eq!(opened.as_slice(), secret.as_slice());
-    let other = ExchangeKey::generate().open(&wrapped, &binding);
-    assert_eq!(other.unwrap_err(), SealError::Exchange);
-
-    let mut altered = evidence.clone();
-    altered.statement.exchange_key = ExchangeKey::generate().public();
-    let stale = Expected {
-        nonce: B256::ZERO,
-        ..expected.clone()
-    };
-    let elsewhere = Expected {
-        measurement: Measurement(B256::ZERO),
-        ..expected.clone()
-    };
-    for (evidence, expected) in [
-        (&altered, &expected),
-        (&evidence, &stale),
-        (&evidence, &elsewhere),
-    ] {
-        let refused = vault.release(&cryptlet(1), evidence, expected).await;
-        assert!(
-            matches!(refused, Err(VaultError::Refused { .. })),
-            "{refused:?}"
-        );
-    }
-    let unknown = vault.release(&cryptlet(2), &evidence, &expected).await;
-    assert!(matches!(unknown, Err(VaultError::Unknown(_))));
-}
-
-#[tokio::test]
-async fn every_key_has_one_use() {
-    let place = Place::new();
-    let vault = place.open().unwrap();
-    let (host, exchange, policy) = (SigningKey::generate(), ExchangeKey::generate(), policy());
-    let evidence = evidence(&host, &exchange);
-    let expected = Expected {
-        policy: &policy,
-        measurement: evidence.statement.measurement,
-        nonce: evidence.statement.nonce,
-        host: host.address(),
-        from: 90,
-        to: 110,
-    };
-    for key in [KeyId::Host, KeyId::Transmitter] {
-        vault.create(&key).await.unwrap();
-        let released = vault.release(&key, &evidence, &expected).await;
-        assert!(matches!(released, Err(VaultError::NeverReleased(found)) if found == key));
-    }
-    vault.create(&cryptlet(1)).await.unwrap();
-    let signed = vault.sign(&cryptlet(1), B256::ZERO).await;
-    assert!(matches!(signed, Err(VaultError::NotForSigning(_))));
 }
 
 #[tokio::test]
@@ -367,6 +232,193 @@ async fn every_write_has_its_own_nonce() {
     }
 }
 
+#[test]
+fn a_vault_of_another_version_is_refused_by_name() {
+    let place = Place::new();
+    let good = fs::read(place.vault()).unwrap();
+    for version in [0, 1, 3, 255] {
+        let mut bytes = good.clone();
+        bytes[7] = version;
+        fs::write(place.vault(), bytes).unwrap();
+        let error = place.open().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "{} is a vault of version {version}, this program reads version 2 only",
+                place.vault().display()
+            )
+        );
+    }
+}
+
+#[test]
+fn links_and_pipes_are_refused() {
+    let place = Place::new();
+    for name in ["vault", "vault.key", "vault.lock"] {
+        let real = place.at("real");
+        fs::rename(place.at(name), &real).unwrap();
+        symlink(&real, place.at(name)).unwrap();
+        let error = place.open().unwrap_err();
+        assert!(
+            matches!(&error, VaultError::NotRegular(path) if *path == place.at(name)),
+            "{name}: {error}"
+        );
+        fs::remove_file(place.at(name)).unwrap();
+        fs::rename(&real, place.at(name)).unwrap();
+    }
+    place.open().unwrap();
+
+    fs::remove_file(place.at("vault.key")).unwrap();
+    let made = Command::new("mkfifo").arg(place.at("vault.key")).status();
+    assert!(made.unwrap().success());
+    let error = place.open().unwrap_err();
+    assert!(matches!(error, VaultError::NotRegular(_)), "{error}");
+    let folder = FileVault::open(&place.vault(), &Unlock::KeyFile(place.at("."))).unwrap_err();
+    assert!(matches!(folder, VaultError::NotRegular(_)), "{folder}");
+}
+
+#[test]
+fn folders_in_which_others_may_replace_files_are_refused() {
+    let place = Place::new();
+    let keys = tempfile::tempdir().unwrap();
+    let key = keys.path().join("key");
+    fs::copy(place.at("vault.key"), &key).unwrap();
+    let open = || FileVault::open(&place.vault(), &Unlock::KeyFile(key.clone()));
+    for folder in [place.folder.path(), keys.path()] {
+        for mode in [0o770, 0o702, 0o777] {
+            fs::set_permissions(folder, Permissions::from_mode(mode)).unwrap();
+            let error = open().unwrap_err();
+            assert!(
+                matches!(&error, VaultError::ExposedFolder { path, mode: found } if path == folder && *found == mode),
+                "{error}"
+            );
+            let made = FileVault::create(&folder.join("another"), &Unlock::KeyFile(key.clone()));
+            assert!(matches!(made, Err(VaultError::ExposedFolder { .. })));
+        }
+        // Where each may only replace what is their own, and where others may only look.
+        for mode in [0o1777, 0o755] {
+            fs::set_permissions(folder, Permissions::from_mode(mode)).unwrap();
+            open().unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_swapped_file_is_refused() {
+    let (place, other) = (Place::new(), Place::new());
+    place.open().unwrap().create(&KeyId::Host).await.unwrap();
+    other.open().unwrap().create(&KeyId::Host).await.unwrap();
+    fs::copy(other.vault(), place.vault()).unwrap();
+    let error = place.open().unwrap_err();
+    assert!(matches!(error, VaultError::Locked(_)), "{error}");
+}
+
+/// A writer that was killed at any moment leaves one of two things: the old file with some first bytes of the
+/// new one beside it, or the new file. A disk that lied about `fsync` leaves a file that is cut short.
+#[tokio::test]
+async fn a_write_torn_at_any_byte_loses_nothing_or_is_refused() {
+    let place = Place::new();
+    let vault = place.open().unwrap();
+    let host = vault.create(&KeyId::Host).await.unwrap();
+    let old = fs::read(place.vault()).unwrap();
+    vault.create(&cryptlet(1)).await.unwrap();
+    vault.create(&KeyId::Authority).await.unwrap();
+    drop(vault);
+    let new = fs::read(place.vault()).unwrap();
+    for torn in 0..new.len() {
+        fs::write(place.vault(), &old).unwrap();
+        fs::write(place.at("vault.new"), &new[..torn]).unwrap();
+        let vault = place.open().unwrap();
+        assert_eq!(vault.address(&KeyId::Host).await.unwrap(), host);
+        assert_eq!(vault.list().await.unwrap().len(), 1);
+        let added = vault.create(&cryptlet(2)).await.unwrap();
+        drop(vault);
+        let vault = place.open().unwrap();
+        assert_eq!(vault.address(&cryptlet(2)).await.unwrap(), added);
+        drop(vault);
+
+        fs::write(place.vault(), &new[..torn]).unwrap();
+        assert!(place.open().is_err(), "{torn} of {} bytes", new.len());
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_cannot_be_written_is_undone() {
+    let place = Place::new();
+    let mut vault = place.open().unwrap();
+    let earlier = vault.create(&cryptlet(1)).await.unwrap();
+    let current = vault.create(&cryptlet(1)).await.unwrap();
+    let written = fs::read(place.vault()).unwrap();
+    let listed = vault.list().await.unwrap();
+    // A folder where the temporary file should be made.
+    fs::create_dir(place.at("vault.new")).unwrap();
+    assert!(vault.create(&KeyId::Authority).await.is_err());
+    assert!(vault.create(&cryptlet(1)).await.is_err());
+    assert!(vault.retire(id(1), earlier).await.is_err());
+    assert!(vault.rekey(&password("p"), CHEAP).is_err());
+    assert_eq!(vault.list().await.unwrap(), listed);
+    assert_eq!(fs::read(place.vault()).unwrap(), written);
+
+    fs::remove_dir(place.at("vault.new")).unwrap();
+    vault.retire(id(1), earlier).await.unwrap();
+    drop(vault);
+    let listed = place.open().unwrap().list().await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].address, current);
+    assert_eq!(listed[0].state, KeyState::Current);
+}
+
+#[tokio::test]
+async fn a_vault_is_rekeyed() {
+    let place = Place::new();
+    let mut vault = place.open().unwrap();
+    let host = vault.create(&KeyId::Host).await.unwrap();
+    vault.rekey(&password("first"), CHEAP).unwrap();
+    let transmitter = vault.create(&KeyId::Transmitter).await.unwrap();
+    drop(vault);
+    let old = place.open().unwrap_err();
+    assert!(matches!(old, VaultError::OtherUnlock { .. }), "{old}");
+
+    let mut vault = FileVault::open(&place.vault(), &password("first")).unwrap();
+    let salt = || fs::read(place.vault()).unwrap()[21..37].to_vec();
+    let before = salt();
+    vault.rekey(&password("second"), CHEAP).unwrap();
+    assert_ne!(before, salt(), "a password never meets an old salt");
+    let empty = vault.rekey(&password(""), CHEAP);
+    assert!(matches!(empty, Err(VaultError::EmptyPassword)));
+    drop(vault);
+    let old = FileVault::open(&place.vault(), &password("first")).unwrap_err();
+    assert!(matches!(old, VaultError::Locked(_)), "{old}");
+    let vault = FileVault::open(&place.vault(), &password("second")).unwrap();
+    assert_eq!(vault.address(&KeyId::Host).await.unwrap(), host);
+    let found = vault.address(&KeyId::Transmitter).await.unwrap();
+    assert_eq!(found, transmitter);
+}
+
+#[tokio::test]
+async fn an_imported_key_is_the_cryptlets_current_one() {
+    let place = Place::new();
+    let vault = place.open().unwrap();
+    vault.create(&cryptlet(1)).await.unwrap();
+    let secret = Zeroizing::new([0x42; 32]);
+    let signer = vault.import(&cryptlet(1), &secret).unwrap();
+    assert_eq!(vault.address(&cryptlet(1)).await.unwrap(), signer);
+    let twice = vault.import(&cryptlet(1), &secret);
+    assert!(matches!(twice, Err(VaultError::Exists(_))));
+    let authority = vault.import(&KeyId::Authority, &secret);
+    assert!(matches!(authority, Err(VaultError::NotForSigning(_))));
+    let region = Attested::new();
+    let granted = vault
+        .grant(id(1), signer, &region.evidence, &region.expected())
+        .await;
+    let Ok(KeyGrant::Wrapped(wrapped)) = granted else {
+        panic!("{granted:?}")
+    };
+    let binding = key_binding(&region.evidence.statement);
+    let opened = region.exchange.open(&wrapped, &binding).unwrap();
+    assert_eq!(opened.as_slice(), secret.as_slice());
+}
+
 proptest! {
     #[test]
     fn a_flipped_bit_anywhere_is_refused(position in any::<prop::sample::Index>(), bit in 0u8..8) {
@@ -393,7 +445,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let place = Place::new();
-        fs::write(place.vault(), [b"CRVAULT\x01\x02".as_slice(), &bytes].concat()).unwrap();
+        fs::write(place.vault(), [b"CRVAULT\x02\x02".as_slice(), &bytes].concat()).unwrap();
         prop_assert!(place.open().is_err());
         fs::write(place.vault(), &bytes).unwrap();
         prop_assert!(place.open().is_err());
@@ -413,7 +465,7 @@ fn child(place: &Place, blocks: Option<u32>) -> Child {
         .arg(env::current_exe().unwrap())
         .args([
             "--exact",
-            "child_that_adds_keys",
+            "file::child_that_adds_keys",
             "--ignored",
             "--nocapture",
         ])
@@ -464,9 +516,7 @@ async fn sigkill_leaves_a_vault_with_every_acknowledged_key() {
     let place = Place::new();
     for round in 1..=8usize {
         let known = place.open().unwrap().list().await.unwrap();
-        let mut acknowledged: Vec<_> = (0..)
-            .zip(known.iter().map(|(_, address)| *address))
-            .collect();
+        let mut acknowledged: Vec<_> = (0..).zip(known.iter().map(|key| key.address)).collect();
         let mut writer = child(&place, None);
         let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
         let mut told = lines.filter_map(|line| told(&line.unwrap()));

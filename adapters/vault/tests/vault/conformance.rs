@@ -1,0 +1,291 @@
+//! What every back end promises: the same tests, over a sealed file and over a token.
+
+use crate::{Place, attested::Attested, block_on, file::Place as FilePlace, id, softhsm};
+use alloy_primitives::{Address, B256, U256, uint};
+use cryptlet_seal::{key_binding, recover};
+use cryptlet_types::region::KeyGrant;
+use cryptlet_vault::{KeyId, KeyRecord, KeyState, Vault, VaultError};
+use p256::ecdsa::{DerSignature, VerifyingKey, signature::Verifier};
+
+macro_rules! conforms {
+    ($($promise:ident,)*) => {
+        mod a_sealed_file {
+            use super::*;
+            $(#[test]
+            fn $promise() {
+                block_on(super::$promise(&FilePlace::new()));
+            })*
+        }
+        mod a_token {
+            use super::*;
+            $(#[test]
+            fn $promise() {
+                let name = concat!("conformance::a_token::", stringify!($promise));
+                softhsm::alone(name, |token| block_on(super::$promise(token)));
+            })*
+        }
+    };
+}
+
+conforms! {
+    keys_survive_and_sign_under_their_address,
+    no_key_is_replaced,
+    what_is_not_there_is_said_to_be_missing,
+    every_key_has_one_use,
+    signatures_are_as_chains_check_them,
+    the_authority_signs_certificates,
+    rotation_keeps_earlier_keys_until_they_are_retired,
+    cryptlets_do_not_share_signers,
+    grants_need_evidence_that_holds,
+    callers_do_not_disturb_each_other,
+}
+
+fn record(id: KeyId, address: Address, state: KeyState) -> KeyRecord {
+    KeyRecord { id, address, state }
+}
+
+async fn keys_survive_and_sign_under_their_address(place: &dyn Place) {
+    let vault = place.reopen();
+    assert_eq!(vault.list().await.unwrap(), []);
+    let mine = vault.create(&KeyId::Cryptlet(id(1))).await.unwrap();
+    let authority = vault.create(&KeyId::Authority).await.unwrap();
+    let transmitter = vault.create(&KeyId::Transmitter).await.unwrap();
+    let host = vault.create(&KeyId::Host).await.unwrap();
+    let expected = [
+        record(KeyId::Host, host, KeyState::Current),
+        record(KeyId::Transmitter, transmitter, KeyState::Current),
+        record(KeyId::Authority, authority, KeyState::Current),
+        record(KeyId::Cryptlet(id(1)), mine, KeyState::Current),
+    ];
+    assert_eq!(vault.list().await.unwrap(), expected);
+    drop(vault);
+
+    let vault = place.reopen();
+    assert_eq!(vault.list().await.unwrap(), expected);
+    for known in expected {
+        assert_eq!(vault.address(&known.id).await.unwrap(), known.address);
+    }
+    for (key, address) in [(KeyId::Host, host), (KeyId::Transmitter, transmitter)] {
+        let digest = B256::repeat_byte(7);
+        let signature = vault.sign(&key, digest).await.unwrap();
+        assert_eq!(recover(digest, &signature), Ok(address));
+    }
+}
+
+async fn no_key_is_replaced(place: &dyn Place) {
+    let vault = place.reopen();
+    for key in [KeyId::Host, KeyId::Transmitter, KeyId::Authority] {
+        let first = vault.create(&key).await.unwrap();
+        let again = vault.create(&key).await.unwrap_err();
+        assert!(matches!(again, VaultError::Exists(found) if found == key));
+        assert!(!again.is_retryable());
+        assert_eq!(vault.address(&key).await.unwrap(), first);
+    }
+    drop(vault);
+    let again = place.reopen().create(&KeyId::Host).await;
+    assert!(matches!(again, Err(VaultError::Exists(KeyId::Host))));
+}
+
+async fn what_is_not_there_is_said_to_be_missing(place: &dyn Place) {
+    let vault = place.reopen();
+    let unknown = |error: VaultError, key| {
+        assert!(matches!(error, VaultError::Unknown(found) if found == key));
+    };
+    for key in [KeyId::Host, KeyId::Authority, KeyId::Cryptlet(id(1))] {
+        unknown(vault.address(&key).await.unwrap_err(), key);
+    }
+    let signed = vault.sign(&KeyId::Transmitter, B256::ZERO).await;
+    unknown(signed.unwrap_err(), KeyId::Transmitter);
+    unknown(
+        vault.authority_public().await.unwrap_err(),
+        KeyId::Authority,
+    );
+    let signed = vault.sign_authority(b"certificate").await;
+    unknown(signed.unwrap_err(), KeyId::Authority);
+}
+
+async fn every_key_has_one_use(place: &dyn Place) {
+    let vault = place.reopen();
+    for key in [KeyId::Authority, KeyId::Cryptlet(id(1))] {
+        vault.create(&key).await.unwrap();
+        let signed = vault.sign(&key, B256::ZERO).await;
+        assert!(matches!(signed, Err(VaultError::NotForSigning(found)) if found == key));
+    }
+    // No other key can be had as a cryptlet's.
+    let host = vault.create(&KeyId::Host).await.unwrap();
+    let region = Attested::new();
+    let granted = vault
+        .grant(id(1), host, &region.evidence, &region.expected())
+        .await;
+    assert!(matches!(granted, Err(VaultError::UnknownSigner { .. })));
+}
+
+async fn signatures_are_as_chains_check_them(place: &dyn Place) {
+    const HALF_ORDER: U256 =
+        uint!(0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0_U256);
+    let vault = place.reopen();
+    let address = vault.create(&KeyId::Transmitter).await.unwrap();
+    let mut parities = [0; 2];
+    for n in 0..64u8 {
+        let digest = B256::repeat_byte(n);
+        let signature = vault.sign(&KeyId::Transmitter, digest).await.unwrap();
+        let s = U256::from_be_bytes(signature.vs.0) & (U256::MAX >> 1);
+        assert!(s <= HALF_ORDER, "s of {digest} is in the upper half");
+        assert_eq!(recover(digest, &signature), Ok(address));
+        parities[usize::from(signature.vs.0[0] >> 7)] += 1;
+    }
+    assert!(parities[0] > 0 && parities[1] > 0, "{parities:?}");
+}
+
+async fn the_authority_signs_certificates(place: &dyn Place) {
+    let vault = place.reopen();
+    let address = vault.create(&KeyId::Authority).await.unwrap();
+    let public = vault.authority_public().await.unwrap();
+    drop(vault);
+    let vault = place.reopen();
+    assert_eq!(vault.authority_public().await.unwrap(), public);
+    assert_eq!(address, Address::from_raw_public_key(&public[1..]));
+    let key = VerifyingKey::from_sec1_bytes(&public).unwrap();
+    for message in [b"".as_slice(), b"to be signed", &[7; 4096]] {
+        let der = vault.sign_authority(message).await.unwrap();
+        let signature = DerSignature::try_from(der.as_slice()).unwrap();
+        key.verify(message, &signature).unwrap();
+        assert!(key.verify(b"something else", &signature).is_err());
+    }
+}
+
+async fn grant(vault: &dyn Vault, n: u64, signer: Address) -> Result<KeyGrant, VaultError> {
+    let region = Attested::new();
+    vault
+        .grant(id(n), signer, &region.evidence, &region.expected())
+        .await
+}
+
+async fn rotation_keeps_earlier_keys_until_they_are_retired(place: &dyn Place) {
+    let vault = place.reopen();
+    let key = KeyId::Cryptlet(id(1));
+    let mut made = vec![];
+    for _ in 0..3 {
+        made.push(vault.create(&key).await.unwrap());
+        assert_eq!(vault.address(&key).await.unwrap(), *made.last().unwrap());
+    }
+    drop(vault);
+
+    let vault = place.reopen();
+    assert_eq!(vault.address(&key).await.unwrap(), made[2]);
+    let listed = [
+        record(key, made[0], KeyState::Earlier),
+        record(key, made[1], KeyState::Earlier),
+        record(key, made[2], KeyState::Current),
+    ];
+    assert_eq!(vault.list().await.unwrap(), listed);
+    for signer in &made {
+        grant(&*vault, 1, *signer).await.unwrap();
+    }
+
+    let current = vault.retire(id(1), made[2]).await;
+    assert!(matches!(current, Err(VaultError::StillCurrent { .. })));
+    vault.retire(id(1), made[0]).await.unwrap();
+    let mut vault = vault;
+    for _ in 0..2 {
+        let gone = grant(&*vault, 1, made[0]).await;
+        assert!(matches!(gone, Err(VaultError::UnknownSigner { .. })));
+        grant(&*vault, 1, made[1]).await.unwrap();
+        assert_eq!(vault.list().await.unwrap(), listed[1..]);
+        let again = vault.retire(id(1), made[0]).await;
+        assert!(matches!(again, Err(VaultError::UnknownSigner { .. })));
+        drop(vault);
+        vault = place.reopen();
+    }
+    let next = vault.create(&key).await.unwrap();
+    assert!(!made.contains(&next));
+    vault.retire(id(1), made[2]).await.unwrap();
+    let left = [
+        record(key, made[1], KeyState::Earlier),
+        record(key, next, KeyState::Current),
+    ];
+    assert_eq!(vault.list().await.unwrap(), left);
+}
+
+async fn cryptlets_do_not_share_signers(place: &dyn Place) {
+    let vault = place.reopen();
+    let first = vault.create(&KeyId::Cryptlet(id(1))).await.unwrap();
+    let second = vault.create(&KeyId::Cryptlet(id(2))).await.unwrap();
+    for (n, signer) in [(1, second), (2, first), (3, first), (1, Address::ZERO)] {
+        let granted = grant(&*vault, n, signer).await.unwrap_err();
+        assert!(matches!(
+            granted,
+            VaultError::UnknownSigner { cryptlet, signer: asked } if cryptlet == id(n) && asked == signer
+        ));
+        let retired = vault.retire(id(n), signer).await;
+        assert!(matches!(retired, Err(VaultError::UnknownSigner { .. })));
+    }
+    grant(&*vault, 1, first).await.unwrap();
+    grant(&*vault, 2, second).await.unwrap();
+}
+
+async fn grants_need_evidence_that_holds(place: &dyn Place) {
+    let vault = place.reopen();
+    let signer = vault.create(&KeyId::Cryptlet(id(1))).await.unwrap();
+    let region = Attested::new();
+    for (forgery, evidence, expected) in region.forgeries() {
+        let granted = vault.grant(id(1), signer, &evidence, &expected).await;
+        assert!(
+            matches!(granted, Err(VaultError::Refused { cryptlet, .. }) if cryptlet == id(1)),
+            "{forgery}: {granted:?}"
+        );
+    }
+    let mut strict = region.policy.clone();
+    strict.controls.push("landlock".into());
+    let mut expected = region.expected();
+    expected.policy = &strict;
+    let granted = vault
+        .grant(id(1), signer, &region.evidence, &expected)
+        .await;
+    assert!(matches!(granted, Err(VaultError::Refused { .. })));
+
+    let granted = vault
+        .grant(id(1), signer, &region.evidence, &region.expected())
+        .await
+        .unwrap();
+    match granted {
+        KeyGrant::InVault { signer: told } => assert_eq!(told, signer),
+        KeyGrant::Wrapped(wrapped) => {
+            let binding = key_binding(&region.evidence.statement);
+            let secret = region.exchange.open(&wrapped, &binding).unwrap();
+            let secret = secret.as_slice().try_into().unwrap();
+            let key = cryptlet_seal::SigningKey::from_secret(secret).unwrap();
+            assert_eq!(key.address(), signer);
+            let other = Attested::new().exchange.open(&wrapped, &binding);
+            assert!(other.is_err(), "another region opens it");
+        }
+    }
+}
+
+async fn callers_do_not_disturb_each_other(place: &dyn Place) {
+    let vault = place.reopen();
+    let host = vault.create(&KeyId::Host).await.unwrap();
+    let work = (0..24u8).map(|n| {
+        let vault = vault.clone();
+        tokio::spawn(async move {
+            if n % 3 == 0 {
+                return Some(vault.create(&KeyId::Cryptlet(id(1))).await.unwrap());
+            }
+            let digest = B256::repeat_byte(n);
+            let signature = vault.sign(&KeyId::Host, digest).await.unwrap();
+            assert_eq!(recover(digest, &signature), Ok(host));
+            None
+        })
+    });
+    let mut made = vec![];
+    for done in work.collect::<Vec<_>>() {
+        made.extend(done.await.unwrap());
+    }
+    let listed = vault.list().await.unwrap();
+    let mut listed: Vec<_> = listed.iter().skip(1).map(|key| key.address).collect();
+    listed.sort();
+    made.sort();
+    made.dedup();
+    assert_eq!(made.len(), 8);
+    assert_eq!(listed, made);
+}
