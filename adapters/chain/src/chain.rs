@@ -4,7 +4,8 @@ use crate::{BroadcastError, ChainError};
 use alloy_primitives::{Address, B256, Bytes};
 use async_trait::async_trait;
 use cryptlet_types::{
-    CryptletId, ReportDomain, SignedReport, Subject, Subscription, UnixSeconds, receipt::Inclusion,
+    CryptletId, ReportDomain, SignedDelegation, SignedReport, Subject, Subscription, UnixSeconds,
+    receipt::Inclusion,
 };
 use std::ops::RangeInclusive;
 
@@ -41,10 +42,12 @@ pub trait Chain: Send + Sync {
         subject: Subject,
     ) -> Result<Option<u64>, ChainError>;
 
-    /// Asks the delegate, without a transaction, whether it would consume the report in the pending block.
+    /// Asks the delegate, without a transaction, whether it would consume the report in the pending block. With the
+    /// delegation that the report names, if it names one: then the delegate judges its signature too.
     async fn preflight(
         &self,
         report: &SignedReport,
+        delegation: Option<&SignedDelegation>,
         from: Address,
         gas_limit: u64,
     ) -> Result<Result<(), Rejection>, ChainError>;
@@ -63,8 +66,12 @@ pub trait Chain: Send + Sync {
     /// What a transaction costs at present.
     async fn fees(&self) -> Result<Fees, ChainError>;
 
-    /// Call data and recipient that deliver the report.
-    fn delivery_call(&self, report: &SignedReport) -> (Address, Bytes);
+    /// Call data and recipient that deliver the report, on behalf of whoever gave the delegation.
+    fn delivery_call(
+        &self,
+        report: &SignedReport,
+        delegation: Option<&SignedDelegation>,
+    ) -> (Address, Bytes);
 
     /// Hands a signed transaction (EIP-2718) to the node. Returns its hash.
     async fn broadcast(&self, transaction: &Bytes) -> Result<B256, BroadcastError>;
@@ -153,6 +160,9 @@ pub enum Rejection {
         /// Who signed, as recovered by the delegate.
         signer: Address,
     },
+    /// The report's delegation is another, missing, out of scope, expired, revoked or not signed by its identity.
+    #[error("delegation: {0}")]
+    DelegationRefused(&'static str),
     /// The transaction's gas cannot give the callback what it subscribed.
     #[error("gas: {required} required, {available} available")]
     InsufficientGas {

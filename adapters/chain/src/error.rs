@@ -54,9 +54,14 @@ pub enum ChainError {
         /// EIP-155 id read now.
         found: u64,
     },
-    /// There is no contract where the delegate should be.
-    #[error("no contract at {0}, where the delegate should be")]
-    NoDelegate(Address),
+    /// There is no contract where one should be.
+    #[error("no contract at {address}, where the {what} should be")]
+    NoContract {
+        /// What should be there.
+        what: &'static str,
+        /// Its address.
+        address: Address,
+    },
     /// The block was replaced between two questions about it.
     #[error("block {number} was replaced while it was read")]
     Reorged {
@@ -90,7 +95,7 @@ impl ChainError {
             | Self::Malformed { .. }
             | Self::Inconsistent(_)
             | Self::ChainChanged { .. }
-            | Self::NoDelegate(_)
+            | Self::NoContract { .. }
             | Self::Artifact(_) => false,
         }
     }

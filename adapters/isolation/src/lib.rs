@@ -20,8 +20,8 @@ use cryptlet_seal::{SealError, recover};
 use cryptlet_types::{
     EvidenceStatement, Measurement, Provider,
     region::{
-        CallOut, CallOutAnswer, FrameError, Package, RegionFault, RegionSettings, RegionStatement,
-        RunAnswer, RunInput, WrappedKey,
+        CallOut, CallOutAnswer, FrameError, KeyGrant, Package, RegionFault, RegionSettings,
+        RegionStatement, RunAnswer, RunInput,
     },
     report::CompactSignature,
 };
@@ -131,11 +131,12 @@ pub trait Region: Send {
     fn statement(&self) -> &EvidenceStatement;
 
     /// Hands over the cryptlet's signing key, wrapped to [`EvidenceStatement::exchange_key`] and bound by
-    /// `cryptlet_seal::key_binding`. Once. Returns the key's address, which is the manifest's.
+    /// `cryptlet_seal::key_binding`, or says that the vault signs in the region's stead. Once. Returns the key's
+    /// address, which is the manifest's.
     ///
     /// # Errors
     /// See [`IsolationError`].
-    async fn provision(&mut self, key: WrappedKey) -> Result<Address, IsolationError>;
+    async fn provision(&mut self, grant: KeyGrant) -> Result<Address, IsolationError>;
 
     /// Wakes the cryptlet.
     ///

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use cryptlet_types::{
     EvidenceStatement,
     region::{
-        CallIn, CallInAnswer, CallOut, CallOutAnswer, RunAnswer, RunInput, ToHost, ToRegion,
-        WrappedKey,
+        CallIn, CallInAnswer, CallOut, CallOutAnswer, KeyGrant, RunAnswer, RunInput, ToHost,
+        ToRegion,
     },
 };
 use std::time::Duration;
@@ -160,8 +160,8 @@ impl Region for ProcessRegion {
         &self.statement
     }
 
-    async fn provision(&mut self, key: WrappedKey) -> Result<Address, IsolationError> {
-        let call = CallIn::Provision(key);
+    async fn provision(&mut self, grant: KeyGrant) -> Result<Address, IsolationError> {
+        let call = CallIn::Provision(grant);
         match self.conversation.call(call, PROVISION_TIME).await? {
             CallInAnswer::Provisioned(address) => Ok(address),
             _ => other_answer(),

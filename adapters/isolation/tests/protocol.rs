@@ -10,15 +10,20 @@
 
 mod support;
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, Bytes};
 use cryptlet_isolation::{IsolationError, IsolationProvider};
 use cryptlet_seal::{SigningKey, key_binding, wrap};
 use cryptlet_types::{
-    CryptletId, Subject,
+    CryptletId, Trigger,
     policy::Trust,
-    region::{RegionFault, RunInput},
+    region::{KeyGrant, RegionFault, RunInput, RunOutcome},
+    report::CompactSignature,
 };
-use support::{HOSTILE, Setup, behave, fault, provider, provision, said};
+use support::{
+    DUE, HOSTILE, MARKET_WATCHER, Setup, behave, fault, provider, provision, said,
+    source::{Source, page},
+    subscribed, watch,
+};
 
 fn protocol(result: Result<impl std::fmt::Debug, IsolationError>) -> String {
     match result {
@@ -65,7 +70,7 @@ async fn only_the_manifests_key_wrapped_to_this_region_is_taken() {
         wrap(statement.exchange_key, &key_binding(&statement), &[0; 32]),
     ];
     for wrapped in wrapped_elsewhere {
-        let refused = region.provision(wrapped.unwrap()).await;
+        let refused = region.provision(KeyGrant::Wrapped(wrapped.unwrap())).await;
         assert!(matches!(
             refused,
             Err(IsolationError::Fault(RegionFault::Key(_)))
@@ -89,12 +94,10 @@ async fn a_region_speaks_for_one_cryptlet_at_one_delegate() {
     other_chain.domain.chain_id += 1;
     let mut other_delegate = input.clone();
     other_delegate.domain.delegate = Address::repeat_byte(99);
-    let other_cryptlet = RunInput {
-        cryptlet: CryptletId(Address::repeat_byte(99)),
-        ..input.clone()
-    };
+    let mut other_cryptlet = input.clone();
+    other_cryptlet.subscription.cryptlet = CryptletId(Address::repeat_byte(99));
     for other in [other_chain, other_delegate, other_cryptlet] {
-        assert!(protocol(region.run(other).await).contains("speaks for"));
+        assert!(protocol(region.run(subscribed(other)).await).contains("speaks for"));
     }
     assert!(region.run(input).await.is_ok());
 }
@@ -111,18 +114,46 @@ async fn a_region_never_goes_back_in_a_subscription() {
     }
     let backwards = fault(region.run(numbered(5)).await).to_string();
     assert!(backwards.contains("sequence 5"), "{backwards}");
-    let elsewhere = RunInput {
-        subject: Subject(B256::repeat_byte(77)),
-        ..numbered(1)
+    let mut elsewhere = numbered(1);
+    elsewhere.subscription.nonce += 1;
+    assert!(region.run(subscribed(elsewhere)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_run_that_signs_nothing_leaves_no_mark() {
+    let source = Source::start(page("Date,USD,\n2026-10-16,1.1172,\n")).await;
+    let setup = Setup::new(MARKET_WATCHER).with_source(&source);
+    let mut region = setup.ready().await;
+    let mut next_day = watch(false, &["USD"]);
+    next_day.sequence = 9;
+    next_day.trigger = Trigger::Clock { due: DUE + 86_400 };
+    next_day.issued_at += 86_400;
+    next_day.valid_until += 86_400;
+    fault(region.run(subscribed(next_day)).await);
+    let answer = region.run(watch(false, &["USD"])).await.unwrap();
+    assert!(matches!(answer.outcome, RunOutcome::Report(report) if report.report.sequence == 1));
+}
+
+#[tokio::test]
+async fn a_region_without_the_key_leaves_its_signature_to_the_vault() {
+    let setup = Setup::new(HOSTILE);
+    let mut region = setup.create().await.unwrap();
+    let in_vault = |signer| KeyGrant::InVault { signer };
+    let stranger = region.provision(in_vault(Address::ZERO)).await;
+    assert!(matches!(
+        stranger,
+        Err(IsolationError::Fault(RegionFault::Key(_)))
+    ));
+    let signer = setup.key.address();
+    assert_eq!(region.provision(in_vault(signer)).await.unwrap(), signer);
+    let answer = region.run(behave("echo", "x")).await.unwrap();
+    let RunOutcome::Report(report) = answer.outcome else {
+        panic!("skipped")
     };
-    assert!(region.run(elsewhere).await.is_ok());
-    // A run that signs nothing leaves no mark.
-    let failed = RunInput {
-        sequence: 9,
-        ..behave("trap", "")
-    };
-    fault(region.run(failed).await);
-    assert!(region.run(numbered(7)).await.is_ok());
+    assert_eq!(
+        (report.signer, report.signature),
+        (signer, CompactSignature::default())
+    );
 }
 
 #[tokio::test]
@@ -137,10 +168,19 @@ async fn an_input_that_the_region_knows_to_be_wrong_is_refused() {
         ..behave("echo", "x")
     };
     let long = behave("echo", &"x".repeat(5_000));
+    let mut other_params = behave("echo", "x");
+    other_params.subscription.params = Bytes::new();
+    let mut other_consumer = behave("echo", "x");
+    other_consumer.subscription.consumer = Address::ZERO;
+    let mut other_event = behave("echo", "x");
+    other_event.trigger = Trigger::Clock { due: DUE - 1 };
     for (input, reason) in [
         (other_settings, "settings"),
-        (never_valid, "valid"),
+        (never_valid, "validUntil"),
         (long, "params"),
+        (other_params, "subject"),
+        (other_consumer, "subject"),
+        (other_event, "job"),
     ] {
         let told = protocol(region.run(input).await);
         assert!(told.contains(reason), "{told}");

@@ -5,7 +5,7 @@ use crate::{
     inclusion::{Included, included},
 };
 use cryptlet_types::{
-    Event, Job, Receipt, SignedReport,
+    Receipt, SignedReport,
     region::{RegionStatement, sources_digest},
 };
 use serde::Serialize;
@@ -75,75 +75,32 @@ fn require(holds: bool, otherwise: impl Into<String>) -> Outcome {
     if holds { Ok(()) } else { Err(otherwise.into()) }
 }
 
-/// The receipt's parts speak of the same thing.
+/// The receipt's parts speak of the same thing: what the input says follows from what the subject commits to, and the
+/// rest repeats the input.
 fn form(receipt: &Receipt) -> Outcome {
-    let (input, report) = (&receipt.input, &receipt.report.report);
-    let (event, subscription) = (&receipt.event, &receipt.subscription);
-    let derived = Event::new(&receipt.domain, event.subject, event.trigger.clone());
-    require(
-        derived.id == event.id,
-        "event: its id is not that of its trigger",
-    )?;
-    require(
-        Job::id_of(event) == receipt.job,
-        "job: its id is not that of the event",
-    )?;
-    require(
-        event.subject == subscription.subject,
-        "event: another subscription",
-    )?;
-    require(input.job == receipt.job, "input: another job")?;
+    let (input, said) = (&receipt.input, &receipt.report.report);
+    input.check().map_err(|error| format!("input: {error}"))?;
     require(
         input.domain == receipt.domain,
         "input: another chain or delegate",
     )?;
     require(
-        event.trigger.due() >= subscription.since,
-        "event: due before the subscription was made",
-    )?;
-    require(input.trigger == event.trigger, "input: another trigger")?;
-    require(
-        input.subject == subscription.subject,
+        input.subscription == receipt.subscription,
         "input: another subscription",
     )?;
+    require(input.job == receipt.job, "input: another job")?;
     require(
-        input.consumer == subscription.consumer,
-        "input: another consumer",
+        input.event() == receipt.event,
+        "event: not the one that the input answers",
+    )?;
+    let expected = input.report(said.region, said.payload.clone());
+    require(
+        expected.delegation == said.delegation,
+        "report: another delegation than the input's",
     )?;
     require(
-        input.params == subscription.params,
-        "input: other parameters",
-    )?;
-    require(
-        input.cryptlet == subscription.cryptlet,
-        "input: another cryptlet",
-    )?;
-    require(
-        report.cryptlet == input.cryptlet,
-        "report: another cryptlet",
-    )?;
-    require(
-        report.subject == input.subject,
-        "report: another subscription",
-    )?;
-    require(
-        report.sequence == input.sequence,
-        "report: another sequence",
-    )?;
-    require(
-        report.issued_at == input.issued_at,
-        "report: another time of issue",
-    )?;
-    require(
-        report.valid_until == input.valid_until,
-        "report: another end of validity",
-    )?;
-    let longest = report
-        .issued_at
-        .saturating_add(u64::from(subscription.validity));
-    require(
-        report.valid_until <= longest,
-        "report: valid for longer than the subscription says",
+        expected == *said,
+        "report: another cryptlet, subscription, sequence or time than the input's",
     )
 }
 
@@ -250,19 +207,24 @@ fn transaction(receipt: &Receipt, roots: &TrustRoots, block: &Included) -> Outco
         return Ok(());
     }
     let call = block.delivered_call();
-    let (report, r, vs) = call.ok_or("the transaction calls the delegate, but does not deliver")?;
+    let call = call.ok_or("the transaction calls the delegate, but does not deliver")?;
     let SignedReport {
         report: stated,
         signature,
         ..
     } = &receipt.report;
     require(
-        report == stated.to_abi(),
+        call.report == stated.to_abi(),
         "the transaction delivers another report",
     )?;
     require(
-        (r, vs) == (signature.r, signature.vs),
+        call.signature == *signature,
         "the transaction carries another signature",
+    )?;
+    let delegation = receipt.input.delegation.as_ref();
+    require(
+        call.delegation == delegation.map(|signed| signed.delegation.to_abi()),
+        "the transaction carries another delegation",
     )
 }
 
@@ -293,7 +255,7 @@ fn time(receipt: &Receipt, _roots: &TrustRoots, block: &Included) -> Outcome {
         format!("block of {made}, report valid from {from} to {to}"),
     )?;
     require(
-        receipt.event.trigger.due() <= from,
+        receipt.input.trigger.due() <= from,
         format!("report of {from}, before its trigger was due"),
     )
 }

@@ -5,9 +5,13 @@ use alloy_consensus::{Header, ReceiptEnvelope, Transaction, TxEnvelope};
 use alloy_eips::eip2718::Decodable2718;
 use alloy_primitives::{Address, B256, Bytes, Log, U64, keccak256};
 use alloy_rlp::Decodable;
-use alloy_sol_types::SolEvent;
+use alloy_sol_types::{SolEvent, SolValue};
 use alloy_trie::{Nibbles, proof::verify_proof};
-use cryptlet_types::{receipt::Inclusion, report::AbiReport};
+use cryptlet_types::{
+    delegation::AbiDelegation,
+    receipt::Inclusion,
+    report::{AbiReport, CompactSignature},
+};
 
 alloy_sol_types::sol! {
     /// The delegate's log of a consumed report.
@@ -17,13 +21,21 @@ alloy_sol_types::sol! {
     );
 }
 
-mod call {
-    use super::AbiReport;
+/// `deliver` of the delegate.
+const DELIVER: &str =
+    "deliver((address,bytes32,uint64,uint64,uint64,bytes32,bytes32,bytes),bytes32,bytes32)";
+/// `deliverOnBehalfOf` of the delegate.
+const DELIVER_ON_BEHALF_OF: &str = "deliverOnBehalfOf((address,bytes32,uint64,uint64,uint64,bytes32,bytes32,bytes),bytes32,bytes32,(address,address,address,bytes4,uint64,bytes32),bytes)";
 
-    /// `deliver(Report,bytes32,bytes32)` of the delegate.
-    pub(super) const SIGNATURE: &str =
-        "deliver((address,bytes32,uint64,uint64,uint64,bytes32,bytes),bytes32,bytes32)";
-    pub(super) type Arguments = (AbiReport, alloy_primitives::B256, alloy_primitives::B256);
+/// What a transaction hands the delegate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveredCall {
+    /// The report.
+    pub report: AbiReport,
+    /// The cryptlet's signature.
+    pub signature: CompactSignature,
+    /// The delegation under which it is said, if it is said under one.
+    pub delegation: Option<AbiDelegation>,
 }
 
 /// What the proofs establish for a trusted block.
@@ -102,14 +114,28 @@ impl Included {
         self.transaction.to() == Some(delegate)
     }
 
-    /// The report and compact signature that the transaction's call data delivers, if that is what it does.
+    /// What the transaction's call data delivers, if that is what it does.
     #[must_use]
-    pub fn delivered_call(&self) -> Option<(AbiReport, B256, B256)> {
+    pub fn delivered_call(&self) -> Option<DeliveredCall> {
         let (selector, arguments) = self.transaction.input().split_at_checked(4)?;
-        if keccak256(call::SIGNATURE).get(..4) != Some(selector) {
+        let calls = |signature: &str| keccak256(signature).get(..4) == Some(selector);
+        let (report, r, vs, delegation) = if calls(DELIVER) {
+            type Arguments = (AbiReport, B256, B256);
+            let (report, r, vs) = Arguments::abi_decode_params_validate(arguments).ok()?;
+            (report, r, vs, None)
+        } else if calls(DELIVER_ON_BEHALF_OF) {
+            type Arguments = (AbiReport, B256, B256, AbiDelegation, Bytes);
+            let (report, r, vs, delegation, _) =
+                Arguments::abi_decode_params_validate(arguments).ok()?;
+            (report, r, vs, Some(delegation))
+        } else {
             return None;
-        }
-        <call::Arguments as alloy_sol_types::SolValue>::abi_decode_params_validate(arguments).ok()
+        };
+        Some(DeliveredCall {
+            report,
+            signature: CompactSignature { r, vs },
+            delegation,
+        })
     }
 
     /// The delegate's `Delivered` logs.

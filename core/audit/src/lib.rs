@@ -2,7 +2,7 @@
 //!
 //! A receipt proves a chain of statements, each bound to the next:
 //!
-//! 1. `form`: the trigger leads to this job, the job to this input, the input to this report
+//! 1. `form`: subject and delegation fit the subscription, the trigger leads to this job, the input to this report
 //! 2. `domain`: chain and delegate are the auditor's
 //! 3. `signature`: the report was signed by a key that the auditor trusts for this cryptlet
 //! 4. `measurement`: what ran is what the auditor trusts for this cryptlet
@@ -21,5 +21,5 @@ mod inclusion;
 mod trust;
 
 pub use checks::{Check, Verdict, verify};
-pub use inclusion::{Included, included};
+pub use inclusion::{DeliveredCall, Included, included};
 pub use trust::{TrustRoots, TrustedCryptlet};

@@ -33,5 +33,5 @@ mod values;
 
 pub use error::{JournalError, Result};
 pub use intake::{ActiveSubscription, Cursor, SubscriptionChange};
-pub use read::{HistoryEntry, JobRecord, Listing, Page, StoredReceipt};
+pub use read::{HistoryEntry, JobFilter, JobRecord, Listing, Page, StoredReceipt};
 pub use store::{Clock, Journal, wall_clock};

@@ -5,8 +5,11 @@ use crate::{
     store::Journal,
     values::{Reader, signed},
 };
-use cryptlet_types::{Job, JobId, JobState, Receipt, RunRecord, Subject, Submission};
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use cryptlet_types::{Job, JobId, JobState, Receipt, RunRecord, Subject, Submission, UnixSeconds};
+use sqlx::{
+    Sqlite, SqliteConnection,
+    sqlite::{SqliteArguments, SqliteRow},
+};
 use std::collections::BTreeMap;
 
 /// A job with all that it has gathered.
@@ -44,6 +47,15 @@ pub struct StoredReceipt {
     pub receipt: Receipt,
     /// Whether the callback returned (or reverted).
     pub success: bool,
+}
+
+/// Which jobs to list; nothing said lets all through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// Only those of this subscription.
+    pub subject: Option<Subject>,
+    /// Only those in this state.
+    pub state: Option<JobState>,
 }
 
 /// Which part of a listing.
@@ -101,18 +113,20 @@ impl Journal {
         row.as_ref().map(job_of).transpose()
     }
 
-    /// Jobs that are not in a final state, ordered by subject and due.
+    /// Subscriptions that have jobs which are not in a final state.
     ///
     /// # Errors
     /// [`JournalError::Corrupt`] or [`JournalError::Database`].
-    pub async fn unfinished_jobs(&self) -> Result<Vec<JobRecord>> {
+    pub async fn unfinished_subjects(&self) -> Result<Vec<Subject>> {
         let mut db = self.read().await?;
-        let rows = sqlx::query(select_jobs!(
-            "WHERE job.state IN ('routed', 'reported', 'submitted') ORDER BY job.subject, job.due"
-        ))
+        let rows = sqlx::query(
+            "SELECT DISTINCT subject FROM job WHERE state IN ('routed', 'reported', 'submitted') ORDER BY subject",
+        )
         .fetch_all(db.conn())
         .await?;
-        rows.iter().map(job_of).collect()
+        rows.iter()
+            .map(|row| Reader::new("job", "subject", row)?.parsed("subject"))
+            .collect()
     }
 
     /// The oldest unfinished job of a subscription: what its worker does next.
@@ -130,14 +144,41 @@ impl Journal {
         row.as_ref().map(job_of).transpose()
     }
 
-    /// A page of all jobs.
+    /// When the latest job of a subscription before `due` was due; none if there was none.
     ///
     /// # Errors
     /// [`JournalError::Corrupt`] or [`JournalError::Database`].
-    pub async fn jobs(&self, page: Page) -> Result<Listing<JobRecord>> {
+    pub async fn due_before(
+        &self,
+        subject: Subject,
+        due: UnixSeconds,
+    ) -> Result<Option<UnixSeconds>> {
+        let due = signed("due", due)?;
         let mut db = self.read().await?;
-        let sql = select_jobs!("WHERE job.number > ? ORDER BY job.number LIMIT ?");
-        let (rows, next) = fetch_page(db.conn(), sql, page).await?;
+        let row = sqlx::query(
+            "SELECT id, due FROM job WHERE subject = ? AND due < ? ORDER BY due DESC LIMIT 1",
+        )
+        .bind(subject.to_string())
+        .bind(due)
+        .fetch_optional(db.conn())
+        .await?;
+        row.map(|row| Reader::new("job", "id", &row)?.unsigned("due"))
+            .transpose()
+    }
+
+    /// A page of the jobs that `filter` lets through.
+    ///
+    /// # Errors
+    /// [`JournalError::Corrupt`] or [`JournalError::Database`].
+    pub async fn jobs(&self, filter: JobFilter, page: Page) -> Result<Listing<JobRecord>> {
+        let mut db = self.read().await?;
+        let sql = select_jobs!(
+            "WHERE job.number > ?1 AND (?3 IS NULL OR job.subject = ?3) AND (?4 IS NULL OR job.state = ?4) ORDER BY job.number LIMIT ?2"
+        );
+        let query = page_query(sql, page)?
+            .bind(filter.subject.map(|subject| subject.to_string()))
+            .bind(filter.state.map(JobState::as_str));
+        let (rows, next) = fetch_page(db.conn(), query, page).await?;
         Ok(Listing {
             items: rows.iter().map(job_of).collect::<Result<_>>()?,
             next,
@@ -206,8 +247,8 @@ impl Journal {
     /// [`JournalError::Corrupt`] or [`JournalError::Database`].
     pub async fn receipts(&self, page: Page) -> Result<Listing<StoredReceipt>> {
         let mut db = self.read().await?;
-        let sql = "SELECT number, job, success, value FROM receipt WHERE number > ? ORDER BY number LIMIT ?";
-        let (rows, next) = fetch_page(db.conn(), sql, page).await?;
+        let sql = "SELECT number, job, success, value FROM receipt WHERE number > ?1 ORDER BY number LIMIT ?2";
+        let (rows, next) = fetch_page(db.conn(), page_query(sql, page)?, page).await?;
         Ok(Listing {
             items: rows.iter().map(receipt_of).collect::<Result<_>>()?,
             next,
@@ -256,19 +297,23 @@ fn receipt_of(row: &SqliteRow) -> Result<StoredReceipt> {
     })
 }
 
-/// Asks for one row more than wanted: that is how a next page shows.
+type Query = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
+
+/// A query whose first argument is the place before the page, and whose second the rows to ask for: one more than wanted,
+/// which is how a next page shows.
+fn page_query(sql: &'static str, page: Page) -> Result<Query> {
+    let limit = page.limit.clamp(1, LARGEST_PAGE);
+    let after = signed("page.after", page.after)?;
+    Ok(sqlx::query(sql).bind(after).bind(i64::from(limit) + 1))
+}
+
 async fn fetch_page(
     conn: &mut SqliteConnection,
-    sql: &'static str,
+    query: Query,
     page: Page,
 ) -> Result<(Vec<SqliteRow>, Option<u64>)> {
     let limit = page.limit.clamp(1, LARGEST_PAGE);
-    let after = signed("page.after", page.after)?;
-    let mut rows = sqlx::query(sql)
-        .bind(after)
-        .bind(i64::from(limit) + 1)
-        .fetch_all(conn)
-        .await?;
+    let mut rows = query.fetch_all(conn).await?;
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     if rows.len() <= wanted {
         return Ok((rows, None));

@@ -8,7 +8,7 @@ use sqlx::{Row, SqliteConnection};
 use std::path::Path;
 
 /// Version that this program writes.
-pub(crate) const VERSION: i64 = 1;
+pub(crate) const VERSION: i64 = 2;
 
 /// Version 1. `PRAGMA application_id` is `crpj` in ASCII.
 const CREATE: &str = r"
@@ -51,7 +51,9 @@ CREATE TABLE job (
 ) STRICT;
 CREATE INDEX job_unfinished ON job (subject, due)
     WHERE state IN ('routed', 'reported', 'submitted');
+CREATE INDEX job_due ON job (subject, due);
 CREATE INDEX job_state ON job (state);
+CREATE INDEX job_subject ON job (subject, due);
 
 CREATE TABLE submission (
     number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
@@ -79,7 +81,7 @@ CREATE TABLE history (
 CREATE INDEX history_job ON history (job, number);
 
 PRAGMA application_id = 0x6372706a;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 ";
 const APPLICATION_ID: i64 = 0x6372_706a;
 

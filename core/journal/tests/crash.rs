@@ -10,7 +10,7 @@
 
 mod support;
 
-use cryptlet_journal::{Journal, JournalError, Page};
+use cryptlet_journal::{JobFilter, Journal, JournalError, Page};
 use cryptlet_types::JobState;
 use std::{
     env,
@@ -65,7 +65,7 @@ async fn receipts(journal: &Journal) -> u64 {
 async fn check(journal: &Journal) {
     let mut page = Page::default();
     loop {
-        let listing = journal.jobs(page).await.unwrap();
+        let listing = journal.jobs(JobFilter::default(), page).await.unwrap();
         for record in listing.items {
             let id = record.job.id;
             let history = journal.history(id).await.unwrap();

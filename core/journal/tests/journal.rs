@@ -11,7 +11,7 @@
 mod support;
 
 use alloy_primitives::B256;
-use cryptlet_journal::{Journal, JournalError, Page, SubscriptionChange};
+use cryptlet_journal::{JobFilter, Journal, JournalError, Page, SubscriptionChange};
 use cryptlet_types::{EventId, JobId, JobState, Subject};
 use futures::FutureExt as _;
 use sqlx::{Connection as _, SqliteConnection};
@@ -168,7 +168,7 @@ async fn the_whole_path_is_told_again_after_reopening() {
     drop(journal);
 
     let journal = open(&path).await;
-    let [record] = &journal.unfinished_jobs().await.unwrap()[..] else {
+    let [record] = &unfinished_jobs(&journal).await[..] else {
         panic!("one job")
     };
     assert_eq!(
@@ -187,7 +187,7 @@ async fn the_whole_path_is_told_again_after_reopening() {
     journal.close().await.unwrap();
 
     let journal = open(&path).await;
-    assert_eq!(journal.unfinished_jobs().await.unwrap(), []);
+    assert_eq!(unfinished_jobs(&journal).await, []);
     let stored = journal.receipt(job.id).await.unwrap().unwrap();
     assert_eq!(
         (stored.receipt, stored.success),
@@ -305,7 +305,7 @@ async fn listings_come_in_pages_and_orders() {
                 .unwrap();
         }
     }
-    let unfinished = journal.unfinished_jobs().await.unwrap();
+    let unfinished = unfinished_jobs(&journal).await;
     let order: Vec<_> = unfinished.iter().map(|r| r.job.id).collect();
     assert_eq!(order, [job(1, 3).id, job(1, 9).id]);
 
@@ -313,12 +313,19 @@ async fn listings_come_in_pages_and_orders() {
     let mut all = Vec::new();
     let mut sizes = Vec::new();
     loop {
-        let listing = journal.jobs(page).await.unwrap();
+        let listing = journal.jobs(JobFilter::default(), page).await.unwrap();
         sizes.push(listing.items.len());
         all.extend(listing.items.into_iter().map(|record| record.job.id));
         let Some(next) = listing.next else { break };
         page.after = next;
     }
+    let filter = JobFilter {
+        subject: Some(job(1, 3).event.subject),
+        state: Some(JobState::Reported),
+    };
+    let listing = journal.jobs(filter, Page::default()).await.unwrap();
+    let ids: Vec<_> = listing.items.iter().map(|found| found.job.id).collect();
+    assert_eq!(ids, order, "only what the filter lets through");
     assert_eq!(sizes, [2, 2, 1]);
     let recorded = [(2, 1), (1, 9), (1, 3), (2, 0), (1, 5)].map(|(s, n)| job(s, n).id);
     assert_eq!(all, recorded);
@@ -363,10 +370,10 @@ async fn files_of_later_versions_and_of_other_programs_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.db");
     open(&path).await.close().await.unwrap();
-    alter(&path, "PRAGMA user_version = 2").await;
+    alter(&path, "PRAGMA user_version = 3").await;
     let newer = Journal::open(&path, ticks()).await.unwrap_err();
     assert!(
-        matches!(newer, JournalError::NewerSchema { found: 2, known: 1 }),
+        matches!(newer, JournalError::NewerSchema { found: 3, known: 2 }),
         "{newer}"
     );
     assert!(!newer.is_retryable());
@@ -422,7 +429,10 @@ async fn corrupt_rows_name_themselves() {
         sqlx::raw_sql(sql).execute(&mut conn).await.unwrap();
         conn.close().await.unwrap();
         let journal = open(&altered).await;
-        let error = journal.jobs(Page::default()).await.unwrap_err();
+        let error = journal
+            .jobs(JobFilter::default(), Page::default())
+            .await
+            .unwrap_err();
         assert!(
             matches!(error, JournalError::Corrupt { table: "job", .. }) && !error.is_retryable()
         );

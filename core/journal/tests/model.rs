@@ -195,10 +195,8 @@ async fn compare(journal: &Journal, model: &Model) {
         }
     }
     unfinished.sort_unstable();
-    let found: Vec<_> = journal
-        .unfinished_jobs()
+    let found: Vec<_> = unfinished_jobs(journal)
         .await
-        .unwrap()
         .iter()
         .map(|record| {
             (

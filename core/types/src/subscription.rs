@@ -97,6 +97,9 @@ pub enum SubscriptionError {
     /// A report would be deliverable never, or for longer than anything is signed for.
     #[error("validity: {0} s, at least 1 and at most {MAX_VALIDITY_SECONDS}")]
     Validity(u32),
+    /// The log is filed under another cryptlet than the one subscribed to.
+    #[error("cryptlet: the log names another than the subscription")]
+    OtherCryptlet,
     /// The number is none that a delegate counts to.
     #[error("nonce: does not fit in 64 bits")]
     Nonce,

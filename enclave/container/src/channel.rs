@@ -207,11 +207,10 @@ mod tests {
             channel(answer).next_call().unwrap_err(),
             ChannelError::OutOfTurn
         );
-        let wrapped = cryptlet_types::region::WrappedKey {
-            encapsulated: Bytes::new(),
-            ciphertext: Bytes::new(),
+        let grant = cryptlet_types::region::KeyGrant::InVault {
+            signer: Default::default(),
         };
-        let call = frame(&ToRegion::Call(CallIn::Provision(wrapped)));
+        let call = frame(&ToRegion::Call(CallIn::Provision(grant)));
         assert_eq!(
             channel(call).call(CallOut::Close).unwrap_err(),
             ChannelError::OutOfTurn

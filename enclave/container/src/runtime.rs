@@ -25,6 +25,8 @@ use crate::imports::{MemoryExceeded, bindings::Utility};
 
 /// Package of the interfaces that a component may import.
 const OUR_INTERFACES: &str = "bletchley:cryptlet/";
+/// The interface that only names types, which gives a component nothing and is in every world.
+const TYPES: &str = "types";
 /// Most linear memory that a region gives, whatever policy says: 1 GiB.
 pub const MAX_MEMORY_BYTES: u64 = 1 << 30;
 
@@ -32,6 +34,7 @@ pub const MAX_MEMORY_BYTES: u64 = 1 << 30;
 pub struct Runtime {
     engine: Engine,
     component: UtilityPre<RunState>,
+    imports: Vec<String>,
     limits: Limits,
     watchdog: Watchdog,
 }
@@ -87,11 +90,7 @@ impl Runtime {
         let told = |error: wasmtime::Error| clip(&format!("{error:#}"));
         let engine = Engine::new(&config()).map_err(told)?;
         let component = Component::from_binary(&engine, code).map_err(told)?;
-        for (name, _) in component.component_type().imports(&engine) {
-            if !name.starts_with(OUR_INTERFACES) {
-                return Err(format!("imports {:?}, which no cryptlet may", clip(name)));
-            }
-        }
+        let imports = interfaces(&engine, &component)?;
         let mut linker = Linker::new(&engine);
         Utility::add_to_linker::<_, HasSelf<RunState>>(&mut linker, |state| state).map_err(told)?;
         let component = linker.instantiate_pre(&component).map_err(told)?;
@@ -99,9 +98,16 @@ impl Runtime {
         Ok(Self {
             engine,
             component,
+            imports,
             limits,
             watchdog,
         })
+    }
+
+    /// Names of the interfaces that the component imports, as manifests write them: `log`, `http`.
+    #[must_use]
+    pub fn imports(&self) -> &[String] {
+        &self.imports
     }
 
     /// Wakes the cryptlet in a fresh instance.
@@ -167,6 +173,21 @@ impl Runtime {
         };
         fault.into()
     }
+}
+
+/// The component's imports, by the names that manifests use. A version is part of the name, and the linker judges it.
+fn interfaces(engine: &Engine, component: &Component) -> Result<Vec<String>, String> {
+    let mut names = Vec::new();
+    for (import, _) in component.component_type().imports(engine) {
+        let Some(interface) = import.strip_prefix(OUR_INTERFACES) else {
+            return Err(format!("imports {:?}, which no cryptlet may", clip(import)));
+        };
+        let name = interface.split('@').next().unwrap_or(interface);
+        if name != TYPES {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// Memory images and backtraces are off: they need files, and a backtrace tells the host more than a trap.

@@ -5,15 +5,15 @@ use crate::{
     deadline::Watchdog,
     http::Egress,
     runtime::{Answer, Context, MAX_MEMORY_BYTES, Ran, RunError, Runtime, Trigger, Wake},
-    signing::{Record, SigningError},
+    signing::{Record, Signer, SigningError},
 };
 use cryptlet_seal::{ExchangeKey, SigningKey, key_binding, measure, package};
 use cryptlet_types::{
     EvidenceStatement, Manifest, Provider, Sha256Digest,
-    bounded::{MAX_PAYLOAD_BYTES, MAX_SUBSCRIPTION_BYTES, MAX_VALIDITY_SECONDS, clip},
+    bounded::{MAX_PAYLOAD_BYTES, clip},
     region::{
-        CallIn, CallInAnswer, RegionConfig, RegionFault, RegionSettings, RunAnswer, RunInput,
-        RunOutcome, WrappedKey,
+        CallIn, CallInAnswer, KeyGrant, RegionConfig, RegionFault, RegionSettings, RunAnswer,
+        RunInput, RunOutcome, WrappedKey,
     },
 };
 use std::sync::Arc;
@@ -73,7 +73,7 @@ impl Session {
     ) -> Result<Result<CallInAnswer, RegionFault>, ChannelError> {
         let result = match call {
             CallIn::Create(config) => self.create(*config).map_err(RunError::Fault),
-            CallIn::Provision(wrapped) => self.provision(&wrapped).map_err(RunError::Fault),
+            CallIn::Provision(grant) => self.provision(&grant).map_err(RunError::Fault),
             CallIn::Run(input) => self.run(*input, host),
         };
         match result {
@@ -94,12 +94,12 @@ impl Session {
         Ok(CallInAnswer::Created(statement))
     }
 
-    fn provision(&mut self, wrapped: &WrappedKey) -> Result<CallInAnswer, RegionFault> {
+    fn provision(&mut self, grant: &KeyGrant) -> Result<CallInAnswer, RegionFault> {
         match std::mem::replace(&mut self.state, State::Failed) {
-            State::Created(region) => match region.open_key(wrapped) {
-                Ok(key) => {
-                    let address = key.address();
-                    self.state = State::Ready(region, Box::new(Record::new(key)));
+            State::Created(region) => match region.signer(grant) {
+                Ok(signer) => {
+                    let address = signer.address();
+                    self.state = State::Ready(region, Box::new(Record::new(signer)));
                     Ok(CallInAnswer::Provisioned(address))
                 }
                 Err(fault) => {
@@ -146,6 +146,7 @@ impl Region {
         let egress = Egress::new(&settings.egress).map_err(RegionFault::Package)?;
         let runtime = Runtime::load(&package.code, settings.limits, watchdog)
             .map_err(RegionFault::Package)?;
+        check_imports(&runtime, &opened.manifest)?;
         let measurement = measure(identity.container, &settings, opened.digest).map_err(fault)?;
         let (region_key, exchange_key) = (SigningKey::generate(), ExchangeKey::generate());
         let statement = EvidenceStatement {
@@ -166,6 +167,20 @@ impl Region {
         })
     }
 
+    /// Who signs for the cryptlet: whoever the manifest names, and nobody else.
+    fn signer(&self, grant: &KeyGrant) -> Result<Signer, RegionFault> {
+        let signer = match grant {
+            KeyGrant::Wrapped(wrapped) => Signer::Here(self.open_key(wrapped)?),
+            KeyGrant::InVault { signer } => Signer::InVault(*signer),
+        };
+        if signer.address() == self.manifest.public_key {
+            Ok(signer)
+        } else {
+            let reason = "key is not the manifest's publicKey";
+            Err(RegionFault::Key(reason.into()))
+        }
+    }
+
     fn open_key(&self, wrapped: &WrappedKey) -> Result<SigningKey, RegionFault> {
         let fault = |reason: &dyn std::fmt::Display| RegionFault::Key(reason.to_string());
         let secret = self
@@ -176,11 +191,7 @@ impl Region {
             .as_slice()
             .try_into()
             .map_err(|_| fault(&"secret is not 32 bytes long"))?;
-        let key = SigningKey::from_secret(secret).map_err(|error| fault(&error))?;
-        match key.address() == self.manifest.public_key {
-            true => Ok(key),
-            false => Err(fault(&"key is not the manifest's publicKey")),
-        }
+        SigningKey::from_secret(secret).map_err(|error| fault(&error))
     }
 
     /// What the host says about a run, as far as the region can know better.
@@ -188,21 +199,9 @@ impl Region {
         if input.settings != self.manifest.config.settings {
             return Err(protocol("settings are not the manifest's"));
         }
-        if input.params.len() > MAX_SUBSCRIPTION_BYTES {
-            return Err(protocol("params are longer than a subscription's"));
-        }
-        if input.valid_until <= input.issued_at {
-            return Err(protocol("a report must be valid after it is issued"));
-        }
-        if input.valid_until - input.issued_at > MAX_VALIDITY_SECONDS {
-            return Err(protocol("a report must not be valid for more than 7 days"));
-        }
-        if input.trigger.due() > input.issued_at {
-            return Err(protocol(
-                "a report must not be issued before its trigger is due",
-            ));
-        }
-        Ok(())
+        input
+            .check()
+            .map_err(|error| protocol(&clip(&error.to_string())))
     }
 
     fn conclude(
@@ -265,13 +264,29 @@ fn check_settings(settings: &RegionSettings, manifest: &Manifest) -> Result<(), 
     Ok(())
 }
 
+/// Code may use what its manifest declares, so that a reader of the manifest knows what the code can do.
+fn check_imports(runtime: &Runtime, manifest: &Manifest) -> Result<(), RegionFault> {
+    let declared = &manifest.config.imports;
+    let undeclared = runtime
+        .imports()
+        .iter()
+        .find(|name| !declared.contains(name));
+    match undeclared {
+        Some(name) => Err(RegionFault::Package(format!(
+            "code imports {name}, which config.imports of its manifest does not declare"
+        ))),
+        None => Ok(()),
+    }
+}
+
 fn wake(input: &RunInput) -> Wake {
     let cryptlet_types::Trigger::Clock { due } = input.trigger;
+    let subscription = &input.subscription;
     let context = Context {
         job: format!("{:#x}", input.job.0),
-        cryptlet: format!("{:#x}", input.cryptlet.0),
-        consumer: format!("{:#x}", input.consumer),
-        subject: format!("{:#x}", input.subject.0),
+        cryptlet: format!("{:#x}", subscription.cryptlet.0),
+        consumer: format!("{:#x}", subscription.consumer),
+        subject: format!("{:#x}", subscription.subject.0),
         chain_id: input.domain.chain_id,
         now: input.issued_at,
         settings: input.settings.clone().into_iter().collect(),
@@ -279,7 +294,7 @@ fn wake(input: &RunInput) -> Wake {
     Wake {
         context,
         trigger: Trigger::Clock(due),
-        params: input.params.to_vec(),
+        params: subscription.params.to_vec(),
     }
 }
 

@@ -1,15 +1,19 @@
 //! The cryptlet's key, and what was signed with it.
 //!
+//! Where the key stays in its vault, the region signs its own statement alone and leaves the cryptlet's signature
+//! all zero, which no delegate takes: the vault puts its own there.
+//!
 //! A region speaks for one cryptlet at one delegate, and as long as it lives it never goes back in a
 //! subscription. The latest number may be signed again, because a report that was not delivered in time has to
 //! be issued anew. Neither outlives the region: a host that creates another one can ask again. What makes a
 //! second word on a number worthless is the delegate, which consumes each number once.
 
-use alloy_primitives::Bytes;
+use alloy_primitives::{Address, B256, Bytes};
 use cryptlet_seal::{SealError, SigningKey};
 use cryptlet_types::{
-    CryptletId, Measurement, Report, ReportDomain, SignedReport, Subject,
+    CryptletId, Measurement, ReportDomain, SignedReport, Subject,
     region::{FrameError, RegionStatement, RunInput, SourceProof, sources_digest},
+    report::CompactSignature,
 };
 use std::collections::BTreeMap;
 
@@ -49,20 +53,47 @@ impl SigningError {
     }
 }
 
-/// The cryptlet's key, and what was signed with it.
+/// Who signs for the cryptlet.
+#[derive(Debug)]
+pub enum Signer {
+    /// This region, with the cryptlet's key.
+    Here(SigningKey),
+    /// The vault, with the key of this address.
+    InVault(Address),
+}
+
+impl Signer {
+    /// Address of the key.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        match self {
+            Self::Here(key) => key.address(),
+            Self::InVault(address) => *address,
+        }
+    }
+
+    fn sign(&self, digest: B256) -> Result<CompactSignature, SealError> {
+        match self {
+            Self::Here(key) => key.sign(digest),
+            Self::InVault(_) => Ok(CompactSignature::default()),
+        }
+    }
+}
+
+/// The cryptlet's signer, and what was signed.
 #[derive(Debug)]
 pub struct Record {
-    key: SigningKey,
+    signer: Signer,
     speaker: Option<(CryptletId, ReportDomain)>,
     signed: BTreeMap<Subject, u64>,
 }
 
 impl Record {
-    /// A record of a key that has signed nothing.
+    /// A record of a signer that has signed nothing.
     #[must_use]
-    pub fn new(key: SigningKey) -> Self {
+    pub fn new(signer: Signer) -> Self {
         Self {
-            key,
+            signer,
             speaker: None,
             signed: BTreeMap::new(),
         }
@@ -73,11 +104,12 @@ impl Record {
     /// # Errors
     /// Says why not.
     pub fn check(&mut self, input: &RunInput) -> Result<(), SigningError> {
-        let speaker = *self.speaker.get_or_insert((input.cryptlet, input.domain));
-        if speaker != (input.cryptlet, input.domain) {
+        let asked = (input.subscription.cryptlet, input.domain);
+        let speaker = *self.speaker.get_or_insert(asked);
+        if speaker != asked {
             return Err(SigningError::Another(speaker.0));
         }
-        match self.signed.get(&input.subject) {
+        match self.signed.get(&input.subscription.subject) {
             Some(signed) if input.sequence < *signed => Err(SigningError::Backwards {
                 asked: input.sequence,
                 signed: *signed,
@@ -100,15 +132,7 @@ impl Record {
         region_key: &SigningKey,
     ) -> Result<SignedReport, SigningError> {
         self.check(input)?;
-        let report = Report {
-            cryptlet: input.cryptlet,
-            subject: input.subject,
-            sequence: input.sequence,
-            issued_at: input.issued_at,
-            valid_until: input.valid_until,
-            region,
-            payload,
-        };
+        let report = input.report(region, payload);
         let digest = report.digest(&input.domain);
         let statement = RegionStatement {
             measurement: region,
@@ -118,11 +142,12 @@ impl Record {
         };
         let signed = SignedReport {
             report,
-            signer: self.key.address(),
-            signature: self.key.sign(digest)?,
+            signer: self.signer.address(),
+            signature: self.signer.sign(digest)?,
             region_signature: region_key.sign(statement.digest())?,
         };
-        self.signed.insert(input.subject, input.sequence);
+        self.signed
+            .insert(input.subscription.subject, input.sequence);
         Ok(signed)
     }
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 use alloy_primitives::B256;
 use cryptlet_chain::{BroadcastError, Chain, ChainError, Delivery, Fees, Rejection};
-use cryptlet_types::{JobId, SignedReport, outbox::Submission};
+use cryptlet_types::{JobId, SignedDelegation, SignedReport, outbox::Submission};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -55,6 +55,8 @@ pub struct Order {
     pub job: JobId,
     /// The report.
     pub report: SignedReport,
+    /// The delegation under which the report was made; none if it is on nobody's behalf.
+    pub delegation: Option<SignedDelegation>,
     /// Gas that the subscription promises its callback.
     pub callback_gas: u32,
     /// Where a search for a delivery by somebody else begins: no later than the block of the subscription.
@@ -181,9 +183,13 @@ impl Drop for Attempt<'_> {
 impl<'a> Attempt<'a> {
     fn new(deliverer: &'a Deliverer, order: &'a Order, submissions: &[Submission]) -> Self {
         let domain = deliverer.chain.domain();
-        let (to, input) = deliverer.chain.delivery_call(&order.report);
+        let delegation = order.delegation.as_ref();
+        let (to, input) = deliverer.chain.delivery_call(&order.report, delegation);
         let payload = order.report.report.payload.len();
-        let gas_limit = gas::limit(&input, payload, order.callback_gas);
+        let mut gas_limit = gas::limit(&input, payload, order.callback_gas);
+        if delegation.is_some() {
+            gas_limit = gas_limit.saturating_add(gas::CONSENT);
+        }
         let call = Call {
             chain_id: domain.chain_id,
             to,
@@ -351,7 +357,12 @@ impl<'a> Attempt<'a> {
         let gas_limit = self.call.gas_limit;
         let answer = self
             .chain()
-            .preflight(&self.order.report, from, gas_limit)
+            .preflight(
+                &self.order.report,
+                self.order.delegation.as_ref(),
+                from,
+                gas_limit,
+            )
             .await?;
         match answer {
             Ok(()) => {

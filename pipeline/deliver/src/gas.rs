@@ -20,6 +20,11 @@ const PAYLOAD_WORD: u64 = 24;
 /// What the delegate wants to see beyond the callback's share (`GAS_AFTER_CALLBACK`).
 const AFTER_CALLBACK: u64 = 12_000;
 
+/// For a delegation, where the report is made under one: hashing it, its revocation, the identity, and its signature. An
+/// account's takes ecrecover; a wallet's (ERC-1271) is its own code, and one that needs more than this cannot be spoken
+/// for.
+pub const CONSENT: u64 = 150_000;
+
 /// Units of gas that the transaction with this calldata needs at most. `payload`: bytes of the report's payload.
 #[must_use]
 pub fn limit(calldata: &[u8], payload: usize, callback_gas: u32) -> u64 {

@@ -1,15 +1,22 @@
 //! Event → Job: which package answers an event, and whether policy lets it.
 //!
-//! A pure function of documents: the same event, register entry and policy always give the same job.
+//! A pure function of documents and history: the same event, subscription, register entry and policy, with the same
+//! job before it, always give the same job.
 
+use alloy_primitives::Address;
 use cryptlet_types::{
     CryptletId, Event, EventId, Job, Manifest, Provider, Sha256Digest, Subject, Subscription,
-    policy::PolicyInForce,
+    TriggerSpec, UnixSeconds,
+    manifest::TriggerKind,
+    policy::{Policy, PolicyInForce, ServeRule},
 };
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// What the register knows of a cryptlet.
 #[derive(Clone, Debug)]
 pub struct Registered {
+    /// Who registered it.
+    pub publisher: Address,
     /// Its current package.
     pub package: Sha256Digest,
     /// The manifest in that package.
@@ -30,6 +37,40 @@ pub enum Refusal {
     /// This host has no package of the cryptlet.
     #[error("cryptlet {0} is not published at this host")]
     NotPublished(CryptletId),
+    /// Policy does not let this publisher's cryptlets run.
+    #[error("policy: publisher {publisher} of cryptlet {cryptlet} is not among `publishers`")]
+    PublisherRefused {
+        /// The cryptlet.
+        cryptlet: CryptletId,
+        /// Who registered it.
+        publisher: Address,
+    },
+    /// The cryptlet does not answer triggers of this kind.
+    #[error(
+        "cryptlet {0} does not answer this kind of trigger: its manifest lists others in `config.triggers`"
+    )]
+    TriggerRefused(CryptletId),
+    /// Policy does not let this contract be served.
+    #[error("policy: consumer {0} is not among `serve.consumers`")]
+    ConsumerRefused(Address),
+    /// The callback asks for more gas than the host pays for.
+    #[error("policy: callback asks for {asked} gas, `serve.maximumCallbackGas` is {most}")]
+    CallbackGas {
+        /// What the subscription asks for.
+        asked: u32,
+        /// What policy allows.
+        most: u32,
+    },
+    /// The subscription was woken too short a time ago.
+    #[error(
+        "policy: due {since} s after the subscription was last woken, `serve.minimumIntervalSeconds` is {least}"
+    )]
+    TooSoon {
+        /// Seconds between the two.
+        since: u64,
+        /// What policy asks for.
+        least: u64,
+    },
     /// Policy does not accept the isolation that this host offers.
     #[error("policy: isolation by {} is not accepted; list it in `isolation` or run a host with another provider", .0.as_str())]
     IsolationRefused(Provider),
@@ -51,10 +92,10 @@ impl Refusal {
     }
 }
 
-/// Routes events under one policy to regions of one provider.
-#[derive(Clone, Debug)]
+/// Routes events, under the policy in force, to regions of one provider.
+#[derive(Debug)]
 pub struct Router {
-    policy: PolicyInForce,
+    policy: RwLock<Arc<PolicyInForce>>,
     provider: Provider,
 }
 
@@ -62,10 +103,26 @@ impl Router {
     /// A router for a host whose regions come from `provider`.
     #[must_use]
     pub fn new(policy: PolicyInForce, provider: Provider) -> Self {
-        Self { policy, provider }
+        Self {
+            policy: RwLock::new(Arc::new(policy)),
+            provider,
+        }
     }
 
-    /// The job for `event`.
+    /// Puts another policy in force for every event that is routed from now on.
+    pub fn set_policy(&self, policy: PolicyInForce) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> Arc<PolicyInForce> {
+        let policy = self.policy.read();
+        Arc::clone(&policy.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The job for `event`. `last_due`: when the latest job of the subscription before this event was due; none if
+    /// there was none yet.
     ///
     /// # Errors
     /// Says what is missing or what policy refuses; see [`Refusal`].
@@ -74,45 +131,126 @@ impl Router {
         event: Event,
         subscription: Option<Subscription>,
         registered: Option<&Registered>,
+        last_due: Option<UnixSeconds>,
     ) -> Result<Job, Refusal> {
         let subscription = subscription.ok_or(Refusal::NoSubscription {
             event: event.id,
             subject: event.subject,
         })?;
         let cryptlet = subscription.cryptlet;
-        let Registered { package, manifest } = registered.ok_or(Refusal::NotPublished(cryptlet))?;
-        let policy = &self.policy.policy;
+        let registered = registered.ok_or(Refusal::NotPublished(cryptlet))?;
+        let in_force = self.policy();
+        let policy = &in_force.policy;
+        self.check(policy, &subscription, registered)?;
+        let least = policy.serve.minimum_interval_seconds;
+        check_interval(&event, last_due, least)?;
+        Ok(Job {
+            id: Job::id_of(&event),
+            event,
+            subscription,
+            package: registered.package,
+            limits: registered.manifest.config.limits.within(policy.limits),
+            policy_epoch: policy.epoch,
+        })
+    }
+
+    /// Whether the policy in force still lets a job of this subscription run: it may be another than the one under
+    /// which the job was routed.
+    ///
+    /// # Errors
+    /// Says what policy refuses.
+    pub fn admits(
+        &self,
+        subscription: &Subscription,
+        registered: &Registered,
+    ) -> Result<(), Refusal> {
+        self.check(&self.policy().policy, subscription, registered)
+    }
+
+    fn check(
+        &self,
+        policy: &Policy,
+        subscription: &Subscription,
+        registered: &Registered,
+    ) -> Result<(), Refusal> {
+        self.check_cryptlet(policy, subscription.cryptlet, registered)?;
+        check_trigger(&registered.manifest, subscription)?;
+        check_service(&policy.serve, subscription)
+    }
+
+    /// Whether policy lets the cryptlet run here at all.
+    fn check_cryptlet(
+        &self,
+        policy: &Policy,
+        cryptlet: CryptletId,
+        registered: &Registered,
+    ) -> Result<(), Refusal> {
+        let publisher = registered.publisher;
+        if !policy.publishers.includes(publisher) {
+            return Err(Refusal::PublisherRefused {
+                cryptlet,
+                publisher,
+            });
+        }
         if !policy.accepts(self.provider) {
             return Err(Refusal::IsolationRefused(self.provider));
         }
-        let wanted = &manifest.config.egress;
-        if !wanted.is_empty() && policy.egress_of(manifest).is_empty() {
+        let wanted = &registered.manifest.config.egress;
+        if !wanted.is_empty() && policy.egress_of(&registered.manifest).is_empty() {
             return Err(Refusal::EgressRefused {
                 cryptlet,
                 wanted: wanted.clone(),
             });
         }
-        Ok(Job {
-            id: Job::id_of(&event),
-            event,
-            subscription,
-            package: *package,
-            limits: manifest.config.limits.within(policy.limits),
-            policy_epoch: policy.epoch,
-        })
+        Ok(())
+    }
+}
+
+fn check_trigger(manifest: &Manifest, subscription: &Subscription) -> Result<(), Refusal> {
+    let kind = match &subscription.trigger {
+        TriggerSpec::Clock(_) => TriggerKind::Clock,
+    };
+    if manifest.config.triggers.contains(&kind) {
+        Ok(())
+    } else {
+        Err(Refusal::TriggerRefused(subscription.cryptlet))
+    }
+}
+
+/// Whether policy lets this subscription be served.
+fn check_service(rule: &ServeRule, subscription: &Subscription) -> Result<(), Refusal> {
+    if !rule.consumers.includes(subscription.consumer) {
+        return Err(Refusal::ConsumerRefused(subscription.consumer));
+    }
+    let (asked, most) = (subscription.callback_gas, rule.maximum_callback_gas);
+    if asked > most {
+        return Err(Refusal::CallbackGas { asked, most });
+    }
+    Ok(())
+}
+
+/// Whether the subscription may be woken again. A schedule may be uneven (twice within a minute, once a day), so that
+/// only the distance to the last wake-up itself says whether this one comes too soon.
+fn check_interval(event: &Event, last_due: Option<UnixSeconds>, least: u64) -> Result<(), Refusal> {
+    let since = last_due.map(|last| event.trigger.due().saturating_sub(last));
+    match since {
+        Some(since) if since < least => Err(Refusal::TooSoon { since, least }),
+        _ => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy_primitives::{Address, B256, Bytes, FixedBytes};
+    use alloy_primitives::{B256, Bytes, FixedBytes};
     use cryptlet_types::{
-        ClockSpec, Limits, Policy, ReportDomain, Trigger, TriggerSpec,
-        manifest::ManifestConfig,
-        policy::{EgressRule, Retry, Trust},
+        ClockSpec, Limits, ReportDomain, Trigger,
+        manifest::{Kind, ManifestConfig},
+        policy::{EgressRule, EvidenceRule, Retry, Signing, Trust, Whom},
     };
 
+    const CONSUMER: Address = Address::repeat_byte(4);
+    const PUBLISHER: Address = Address::repeat_byte(6);
     const SUBJECT: Subject = Subject(B256::repeat_byte(3));
 
     fn event() -> Event {
@@ -130,8 +268,10 @@ mod tests {
         };
         Subscription {
             subject: SUBJECT,
-            consumer: Address::repeat_byte(4),
+            consumer: CONSUMER,
+            nonce: 0,
             cryptlet: CryptletId(Address::repeat_byte(5)),
+            on_behalf_of: Address::ZERO,
             callback: FixedBytes([1; 4]),
             callback_gas: 100_000,
             validity: 3_600,
@@ -144,7 +284,10 @@ mod tests {
     fn registered() -> Registered {
         let config = ManifestConfig {
             description: String::new(),
+            kind: Kind::Utility,
             isolation: true,
+            imports: vec!["http".into()],
+            triggers: vec![TriggerKind::Clock],
             limits: Limits {
                 fuel: 5,
                 ..Limits::default()
@@ -160,12 +303,13 @@ mod tests {
             config,
         };
         Registered {
+            publisher: PUBLISHER,
             package: Sha256Digest(B256::repeat_byte(8)),
             manifest,
         }
     }
 
-    fn router(isolation: Vec<Provider>, places: &[&str]) -> Router {
+    fn in_force(isolation: Vec<Provider>, places: &[&str]) -> PolicyInForce {
         let rule = |place: &&str| EgressRule {
             place: (*place).into(),
             trust: Trust::WebPki,
@@ -173,7 +317,9 @@ mod tests {
         let policy = Policy {
             version: 1,
             epoch: 7,
+            publishers: Whom::Only(vec![PUBLISHER]),
             isolation,
+            controls: vec![],
             egress: places.iter().map(rule).collect(),
             limits: Limits {
                 memory_bytes: 1 << 20,
@@ -184,21 +330,43 @@ mod tests {
                 first_millis: 1,
                 longest_millis: 1,
             },
-        };
-        Router::new(
-            PolicyInForce {
-                policy,
-                digest: Sha256Digest(B256::ZERO),
+            signing: Signing::Ecdsa,
+            evidence: EvidenceRule {
+                max_age_seconds: 60,
             },
-            Provider::Process,
-        )
+            serve: ServeRule {
+                consumers: Whom::Only(vec![CONSUMER]),
+                minimum_interval_seconds: 300,
+                maximum_callback_gas: 100_000,
+            },
+        };
+        PolicyInForce {
+            policy,
+            digest: Sha256Digest(B256::ZERO),
+        }
+    }
+
+    fn router(isolation: Vec<Provider>, places: &[&str]) -> Router {
+        Router::new(in_force(isolation, places), Provider::Process)
+    }
+
+    /// A router under a policy that was changed.
+    fn under(change: impl FnOnce(&mut Policy)) -> Router {
+        let mut in_force = in_force(vec![Provider::Process], &["rates.example:443"]);
+        change(&mut in_force.policy);
+        Router::new(in_force, Provider::Process)
+    }
+
+    fn refusal(router: &Router) -> Refusal {
+        let routed = router.route(event(), Some(subscription()), Some(&registered()), None);
+        routed.unwrap_err()
     }
 
     #[test]
     fn a_job_takes_the_smaller_limit_of_manifest_and_policy() {
         let router = router(vec![Provider::Process], &["rates.example:443"]);
         let job = router
-            .route(event(), Some(subscription()), Some(&registered()))
+            .route(event(), Some(subscription()), Some(&registered()), None)
             .unwrap();
         assert_eq!((job.limits.fuel, job.limits.memory_bytes), (5, 1 << 20));
         assert_eq!((job.id, job.policy_epoch), (Job::id_of(&event()), 7));
@@ -208,25 +376,91 @@ mod tests {
     fn what_is_missing_is_named_and_nothing_falls_open() {
         let open = router(vec![Provider::Process], &["rates.example:443"]);
         let (event, subscription) = (event(), subscription());
-        let no_subscription = open.route(event.clone(), None, Some(&registered()));
+        let no_subscription = open.route(event.clone(), None, Some(&registered()), None);
         assert!(matches!(
             no_subscription,
             Err(Refusal::NoSubscription { .. })
         ));
-        let unpublished = open.route(event.clone(), Some(subscription.clone()), None);
+        let unpublished = open.route(event, Some(subscription.clone()), None, None);
         assert_eq!(
             unpublished,
             Err(Refusal::NotPublished(subscription.cryptlet))
         );
         let isolation = router(vec![], &["rates.example:443"]);
-        let refused = isolation.route(
-            event.clone(),
-            Some(subscription.clone()),
-            Some(&registered()),
+        assert_eq!(
+            refusal(&isolation),
+            Refusal::IsolationRefused(Provider::Process)
         );
-        assert_eq!(refused, Err(Refusal::IsolationRefused(Provider::Process)));
         let egress = router(vec![Provider::Process], &["other.example:443"]);
-        let refused = egress.route(event, Some(subscription), Some(&registered()));
-        assert!(matches!(refused, Err(Refusal::EgressRefused { .. })));
+        assert!(matches!(refusal(&egress), Refusal::EgressRefused { .. }));
+    }
+
+    #[test]
+    fn policy_says_whose_cryptlets_serve_whom_and_at_whose_cost() {
+        let cryptlet = subscription().cryptlet;
+        let nobody = || Whom::Only(vec![]);
+        let publisher = PUBLISHER;
+        assert_eq!(
+            refusal(&under(|policy| policy.publishers = nobody())),
+            Refusal::PublisherRefused {
+                cryptlet,
+                publisher
+            }
+        );
+        assert_eq!(
+            refusal(&under(|policy| policy.serve.consumers = nobody())),
+            Refusal::ConsumerRefused(CONSUMER)
+        );
+        assert_eq!(
+            refusal(&under(|policy| policy.serve.maximum_callback_gas = 99_999)),
+            Refusal::CallbackGas {
+                asked: 100_000,
+                most: 99_999
+            }
+        );
+        let anyone = under(|policy| {
+            policy.publishers = Whom::Anyone;
+            policy.serve.consumers = Whom::Anyone;
+        });
+        let routed = anyone.route(event(), Some(subscription()), Some(&registered()), None);
+        assert!(routed.is_ok());
+    }
+
+    #[test]
+    fn a_trigger_that_the_manifest_does_not_name_wakes_nobody() {
+        let mut registered = registered();
+        registered.manifest.config.triggers.clear();
+        let routed = under(|_| ()).route(event(), Some(subscription()), Some(&registered), None);
+        assert_eq!(
+            routed,
+            Err(Refusal::TriggerRefused(subscription().cryptlet))
+        );
+    }
+
+    #[test]
+    fn a_subscription_is_not_woken_more_often_than_policy_allows() {
+        let router = under(|_| ());
+        let route =
+            |last_due| router.route(event(), Some(subscription()), Some(&registered()), last_due);
+        assert!(route(None).is_ok());
+        assert!(route(Some(700)).is_ok());
+        let (since, least) = (299, 300);
+        assert_eq!(route(Some(701)), Err(Refusal::TooSoon { since, least }));
+        // Events that were missed may be routed after later ones: they come too soon as well.
+        let since = 0;
+        assert_eq!(route(Some(5_000)), Err(Refusal::TooSoon { since, least }));
+    }
+
+    #[test]
+    fn another_policy_is_in_force_for_the_next_event() {
+        let router = under(|_| ());
+        let mut stricter = in_force(vec![Provider::Process], &["rates.example:443"]);
+        stricter.policy.epoch = 8;
+        stricter.policy.serve.maximum_callback_gas = 0;
+        router.set_policy(stricter);
+        assert_eq!(router.policy().policy.epoch, 8);
+        let admitted = router.admits(&subscription(), &registered());
+        assert!(matches!(admitted, Err(Refusal::CallbackGas { .. })));
+        assert!(matches!(refusal(&router), Refusal::CallbackGas { .. }));
     }
 }

@@ -2,7 +2,7 @@
 
 use cryptlet_isolation::IsolationError;
 use cryptlet_register::RegisterError;
-use cryptlet_types::CryptletId;
+use cryptlet_types::{CryptletId, region::InputError};
 use cryptlet_vault::VaultError;
 
 /// Why a job has no report.
@@ -17,6 +17,9 @@ pub enum RunError {
     /// The region could not be created, died, or reported a fault.
     #[error(transparent)]
     Isolation(#[from] IsolationError),
+    /// The job does not fit its subscription, or lacks the delegation that the subscription asks for.
+    #[error(transparent)]
+    Input(#[from] InputError),
     /// The region's answer does not fit the question: it is broken or hostile.
     #[error("region of cryptlet {cryptlet} answered with {what}")]
     WrongAnswer {
@@ -38,6 +41,7 @@ impl RunError {
             Self::Register(error) => error.is_retryable(),
             Self::Vault(error) => error.is_retryable(),
             Self::Isolation(error) => error.is_retryable(),
+            Self::Input(error) => error.is_retryable(),
             Self::WrongAnswer { .. } | Self::Seal(_) => false,
         }
     }

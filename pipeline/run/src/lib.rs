@@ -1,8 +1,10 @@
 //! Job → Report: asks an isolated region to wake the cryptlet, and brings back what it signed.
 //!
 //! One region serves one cryptlet under one package, one set of limits and one policy; it is created at the
-//! first job that needs it (requirement E10), is given the signing key only after its evidence was verified,
-//! and lives until it dies, faults or is dropped. Runs of one region are one after the other.
+//! first job that needs it (requirement E10), and lives until it dies, faults, its evidence is older than policy
+//! accepts, or another policy comes into force. Its evidence is verified before it may sign: either the vault gives it
+//! the cryptlet's key, or the vault keeps the key and signs what the region has signed with its own. Runs of one region
+//! are one after the other.
 
 mod error;
 mod regions;

@@ -6,20 +6,20 @@ use cryptlet_isolation::{CallOutHandler, IsolationError, IsolationProvider, Regi
 use cryptlet_register::Register;
 use cryptlet_seal::{check, evidence, package};
 use cryptlet_types::{
-    CryptletId, Evidence, EvidenceStatement, Job, Limits, Manifest, ReportDomain, Sha256Digest,
-    SignedReport, UnixSeconds,
+    CryptletId, Evidence, EvidenceStatement, Job, Limits, Manifest, Measurement, ReportDomain,
+    Sha256Digest, SignedDelegation, SignedReport, UnixSeconds,
     bounded::{MAX_VALIDITY_SECONDS, clip},
     outbox::RunRecord,
     policy::PolicyInForce,
     region::{
-        RegionFault, RegionSettings, RegionStatement, RunAnswer, RunInput, RunOutcome,
+        KeyGrant, RegionFault, RegionSettings, RegionStatement, RunAnswer, RunInput, RunOutcome,
         sources_digest,
     },
 };
 use cryptlet_vault::{KeyId, Vault};
 use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError},
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, PoisonError, RwLock},
 };
 use tokio::sync::Mutex;
 
@@ -36,22 +36,41 @@ pub struct Ports {
     pub call_out: Arc<dyn CallOutHandler>,
 }
 
-/// A region that holds its cryptlet's key.
+/// A region that may sign for its cryptlet, or have the vault sign.
 struct Live {
     package: Sha256Digest,
     limits: Limits,
+    policy: Arc<PolicyInForce>,
     region: Box<dyn Region>,
     manifest: Manifest,
     evidence: Evidence,
+    /// The challenge that was set.
+    nonce: B256,
+    signs: Signs,
+}
+
+/// Who signs for the cryptlet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signs {
+    Region,
+    Vault,
+}
+
+impl Live {
+    /// Whether the evidence is older than policy accepts, or from the future.
+    fn is_stale(&self, now: UnixSeconds) -> bool {
+        let age = now.checked_sub(self.evidence.made_at);
+        age.is_none_or(|age| age > self.policy.policy.evidence.max_age_seconds)
+    }
 }
 
 type Slot = Arc<Mutex<Option<Live>>>;
 
-/// Runs jobs under one policy.
+/// Runs jobs under the policy in force.
 pub struct Runner {
     ports: Ports,
     domain: ReportDomain,
-    policy: PolicyInForce,
+    policy: RwLock<Arc<PolicyInForce>>,
     host: Address,
     slots: std::sync::Mutex<HashMap<CryptletId, Slot>>,
 }
@@ -63,40 +82,82 @@ impl Runner {
         Self {
             ports,
             domain,
-            policy,
+            policy: RwLock::new(Arc::new(policy)),
             host,
             slots: std::sync::Mutex::default(),
         }
     }
 
-    /// Wakes the job's cryptlet: its report will have the number `sequence` and is issued at `now`.
+    /// Puts another policy in force for every run that begins from now on. Regions made under another one are dropped:
+    /// idle ones now, busy ones when their run is over.
+    pub fn set_policy(&self, policy: PolicyInForce) {
+        let digest = policy.digest;
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        for slot in slots.values() {
+            if let Ok(mut place) = slot.try_lock() {
+                place.take_if(|live| live.policy.digest != digest);
+            }
+        }
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> Arc<PolicyInForce> {
+        let policy = self.policy.read();
+        Arc::clone(&policy.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Wakes the job's cryptlet: its report will have the number `sequence` and is issued at `now`. `delegation`: the
+    /// word of the identity that the subscription names, if the host has it.
     ///
     /// # Errors
     /// See [`RunError`]. A region that ended, or whose answer was not believed, is dropped; the next run gets a new one.
-    pub async fn run(&self, job: &Job, sequence: u64, now: UnixSeconds) -> Result<Ran, RunError> {
+    pub async fn run(
+        &self,
+        job: &Job,
+        sequence: u64,
+        now: UnixSeconds,
+        delegation: Option<SignedDelegation>,
+    ) -> Result<Ran, RunError> {
+        let mut input = self.input(job, sequence, now, delegation);
+        input.check()?;
         let slot = self.slot(job);
         let mut place = slot.lock().await;
+        let policy = self.policy();
         // The job may be older than the policy in force, which has the last word.
-        let limits = job.limits.within(self.policy.policy.limits);
-        let fits = |live: &Live| live.package == job.package && live.limits == limits;
+        let limits = job.limits.within(policy.policy.limits);
+        let fits = |live: &Live| {
+            live.package == job.package
+                && live.limits == limits
+                && live.policy.digest == policy.digest
+                && !live.is_stale(now)
+        };
         let mut live = match place.take().filter(fits) {
             Some(live) => live,
-            None => self.create(job, limits, now).await?,
+            None => self.create(job, limits, policy, now).await?,
         };
-        let input = self.input(job, &live.manifest, sequence, now);
+        input.settings.clone_from(&live.manifest.config.settings);
         match live.region.run(input.clone()).await {
             Ok(answer) => {
-                let ran = self.accept(job, &live, input, answer)?;
-                *place = Some(live);
+                let ran = self.accept(job, &live, input, answer, now).await?;
+                self.keep(&mut place, live);
                 Ok(ran)
             }
             Err(error) => {
                 let exhausted = matches!(error, IsolationError::Fault(RegionFault::Exhausted));
                 if !error.is_end_of_region() && !exhausted {
-                    *place = Some(live);
+                    self.keep(&mut place, live);
                 }
                 Err(error.into())
             }
+        }
+    }
+
+    /// Puts a region back for the next job, unless another policy has come into force in the meantime.
+    fn keep(&self, place: &mut Option<Live>, live: Live) {
+        if live.policy.digest == self.policy().digest {
+            *place = Some(live);
         }
     }
 
@@ -106,52 +167,83 @@ impl Runner {
         slots.entry(job.subscription.cryptlet).or_default().clone()
     }
 
-    /// Creates a region, verifies its evidence, and lets the vault release the signing key to it.
-    async fn create(&self, job: &Job, limits: Limits, now: UnixSeconds) -> Result<Live, RunError> {
-        let cryptlet = job.subscription.cryptlet;
+    /// Creates a region, vouches for it, and has the vault verify the evidence and grant what the region signs with.
+    async fn create(
+        &self,
+        job: &Job,
+        limits: Limits,
+        policy: Arc<PolicyInForce>,
+        now: UnixSeconds,
+    ) -> Result<Live, RunError> {
         let files = self.ports.register.package(job.package).await?;
         let manifest = package::open(&files)?.manifest;
-        let egress = self.policy.policy.egress_of(&manifest);
+        let egress = policy.policy.egress_of(&manifest);
         let settings = RegionSettings { limits, egress };
         let measurement = self.ports.isolation.measurement(&files, &settings)?;
         let nonce = B256::from(rand::random::<[u8; 32]>());
         let call_out = self.ports.call_out.clone();
-        let mut region = self
-            .ports
-            .isolation
-            .create(files, settings, nonce, call_out)
-            .await?;
+        let isolation = &self.ports.isolation;
+        let region = isolation.create(files, settings, nonce, call_out).await?;
         let evidence = self.vouch(region.statement().clone(), now).await?;
-        let policy = &self.policy.policy;
-        let expected = evidence::Expected {
-            policy,
-            measurement,
-            nonce,
-            host: self.host,
-            from: now,
-            to: now,
-        };
-        let key = self
-            .ports
-            .vault
-            .release(&KeyId::Cryptlet(cryptlet), &evidence, &expected)
-            .await?;
-        let signer = region.provision(key).await?;
-        if signer != manifest.public_key {
-            let what = format!(
-                "signer {signer}, the manifest names {}",
-                manifest.public_key
-            );
-            return Err(RunError::WrongAnswer { cryptlet, what });
-        }
-        tracing::info!(%cryptlet, %signer, %measurement, controls = ?evidence.statement.controls, "region created");
-        Ok(Live {
+        let mut live = Live {
             package: job.package,
             limits,
+            policy,
             region,
             manifest,
             evidence,
-        })
+            nonce,
+            signs: Signs::Vault,
+        };
+        live.signs = self
+            .provision(job.subscription.cryptlet, &mut live, measurement, now)
+            .await?;
+        Ok(live)
+    }
+
+    /// Has the vault verify the evidence, which must be of `measurement`, and hands the region what it is granted.
+    async fn provision(
+        &self,
+        cryptlet: CryptletId,
+        live: &mut Live,
+        measurement: Measurement,
+        now: UnixSeconds,
+    ) -> Result<Signs, RunError> {
+        let named = live.manifest.public_key;
+        let expected = self.expected(live, measurement, now);
+        let vault = &self.ports.vault;
+        let grant = vault
+            .grant(cryptlet, named, &live.evidence, &expected)
+            .await?;
+        let signs = match &grant {
+            KeyGrant::Wrapped(_) => Signs::Region,
+            KeyGrant::InVault { .. } => Signs::Vault,
+        };
+        let signer = live.region.provision(grant).await?;
+        if signer != named {
+            let what = format!("signer {signer}, the manifest names {named}");
+            return Err(RunError::WrongAnswer { cryptlet, what });
+        }
+        let controls = &live.evidence.statement.controls;
+        tracing::info!(%cryptlet, %signer, ?signs, %measurement, ?controls, "region created");
+        Ok(signs)
+    }
+
+    /// What the region's evidence must say at `now`.
+    fn expected<'a>(
+        &self,
+        live: &'a Live,
+        measurement: Measurement,
+        now: UnixSeconds,
+    ) -> evidence::Expected<'a> {
+        evidence::Expected {
+            policy: &live.policy.policy,
+            measurement,
+            nonce: live.nonce,
+            host: self.host,
+            from: live.evidence.made_at,
+            to: now,
+        }
     }
 
     async fn vouch(
@@ -172,59 +264,73 @@ impl Runner {
         })
     }
 
-    fn input(&self, job: &Job, manifest: &Manifest, sequence: u64, now: UnixSeconds) -> RunInput {
-        let subscription = &job.subscription;
+    /// The input of a run, but for the manifest's settings.
+    fn input(
+        &self,
+        job: &Job,
+        sequence: u64,
+        now: UnixSeconds,
+        delegation: Option<SignedDelegation>,
+    ) -> RunInput {
+        let subscription = job.subscription.clone();
         let validity = u64::from(subscription.validity).min(MAX_VALIDITY_SECONDS);
+        let expiry = delegation.as_ref().map(|signed| signed.delegation.expiry);
         RunInput {
             job: job.id,
             domain: self.domain,
-            cryptlet: subscription.cryptlet,
-            subject: subscription.subject,
-            consumer: subscription.consumer,
+            subscription,
+            trigger: job.event.trigger.clone(),
             sequence,
             issued_at: now,
-            valid_until: now.saturating_add(validity),
-            trigger: job.event.trigger.clone(),
-            params: subscription.params.clone(),
-            settings: manifest.config.settings.clone(),
+            valid_until: now
+                .saturating_add(validity)
+                .min(expiry.unwrap_or(UnixSeconds::MAX)),
+            delegation,
+            settings: BTreeMap::new(),
         }
     }
 
-    /// Takes an answer only if both signatures are those of this region and over this input.
-    fn accept(
+    /// Takes an answer only if it is about this input and both signatures, of region and cryptlet, are over it.
+    async fn accept(
         &self,
         job: &Job,
         live: &Live,
         input: RunInput,
         answer: RunAnswer,
+        now: UnixSeconds,
     ) -> Result<Ran, RunError> {
         let RunAnswer {
             outcome,
             sources,
             fuel_used,
         } = answer;
-        let report = match outcome {
+        let mut report = match outcome {
             RunOutcome::Skip(reason) => return Ok(Ran::Skipped(clip(&reason))),
             RunOutcome::Report(report) => *report,
         };
         let cryptlet = job.subscription.cryptlet;
-        if !answers(&report, &input) || report.report.region != live.evidence.statement.measurement
-        {
-            let what = "a report about something else".to_owned();
+        let measurement = live.evidence.statement.measurement;
+        let expected = input.report(measurement, report.report.payload.clone());
+        if report.report != expected || report.signer != live.manifest.public_key {
+            let what = "a report about something else, or by somebody else".to_owned();
             return Err(RunError::WrongAnswer { cryptlet, what });
         }
-        let digest = report.report.digest(&self.domain);
-        check(digest, &report.signature, live.manifest.public_key)?;
         let statement = RegionStatement {
-            measurement: report.report.region,
-            report: digest,
+            measurement,
+            report: report.report.digest(&self.domain),
             input: input.digest().map_err(cryptlet_seal::SealError::from)?,
             sources: sources_digest(&sources).map_err(cryptlet_seal::SealError::from)?,
         };
+        let region_key = live.evidence.statement.region_key;
+        check(statement.digest(), &report.region_signature, region_key)?;
+        if live.signs == Signs::Vault {
+            self.sign_in_vault(cryptlet, live, &statement, &mut report, now)
+                .await?;
+        }
         check(
-            statement.digest(),
-            &report.region_signature,
-            live.evidence.statement.region_key,
+            statement.report,
+            &report.signature,
+            live.manifest.public_key,
         )?;
         let evidence = live.evidence.clone();
         Ok(Ran::Reported(Box::new(RunRecord {
@@ -233,18 +339,33 @@ impl Runner {
             report,
             evidence,
             fuel_used,
-            policy_epoch: self.policy.policy.epoch,
-            policy: self.policy.digest,
+            policy_epoch: live.policy.policy.epoch,
+            policy: live.policy.digest,
         })))
     }
-}
 
-/// Whether a report repeats what was asked.
-fn answers(signed: &SignedReport, input: &RunInput) -> bool {
-    let report = &signed.report;
-    report.cryptlet == input.cryptlet
-        && report.subject == input.subject
-        && report.sequence == input.sequence
-        && report.issued_at == input.issued_at
-        && report.valid_until == input.valid_until
+    /// Has the vault sign the report, which looks at evidence and the region's signature by itself.
+    async fn sign_in_vault(
+        &self,
+        cryptlet: CryptletId,
+        live: &Live,
+        statement: &RegionStatement,
+        report: &mut SignedReport,
+        now: UnixSeconds,
+    ) -> Result<(), RunError> {
+        let expected = self.expected(live, statement.measurement, now);
+        report.signature = self
+            .ports
+            .vault
+            .sign_report(
+                cryptlet,
+                report.signer,
+                &live.evidence,
+                &expected,
+                statement,
+                &report.region_signature,
+            )
+            .await?;
+        Ok(())
+    }
 }

@@ -111,7 +111,9 @@ mod tests {
         Subscription {
             subject: Subject(B256::repeat_byte(subject)),
             consumer: Address::ZERO,
+            nonce: 0,
             cryptlet: CryptletId(Address::ZERO),
+            on_behalf_of: Address::ZERO,
             callback: FixedBytes([1; 4]),
             callback_gas: 50_000,
             validity: 60,

@@ -4,7 +4,8 @@
 //! - [`clock`]: what time it is, injected: the system's, a chain's, or one that a test or replay moves
 //! - [`agenda`]: which subscriptions are due until when; pure
 //! - [`clock_watch`]: agenda and clock together: waits, then yields events
-//! - [`subscription_watch`]: the delegate's logs from a cursor to the head
+//! - [`log_watch`]: a contract's logs from a cursor to the head; [`subscription_watch`]: the delegate's,
+//!   [`register_watch`]: the register's
 //!
 //! Nothing here remembers across a restart. The host's journal keeps the cursor and, for each subscription, the
 //! last moment for which an event was written; both are handed in again, and what was missed is caught up one by
@@ -13,11 +14,15 @@
 pub mod agenda;
 pub mod clock;
 pub mod clock_watch;
+pub mod log_watch;
+pub mod register_watch;
 pub mod schedule;
 pub mod subscription_watch;
 
 pub use agenda::Agenda;
 pub use clock::{ChainClock, Clock, ManualClock, SystemClock};
 pub use clock_watch::ClockWatch;
+pub use log_watch::{Advance, Cursor, WatchError};
+pub use register_watch::RegisterWatch;
 pub use schedule::{Schedule, ScheduleError};
-pub use subscription_watch::{Advance, Cursor, SubscriptionWatch, WatchError};
+pub use subscription_watch::SubscriptionWatch;

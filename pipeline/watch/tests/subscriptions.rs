@@ -8,7 +8,7 @@
 
 use alloy::{
     network::{EthereumWallet, TransactionBuilder},
-    primitives::{Address, Bytes, FixedBytes, U256},
+    primitives::{Address, B256, Bytes, FixedBytes, U256},
     providers::{DynProvider, Provider, ProviderBuilder},
     rpc::types::{TransactionReceipt, TransactionRequest},
     signers::local::PrivateKeySigner,
@@ -45,7 +45,8 @@ impl World {
             ))
             .connect_http(node.url().parse().unwrap())
             .erased();
-        let register = deploy(&provider, artifacts::CRYPTLET_REGISTER, &[]).await;
+        let board = (publisher, vec![publisher], U256::from(1)).abi_encode_params();
+        let register = deploy(&provider, artifacts::CRYPTLET_REGISTER, &board).await;
         let delegate = deploy(
             &provider,
             artifacts::CRYPTO_DELEGATE,
@@ -53,7 +54,14 @@ impl World {
         )
         .await;
         let contract = CryptletRegister::new(register, &provider);
-        let call = contract.register("watcher".into(), publisher, u64::MAX);
+        let version = CryptletRegister::Version {
+            label: "1".into(),
+            packageDigest: B256::repeat_byte(1),
+            headerDigest: B256::repeat_byte(2),
+            manifestDigest: B256::repeat_byte(3),
+            uri: String::new(),
+        };
+        let call = contract.register("watcher".into(), version, publisher, u64::MAX);
         send(&provider, call.into_transaction_request()).await;
         let cryptlet = contract.cryptletId(publisher, "watcher".into());
         let cryptlet = cryptlet.call().await.unwrap();
@@ -74,6 +82,7 @@ impl World {
         });
         let subscription = CryptoDelegate::Subscription {
             cryptlet: self.cryptlet,
+            onBehalfOf: Address::ZERO,
             callback: FixedBytes([1, 2, 3, 4]),
             callbackGas: 50_000,
             validity: 600,

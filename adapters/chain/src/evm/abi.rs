@@ -7,7 +7,7 @@
     reason = "generated from Solidity, which documents it under contracts/src"
 )]
 
-use cryptlet_types::SignedReport;
+use cryptlet_types::{SignedDelegation, SignedReport, delegation::AbiDelegation};
 
 alloy::sol! {
     #[sol(rpc)]
@@ -15,6 +15,7 @@ alloy::sol! {
     contract CryptoDelegate {
         struct Subscription {
             address cryptlet;
+            address onBehalfOf;
             bytes4 callback;
             uint32 callbackGas;
             uint32 validity;
@@ -29,13 +30,23 @@ alloy::sol! {
             uint64 issuedAt;
             uint64 validUntil;
             bytes32 region;
+            bytes32 delegation;
             bytes payload;
         }
+        struct Delegation {
+            address identity;
+            address cryptlet;
+            address consumer;
+            bytes4 callback;
+            uint64 expiry;
+            bytes32 salt;
+        }
 
-        event Subscribed(bytes32 indexed subject, address indexed consumer, address indexed cryptlet, bytes4 callback, uint32 callbackGas, uint32 validity, uint8 trigger, bytes condition, bytes params);
+        event Subscribed(bytes32 indexed subject, address indexed consumer, address indexed cryptlet, uint256 nonce, Subscription subscription);
         event Unsubscribed(bytes32 indexed subject, address indexed consumer, address indexed cryptlet);
         event Delivered(bytes32 indexed subject, address indexed cryptlet, uint64 sequence, bytes32 digest, address signer, bool success);
         event CallbackFailed(bytes32 indexed subject, uint64 sequence, bytes reason);
+        event DelegationRevoked(address indexed identity, bytes32 indexed digest);
 
         error CryptletNotActive(address cryptlet);
         error InvalidCallback();
@@ -52,10 +63,23 @@ alloy::sol! {
         error InvalidSignature();
         error SignerNotEnrolled(address cryptlet, address signer);
         error InsufficientGas(uint256 required, uint256 available);
+        error WrongDelegation(bytes32 expected, bytes32 given);
+        error WrongIdentity(address required, address given);
+        error DelegationOutOfScope(bytes32 digest);
+        error DelegationExpired(uint64 expiry);
+        error DelegationIsRevoked(bytes32 digest);
+        error InvalidDelegationSignature(address identity);
+        error NotTheIdentity(address caller);
 
         function subscribe(Subscription calldata s) external returns (bytes32 subject);
         function unsubscribe(address cryptlet, bytes32 subject) external;
         function deliver(Report calldata report, bytes32 r, bytes32 vs) external;
+        function deliverOnBehalfOf(Report calldata report, bytes32 r, bytes32 vs, Delegation calldata delegation, bytes calldata signature) external;
+        function revokeDelegation(Delegation calldata delegation) external;
+        function isDelegationRevoked(bytes32 digest) external view returns (bool);
+        function onBehalfOf() external view returns (address);
+        function hashDelegation(Delegation calldata delegation) public view returns (bytes32);
+        function nonces(address owner) external view returns (uint256);
         function register() external view returns (address);
         function subscription(address cryptlet, bytes32 subject) external view returns (address consumer, bytes4 callback, uint32 callbackGas, uint64 sequence);
         function hashReport(Report calldata report) public view returns (bytes32);
@@ -64,48 +88,152 @@ alloy::sol! {
     #[sol(rpc)]
     #[derive(Debug, PartialEq, Eq)]
     contract CryptletRegister {
+        struct Version {
+            string label;
+            bytes32 packageDigest;
+            bytes32 headerDigest;
+            bytes32 manifestDigest;
+            string uri;
+        }
+        struct PolicyApproval {
+            address administrator;
+            bytes signature;
+        }
+
         event CryptletRegistered(address indexed cryptlet, address indexed publisher, string name);
-        event SignerEnrolled(address indexed cryptlet, address indexed signer, uint64 expiry);
+        event VersionPublished(address indexed cryptlet, uint32 indexed number, Version version);
+        event VersionRevoked(address indexed cryptlet, uint32 indexed number);
+        event SignerEnrolled(address indexed cryptlet, address indexed signer, uint32 version, uint64 expiry);
         event SignerRevoked(address indexed cryptlet, address indexed signer);
         event CryptletRevoked(address indexed cryptlet);
+        event HostRegistered(address indexed host, string url, bytes32 authority);
+        event HostRemoved(address indexed host);
+        event HostAssigned(address indexed cryptlet, address indexed host);
+        event HostUnassigned(address indexed cryptlet, address indexed host);
+        event PolicySet(uint64 indexed epoch, bytes32 digest, string uri);
+        event AdministratorsSet(uint64 indexed term, address[] members, uint256 threshold);
+        event Transfer(address indexed from, address indexed to, uint256 indexed tokenId);
 
-        error CryptletExists(address cryptlet);
         error CryptletIsRevoked(address cryptlet);
         error ExpiryInThePast(uint64 expiry);
         error InvalidName(string name);
         error InvalidSigner(address signer);
+        error InvalidText(string text, uint256 least, uint256 most);
+        error LabelTaken(string label, uint32 number);
+        error NameTaken(string name, address by);
+        error NotTheOwner(address cryptlet, address caller);
         error SignerIsRevoked(address cryptlet, address signer);
+        error SignerOfAnotherVersion(address cryptlet, address signer, uint32 number);
+        error TooManySigners(address cryptlet, uint32 number);
         error UnknownCryptlet(address cryptlet);
         error UnknownSigner(address cryptlet, address signer);
+        error UnknownVersion(address cryptlet, uint32 number);
+        error VersionIsRevoked(address cryptlet, uint32 number);
+        error ZeroDigest();
+        error HostIsAssigned(address cryptlet, address host);
+        error HostIsNotAssigned(address cryptlet, address host);
+        error InvalidAuthority();
+        error InvalidHost(address host);
+        error TooManyHosts(address cryptlet);
+        error UnknownHost(address host);
+        error ApprovalOutOfOrder(address administrator);
+        error ApprovalTwice(address administrator);
+        error InvalidAdministrator(address administrator);
+        error InvalidApproval(address administrator);
+        error InvalidThreshold(uint256 threshold, uint256 members);
+        error NotAnAdministrator(address account);
+        error NotEnoughApprovals(uint256 required, uint256 given);
+        error OldEpoch(uint64 current, uint64 given);
+        error ZeroPolicyDigest();
+        error AccessControlUnauthorizedAccount(address account, bytes32 neededRole);
+        error ERC721NonexistentToken(uint256 tokenId);
 
-        function register(string calldata name_, address signer, uint64 signerExpiry) external returns (address cryptlet);
-        function cryptletId(address publisher, string calldata name_) external view returns (address);
-        function enrolSigner(address cryptlet, address signer, uint64 expiry) external;
+        function register(string calldata name_, Version calldata version, address signer, uint64 signerExpiry) external returns (address cryptlet);
+        function publishVersion(address cryptlet, Version calldata version, address signer, uint64 signerExpiry) external returns (uint32 number);
+        function enrolSigner(address cryptlet, uint32 number, address signer, uint64 expiry) external;
         function revokeSigner(address cryptlet, address signer) external;
+        function revokeVersion(address cryptlet, uint32 number) external;
         function revokeCryptlet(address cryptlet) external;
+        function cryptletId(address publisher, string calldata name_) external view returns (address);
+        function cryptletByName(string calldata name_) external view returns (address cryptlet);
+        function cryptletOf(address cryptlet) external view returns (address publisher, string memory name_, bool revoked);
+        function versionCount(address cryptlet) external view returns (uint32);
+        function versionOf(address cryptlet, uint32 number) external view returns (Version memory version, bool revoked, uint64 publishedAt);
+        function currentVersion(address cryptlet) external view returns (uint32 number);
+        function signerOf(address cryptlet, address signer) external view returns (uint32 version, uint64 expiry, bool revoked);
+        function publicKeyOf(address cryptlet) external view returns (address);
+        function headerDigestOf(address cryptlet) external view returns (bytes32);
         function isSigner(address cryptlet, address signer) external view returns (bool);
         function isActive(address cryptlet) external view returns (bool);
-        function cryptletOf(address cryptlet) external view returns (address publisher, string memory name_, bool revoked);
-        function signerOf(address cryptlet, address signer) external view returns (uint64 expiry, bool revoked);
+        function registerHost(address host, string calldata url, bytes32 authority) external;
+        function removeHost(address host) external;
+        function assignHost(address cryptlet, address host) external;
+        function unassignHost(address cryptlet, address host) external;
+        function hostsOf(address cryptlet) external view returns (address[] memory);
+        function hostOf(address host) external view returns (string memory url, bytes32 authority);
+        function setPolicy(uint64 epoch, bytes32 digest, string calldata uri, PolicyApproval[] calldata approvals) external;
+        function setAdministrators(address[] calldata members, uint256 threshold, PolicyApproval[] calldata approvals) external;
+        function policy() external view returns (uint64 epoch, bytes32 digest, string memory uri);
+        function administrators() external view returns (address[] memory members, uint256 threshold, uint64 term);
+        function hashPolicy(uint64 epoch, bytes32 digest) external view returns (bytes32);
+        function hashAdministrators(uint64 term, address[] calldata members, uint256 threshold) external view returns (bytes32);
+        function ownerOf(uint256 token) external view returns (address);
+        function transferFrom(address from, address to, uint256 tokenId) external;
+        function grantRole(bytes32 role, address account) external;
+        function revokeRole(bytes32 role, address account) external;
+        function hasRole(bytes32 role, address account) external view returns (bool);
     }
 }
 
-/// The call that delivers a signed report.
+/// The call that delivers a signed report on nobody's behalf.
 #[must_use]
 pub fn deliver_call(signed: &SignedReport) -> CryptoDelegate::deliverCall {
-    let report = &signed.report;
     CryptoDelegate::deliverCall {
-        report: CryptoDelegate::Report {
-            cryptlet: report.cryptlet.0,
-            subject: report.subject.0,
-            sequence: report.sequence,
-            issuedAt: report.issued_at,
-            validUntil: report.valid_until,
-            region: report.region.0,
-            payload: report.payload.clone(),
-        },
+        report: report(signed),
         r: signed.signature.r,
         vs: signed.signature.vs,
+    }
+}
+
+/// The call that delivers a signed report on behalf of the identity that gave the delegation.
+#[must_use]
+pub fn deliver_on_behalf_of_call(
+    signed: &SignedReport,
+    delegation: &SignedDelegation,
+) -> CryptoDelegate::deliverOnBehalfOfCall {
+    CryptoDelegate::deliverOnBehalfOfCall {
+        report: report(signed),
+        r: signed.signature.r,
+        vs: signed.signature.vs,
+        delegation: delegation.delegation.to_abi().into(),
+        signature: delegation.signature.clone(),
+    }
+}
+
+fn report(signed: &SignedReport) -> CryptoDelegate::Report {
+    let report = &signed.report;
+    CryptoDelegate::Report {
+        cryptlet: report.cryptlet.0,
+        subject: report.subject.0,
+        sequence: report.sequence,
+        issuedAt: report.issued_at,
+        validUntil: report.valid_until,
+        region: report.region.0,
+        delegation: report.delegation,
+        payload: report.payload.clone(),
+    }
+}
+
+impl From<AbiDelegation> for CryptoDelegate::Delegation {
+    fn from(delegation: AbiDelegation) -> Self {
+        Self {
+            identity: delegation.identity,
+            cryptlet: delegation.cryptlet,
+            consumer: delegation.consumer,
+            callback: delegation.callback,
+            expiry: delegation.expiry,
+            salt: delegation.salt,
+        }
     }
 }
 

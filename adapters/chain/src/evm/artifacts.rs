@@ -7,7 +7,7 @@ use serde::Deserialize;
 /// Artifact of the `CryptoDelegate`. Constructor: `(address register)`.
 pub const CRYPTO_DELEGATE: &str =
     include_str!("../../../../contracts/artifacts/CryptoDelegate.json");
-/// Artifact of the `CryptletRegister`. No constructor arguments.
+/// Artifact of the `CryptletRegister`. Constructor: `(address admin, address[] administrators, uint256 threshold)`.
 pub const CRYPTLET_REGISTER: &str =
     include_str!("../../../../contracts/artifacts/CryptletRegister.json");
 

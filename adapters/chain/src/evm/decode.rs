@@ -5,8 +5,7 @@ use crate::{ChangeKind, DeliveredReport, Rejection, SubscriptionChange};
 use alloy::sol_types::{SolEvent, SolInterface};
 use alloy_primitives::{Address, B256, Log};
 use cryptlet_types::{
-    CryptletId, Subject, Subscription, TriggerSpec, UnixSeconds,
-    bounded::{MAX_SUBSCRIPTION_BYTES, clip},
+    CryptletId, ReportDomain, Subject, Subscription, TriggerSpec, UnixSeconds, bounded::clip,
     subscription::SubscriptionError,
 };
 
@@ -21,13 +20,18 @@ pub struct LogPosition {
     pub timestamp: UnixSeconds,
 }
 
-/// Reads a log of the delegate as a change of subscriptions; `None` if it is about something else.
+/// Reads a log of the delegate of `domain` as a change of subscriptions; `None` if it is about something else. A
+/// subscription whose subject is not that of its fields is refused.
 #[must_use]
-pub fn subscription_change(log: &Log, at: LogPosition) -> Option<SubscriptionChange> {
+pub fn subscription_change(
+    log: &Log,
+    domain: &ReportDomain,
+    at: LogPosition,
+) -> Option<SubscriptionChange> {
     let (&topic, rest) = log.topics().split_first()?;
     let subject = Subject(rest.first().copied().unwrap_or_default());
     let kind = if topic == abi::Subscribed::SIGNATURE_HASH {
-        match subscription(log, at.timestamp) {
+        match subscription(log, domain, at.timestamp) {
             Ok(subscription) => ChangeKind::Subscribed(Box::new(subscription)),
             Err(reason) => ChangeKind::Refused { reason },
         }
@@ -44,27 +48,43 @@ pub fn subscription_change(log: &Log, at: LogPosition) -> Option<SubscriptionCha
     })
 }
 
-fn subscription(log: &Log, since: UnixSeconds) -> Result<Subscription, String> {
+fn subscription(
+    log: &Log,
+    domain: &ReportDomain,
+    since: UnixSeconds,
+) -> Result<Subscription, String> {
     let event = abi::Subscribed::decode_log_data_validate(&log.data)
         .map_err(|_| "log: not an ABI-encoded Subscribed event".to_owned())?;
-    if event.params.len() > MAX_SUBSCRIPTION_BYTES {
-        let size = event.params.len();
-        let field = "params";
-        return Err(SubscriptionError::TooLarge { field, size }.to_string());
+    of_event(event, domain, since).map_err(|error| error.to_string())
+}
+
+fn of_event(
+    event: abi::Subscribed,
+    domain: &ReportDomain,
+    since: UnixSeconds,
+) -> Result<Subscription, SubscriptionError> {
+    let asked = event.subscription;
+    if asked.cryptlet != event.cryptlet {
+        return Err(SubscriptionError::OtherCryptlet);
     }
-    let trigger =
-        TriggerSpec::decode(event.trigger, &event.condition).map_err(|error| error.to_string())?;
-    Ok(Subscription {
+    let subscription = Subscription {
         subject: Subject(event.subject),
         consumer: event.consumer,
-        cryptlet: CryptletId(event.cryptlet),
-        callback: event.callback,
-        callback_gas: event.callbackGas,
-        validity: event.validity,
-        trigger,
-        params: event.params,
+        nonce: event
+            .nonce
+            .try_into()
+            .map_err(|_| SubscriptionError::Nonce)?,
+        cryptlet: CryptletId(asked.cryptlet),
+        on_behalf_of: asked.onBehalfOf,
+        callback: asked.callback,
+        callback_gas: asked.callbackGas,
+        validity: asked.validity,
+        trigger: TriggerSpec::decode(asked.trigger, &asked.condition)?,
+        params: asked.params,
         since,
-    })
+    };
+    subscription.check(domain)?;
+    Ok(subscription)
 }
 
 /// The reports that `delegate` consumed, from the logs of one transaction.
@@ -115,6 +135,16 @@ pub fn rejection(revert_data: &[u8]) -> Rejection {
             cryptlet: CryptletId(error.cryptlet),
             signer: error.signer,
         },
+        Ok(Errors::WrongDelegation(_)) => Rejection::DelegationRefused("another than the report's"),
+        Ok(Errors::WrongIdentity(_)) => {
+            Rejection::DelegationRefused("missing, or of another identity than subscribed")
+        }
+        Ok(Errors::DelegationOutOfScope(_)) => Rejection::DelegationRefused("out of scope"),
+        Ok(Errors::DelegationExpired(_)) => Rejection::DelegationRefused("expired"),
+        Ok(Errors::DelegationIsRevoked(_)) => Rejection::DelegationRefused("revoked"),
+        Ok(Errors::InvalidDelegationSignature(_)) => {
+            Rejection::DelegationRefused("not signed by its identity")
+        }
         Ok(Errors::InsufficientGas(error)) => Rejection::InsufficientGas {
             required: error.required.saturating_to(),
             available: error.available.saturating_to(),
@@ -138,8 +168,8 @@ pub(crate) const DELIVERED_TOPIC: B256 = abi::Delivered::SIGNATURE_HASH;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy::sol_types::{Revert, SolError};
-    use alloy_primitives::{Bytes, FixedBytes, LogData, U256};
+    use alloy::sol_types::{Revert, SolError, SolValue};
+    use alloy_primitives::{Bytes, FixedBytes, LogData, U256, keccak256};
     use cryptlet_types::ClockSpec;
 
     const AT: LogPosition = LogPosition {
@@ -148,11 +178,16 @@ mod tests {
         timestamp: 1000,
     };
 
-    fn subscribed(trigger: u8, condition: Bytes, params: Bytes) -> Log {
-        let event = abi::Subscribed {
-            subject: B256::repeat_byte(1),
-            consumer: Address::repeat_byte(2),
+    const DOMAIN: ReportDomain = ReportDomain {
+        chain_id: 31_337,
+        delegate: Address::repeat_byte(7),
+    };
+
+    /// What a delegate logs: the subject is computed here by the contract's own formula.
+    fn event(trigger: u8, condition: Bytes, params: Bytes) -> abi::Subscribed {
+        let subscription = abi::Subscription {
             cryptlet: Address::repeat_byte(3),
+            onBehalfOf: Address::ZERO,
             callback: FixedBytes([4; 4]),
             callbackGas: 50_000,
             validity: 600,
@@ -160,10 +195,32 @@ mod tests {
             condition,
             params,
         };
+        let (consumer, nonce) = (Address::repeat_byte(2), U256::from(5));
+        let fields = keccak256(subscription.abi_encode());
+        let (chain, delegate) = (U256::from(DOMAIN.chain_id), DOMAIN.delegate);
+        let subject = keccak256((chain, delegate, consumer, nonce, fields).abi_encode_params());
+        abi::Subscribed {
+            subject,
+            consumer,
+            cryptlet: subscription.cryptlet,
+            nonce,
+            subscription,
+        }
+    }
+
+    fn log(event: &abi::Subscribed) -> Log {
         Log {
             address: Address::ZERO,
             data: event.encode_log_data(),
         }
+    }
+
+    fn subscribed(trigger: u8, condition: Bytes, params: Bytes) -> Log {
+        log(&event(trigger, condition, params))
+    }
+
+    fn subscription_change(log: &Log, at: LogPosition) -> Option<SubscriptionChange> {
+        super::subscription_change(log, &DOMAIN, at)
     }
 
     fn condition() -> Bytes {
@@ -183,14 +240,14 @@ mod tests {
 
     #[test]
     fn a_subscription_is_read_and_dated_by_its_block() {
-        let log = subscribed(1, condition(), Bytes::from_static(&[9]));
-        let change = subscription_change(&log, AT).unwrap();
+        let event = event(1, condition(), Bytes::from_static(&[9]));
+        let change = subscription_change(&log(&event), AT).unwrap();
         assert_eq!((change.block, change.log_index), (5, 2));
-        assert_eq!(change.subject, Subject(B256::repeat_byte(1)));
+        assert_eq!(change.subject, Subject(event.subject));
         let ChangeKind::Subscribed(subscription) = change.kind else {
             panic!("{:?}", change.kind)
         };
-        assert_eq!(subscription.since, 1000);
+        assert_eq!((subscription.since, subscription.nonce), (1000, 5));
         assert_eq!(subscription.params, Bytes::from_static(&[9]));
     }
 
@@ -215,6 +272,35 @@ mod tests {
         let mut log = subscribed(1, condition(), Bytes::new());
         log.data.data = Bytes::from_static(&[1; 40]);
         assert!(refusal(&log).starts_with("log: "));
+    }
+
+    #[test]
+    fn a_subject_that_commits_to_something_else_is_refused() {
+        let good = || event(1, condition(), Bytes::from_static(&[9]));
+        let forgeries: [(&str, fn(&mut abi::Subscribed)); 8] = [
+            ("subject: ", |e| e.subscription.params = Bytes::new()),
+            ("subject: ", |e| {
+                e.subscription.onBehalfOf = Address::repeat_byte(1)
+            }),
+            ("subject: ", |e| e.subscription.callbackGas += 1),
+            ("subject: ", |e| e.consumer = Address::ZERO),
+            ("subject: ", |e| e.nonce = U256::ZERO),
+            ("nonce: ", |e| e.nonce = U256::MAX),
+            ("cryptlet: ", |e| e.cryptlet = Address::ZERO),
+            ("validity: ", |e| e.subscription.validity = 604_801),
+        ];
+        for (field, forge) in forgeries {
+            let mut forged = good();
+            forge(&mut forged);
+            let reason = refusal(&log(&forged));
+            assert!(reason.starts_with(field), "{field}: {reason}");
+        }
+        let elsewhere = ReportDomain {
+            chain_id: 1,
+            ..DOMAIN
+        };
+        let change = super::subscription_change(&log(&good()), &elsewhere, AT).unwrap();
+        assert!(matches!(change.kind, ChangeKind::Refused { .. }));
     }
 
     #[test]
@@ -276,6 +362,10 @@ mod tests {
             (
                 abi::UnknownSubscription {}.abi_encode(),
                 Rejection::UnknownSubscription,
+            ),
+            (
+                abi::DelegationExpired { expiry: 1 }.abi_encode(),
+                Rejection::DelegationRefused("expired"),
             ),
             (
                 abi::InvalidValidity {}.abi_encode(),

@@ -1,7 +1,7 @@
 //! Ethereum and its kin over JSON-RPC (HTTP or WebSocket), by alloy.
 //!
-//! - [`client`]: the connection, timeouts, and the trait's implementation
-//! - [`decode`]: logs and custom errors of the delegate as values
+//! - [`client`], [`register`]: the traits' implementations
+//! - [`decode`], [`register_log`]: logs and custom errors of the contracts as values
 //! - [`inclusion`]: Merkle-Patricia proofs for transactions and receipts
 //! - [`abi`]: the contracts' interfaces; [`artifacts`]: their code, for who deploys them
 
@@ -11,5 +11,10 @@ pub mod client;
 mod connection;
 pub mod decode;
 pub mod inclusion;
+mod reader;
+pub mod register;
+pub mod register_log;
 
-pub use client::{EvmChain, EvmConfig};
+pub use client::EvmChain;
+pub use reader::EvmConfig;
+pub use register::EvmRegister;

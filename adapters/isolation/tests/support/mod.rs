@@ -20,10 +20,13 @@ use cryptlet_isolation::{
 };
 use cryptlet_seal::{SigningKey, key_binding, package, wrap};
 use cryptlet_types::{
-    CryptletId, JobId, Limits, Manifest, ReportDomain, Subject, Trigger,
-    manifest::ManifestConfig,
+    ClockSpec, CryptletId, Job, JobId, Limits, Manifest, ReportDomain, Subject, Subscription,
+    Trigger, TriggerSpec,
+    manifest::{Kind, ManifestConfig, TriggerKind},
     policy::{EgressRule, Trust},
-    region::{LogLevel, Package, RegionFault, RegionSettings, RunAnswer, RunInput, RunOutcome},
+    region::{
+        KeyGrant, LogLevel, Package, RegionFault, RegionSettings, RunAnswer, RunInput, RunOutcome,
+    },
 };
 use std::{
     collections::BTreeMap,
@@ -105,7 +108,10 @@ impl Setup {
             version: "1".into(),
             config: ManifestConfig {
                 description: String::new(),
+                kind: Kind::Utility,
                 isolation: true,
+                imports: vec!["http".into(), "log".into()],
+                triggers: vec![TriggerKind::Clock],
                 limits: self.limits,
                 egress: vec![PLACE.into()],
                 settings: settings(),
@@ -114,7 +120,9 @@ impl Setup {
     }
 
     pub fn package(&self) -> Package {
-        package::build(&self.manifest(), self.code).unwrap()
+        package::build(&self.manifest(), self.code, b"{}", None)
+            .unwrap()
+            .package
     }
 
     pub fn settings(&self) -> RegionSettings {
@@ -172,26 +180,48 @@ pub async fn provision(
     let secret = key.secret();
     let binding = key_binding(&statement);
     let wrapped = wrap(statement.exchange_key, &binding, secret.as_slice()).unwrap();
-    region.provision(wrapped).await
+    region.provision(KeyGrant::Wrapped(wrapped)).await
 }
 
 pub fn input(params: Vec<u8>) -> RunInput {
-    RunInput {
-        job: JobId(B256::repeat_byte(1)),
+    let clock = ClockSpec {
+        cron: "0 16 * * *".into(),
+        time_zone: "Europe/Berlin".into(),
+    };
+    let input = RunInput {
+        job: JobId(B256::ZERO),
         domain: ReportDomain {
             chain_id: 31_337,
             delegate: Address::repeat_byte(2),
         },
-        cryptlet: CryptletId(Address::repeat_byte(3)),
-        subject: Subject(B256::repeat_byte(4)),
-        consumer: Address::repeat_byte(5),
+        subscription: Subscription {
+            subject: Subject(B256::ZERO),
+            consumer: Address::repeat_byte(5),
+            nonce: 0,
+            cryptlet: CryptletId(Address::repeat_byte(3)),
+            on_behalf_of: Address::ZERO,
+            callback: [1; 4].into(),
+            callback_gas: 50_000,
+            validity: 3_600,
+            trigger: TriggerSpec::Clock(clock),
+            params: params.into(),
+            since: 1,
+        },
+        trigger: Trigger::Clock { due: DUE },
         sequence: 1,
         issued_at: DUE,
         valid_until: DUE + 3_600,
-        trigger: Trigger::Clock { due: DUE },
-        params: params.into(),
+        delegation: None,
         settings: settings(),
-    }
+    };
+    subscribed(input)
+}
+
+/// The input with the subject and the job that its fields give, as a delegate and an honest host would have them.
+pub fn subscribed(mut input: RunInput) -> RunInput {
+    input.subscription = input.subscription.with_subject_in(&input.domain);
+    input.job = Job::id_of(&input.event());
+    input
 }
 
 /// Parameters of the hostile cryptlet.

@@ -2,10 +2,10 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use alloy_primitives::{Address, B256, Bytes, FixedBytes};
-use cryptlet_journal::{Clock, Cursor, Journal, SubscriptionChange};
+use cryptlet_journal::{Clock, Cursor, JobFilter, JobRecord, Journal, Page, SubscriptionChange};
 use cryptlet_types::{
-    ClockSpec, CryptletId, Event, Evidence, EvidenceStatement, Job, Limits, Measurement, Provider,
-    Receipt, Report, ReportDomain, RunRecord, Sha256Digest, SignedReport, Subject, Submission,
+    ClockSpec, CryptletId, Event, Evidence, EvidenceStatement, Job, JobState, Limits, Measurement,
+    Provider, Receipt, ReportDomain, RunRecord, Sha256Digest, SignedReport, Subject, Submission,
     Subscription, Trigger, TriggerSpec, receipt::Inclusion, region::RunInput,
     report::CompactSignature,
 };
@@ -33,6 +33,32 @@ pub(crate) async fn open(path: &Path) -> Journal {
     Journal::open(path, ticks()).await.unwrap()
 }
 
+/// Jobs that are not in a final state, ordered by subject and due.
+pub(crate) async fn unfinished_jobs(journal: &Journal) -> Vec<JobRecord> {
+    let mut found = Vec::new();
+    for state in [JobState::Routed, JobState::Reported, JobState::Submitted] {
+        let filter = JobFilter {
+            state: Some(state),
+            ..JobFilter::default()
+        };
+        let limit = 1_000;
+        let listing = journal
+            .jobs(filter, Page { after: 0, limit })
+            .await
+            .unwrap();
+        assert_eq!(listing.next, None, "more jobs than this test can see");
+        found.extend(listing.items);
+    }
+    found.sort_by_key(|record| (record.job.event.subject, record.job.event.trigger.due()));
+    let mut subjects: Vec<_> = found
+        .iter()
+        .map(|record| record.job.event.subject)
+        .collect();
+    subjects.dedup();
+    assert_eq!(journal.unfinished_subjects().await.unwrap(), subjects);
+    found
+}
+
 pub(crate) fn cursor(number: u64) -> Cursor {
     let hash = B256::repeat_byte(7);
     Cursor { number, hash }
@@ -42,7 +68,9 @@ pub(crate) fn subscription(subject: u8) -> Subscription {
     Subscription {
         subject: Subject(B256::repeat_byte(subject)),
         consumer: Address::repeat_byte(1),
+        nonce: subject.into(),
         cryptlet: CryptletId(Address::repeat_byte(2)),
+        on_behalf_of: Address::ZERO,
         callback: FixedBytes([1, 2, 3, 4]),
         callback_gas: 100_000,
         validity: 3600,
@@ -86,25 +114,15 @@ pub(crate) fn run(job: &Job, salt: u8) -> RunRecord {
     let input = RunInput {
         job: job.id,
         domain: DOMAIN,
-        cryptlet: job.subscription.cryptlet,
-        subject: job.subscription.subject,
-        consumer: job.subscription.consumer,
+        subscription: job.subscription.clone(),
+        trigger: job.event.trigger.clone(),
         sequence: 1,
         issued_at: due,
         valid_until: due + 3600,
-        trigger: job.event.trigger.clone(),
-        params: job.subscription.params.clone(),
+        delegation: None,
         settings: [("feed".to_owned(), "rates.example".to_owned())].into(),
     };
-    let report = Report {
-        cryptlet: input.cryptlet,
-        subject: input.subject,
-        sequence: 1,
-        issued_at: due,
-        valid_until: due + 3600,
-        region: measurement,
-        payload: Bytes::from(vec![salt; 64]),
-    };
+    let report = input.report(measurement, Bytes::from(vec![salt; 64]));
     let signed = SignedReport {
         report,
         signer: Address::repeat_byte(8),

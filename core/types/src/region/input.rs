@@ -33,7 +33,7 @@ pub struct RunInput {
     pub settings: BTreeMap<String, String>,
 }
 
-/// Why an input fits no job that a delegate can have asked for. No retry helps.
+/// Why an input fits no job that a delegate can have asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InputError {
     /// The subscription is none of this delegate's.
@@ -82,10 +82,10 @@ pub enum InputError {
 }
 
 impl InputError {
-    /// Whether trying again can help: never with the same input.
+    /// Whether the same job may end better later: only if all that is missing is a delegation.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        false
+        matches!(self, Self::Delegation(error) if error.is_retryable())
     }
 }
 

@@ -3,9 +3,10 @@ use crate::channel::Host;
 use alloy_primitives::{Address, B256, Bytes};
 use cryptlet_seal::{sha256, wrap};
 use cryptlet_types::{
-    CryptletId, JobId, Limits, ReportDomain, Subject,
-    manifest::ManifestConfig,
+    ClockSpec, CryptletId, Job, JobId, Limits, ReportDomain, Subject, Subscription, TriggerSpec,
+    manifest::{Kind, ManifestConfig, TriggerKind},
     region::{CallOut, CallOutAnswer, Package},
+    report::CompactSignature,
 };
 use proptest::prelude::*;
 use std::{cell::RefCell, rc::Rc};
@@ -44,12 +45,21 @@ fn manifest() -> Manifest {
         version: "1".into(),
         config: ManifestConfig {
             description: String::new(),
+            kind: Kind::Utility,
             isolation: true,
+            imports: vec!["http".into(), "log".into()],
+            triggers: vec![TriggerKind::Clock],
             limits: Limits::default(),
             egress: Vec::new(),
             settings: Default::default(),
         },
     }
+}
+
+fn package(manifest: &Manifest) -> Package {
+    package::build(manifest, HOSTILE, b"{}", None)
+        .unwrap()
+        .package
 }
 
 fn create(package: Package) -> CallIn {
@@ -76,22 +86,40 @@ fn echo() -> Bytes {
 }
 
 fn input(sequence: u64) -> RunInput {
-    RunInput {
-        job: JobId(B256::ZERO),
-        domain: ReportDomain {
-            chain_id: 1,
-            delegate: Address::ZERO,
-        },
-        cryptlet: CryptletId(Address::ZERO),
+    let domain = ReportDomain {
+        chain_id: 1,
+        delegate: Address::ZERO,
+    };
+    let clock = ClockSpec {
+        cron: "* * * * *".into(),
+        time_zone: "UTC".into(),
+    };
+    let subscription = Subscription {
         subject: Subject(B256::ZERO),
         consumer: Address::ZERO,
+        nonce: 0,
+        cryptlet: CryptletId(Address::ZERO),
+        on_behalf_of: Address::ZERO,
+        callback: [1; 4].into(),
+        callback_gas: 50_000,
+        validity: 10,
+        trigger: TriggerSpec::Clock(clock),
+        params: echo(),
+        since: 1,
+    };
+    let mut input = RunInput {
+        job: JobId(B256::ZERO),
+        domain,
+        subscription: subscription.with_subject_in(&domain),
+        trigger: cryptlet_types::Trigger::Clock { due: 10 },
         sequence,
         issued_at: 10,
         valid_until: 20,
-        trigger: cryptlet_types::Trigger::Clock { due: 10 },
-        params: echo(),
+        delegation: None,
         settings: Default::default(),
-    }
+    };
+    input.job = Job::id_of(&input.event());
+    input
 }
 
 /// What a host may try.
@@ -100,7 +128,9 @@ enum Step {
     Create,
     CreateAltered,
     Provision,
+    ProvisionInVault,
     ProvisionOther,
+    ProvisionOtherInVault,
     Run(u64),
 }
 
@@ -109,7 +139,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Create),
         1 => Just(Step::CreateAltered),
         2 => Just(Step::Provision),
+        1 => Just(Step::ProvisionInVault),
         1 => Just(Step::ProvisionOther),
+        1 => Just(Step::ProvisionOtherInVault),
         3 => (1_u64..4).prop_map(Step::Run),
     ];
     proptest::collection::vec(step, 1..12)
@@ -129,7 +161,9 @@ fn expected(model: Model, step: Step) -> (bool, Model) {
     match (model, step) {
         (Model::New, Step::Create) => (true, Model::Created),
         (Model::New, Step::CreateAltered) => (false, Model::Failed),
-        (Model::Created, Step::Provision) => (true, Model::Ready { signed: 0 }),
+        (Model::Created, Step::Provision | Step::ProvisionInVault) => {
+            (true, Model::Ready { signed: 0 })
+        }
         (Model::Ready { signed }, Step::Run(sequence)) if sequence >= signed => {
             (true, Model::Ready { signed: sequence })
         }
@@ -137,20 +171,26 @@ fn expected(model: Model, step: Step) -> (bool, Model) {
     }
 }
 
-fn wrapped(statement: Option<&EvidenceStatement>, key: &SigningKey) -> WrappedKey {
+fn in_vault(key: &SigningKey) -> KeyGrant {
+    KeyGrant::InVault {
+        signer: key.address(),
+    }
+}
+
+fn wrapped(statement: Option<&EvidenceStatement>, key: &SigningKey) -> KeyGrant {
     let nowhere = WrappedKey {
         encapsulated: Bytes::new(),
         ciphertext: Bytes::new(),
     };
     let secret = key.secret();
-    statement.map_or(nowhere, |statement| {
+    KeyGrant::Wrapped(statement.map_or(nowhere, |statement| {
         wrap(
             statement.exchange_key,
             &key_binding(statement),
             secret.as_slice(),
         )
         .unwrap()
-    })
+    }))
 }
 
 proptest! {
@@ -159,16 +199,20 @@ proptest! {
     #[test]
     fn whatever_a_host_tries_the_region_keeps_its_turns(steps in steps()) {
         let (mut session, mut model, mut statement) = (session(), Model::New, None);
-        let package = cryptlet_seal::package::build(&manifest(), HOSTILE).unwrap();
-        let mut altered = package.clone();
+        let packed = package(&manifest());
+        let mut altered = packed.clone();
         altered.code = Bytes::from_static(b"other");
         for step in steps {
             let call = match step {
-                Step::Create => create(package.clone()),
+                Step::Create => create(packed.clone()),
                 Step::CreateAltered => create(altered.clone()),
                 Step::Provision => CallIn::Provision(wrapped(statement.as_ref(), &key())),
+                Step::ProvisionInVault => CallIn::Provision(in_vault(&key())),
                 Step::ProvisionOther => {
                     CallIn::Provision(wrapped(statement.as_ref(), &SigningKey::generate()))
+                }
+                Step::ProvisionOtherInVault => {
+                    CallIn::Provision(in_vault(&SigningKey::generate()))
                 }
                 Step::Run(sequence) => CallIn::Run(Box::new(input(sequence))),
             };
@@ -185,8 +229,8 @@ proptest! {
 
 #[test]
 fn two_regions_of_one_package_share_the_measurement_and_no_key() {
-    let package = cryptlet_seal::package::build(&manifest(), HOSTILE).unwrap();
-    let statement = || match session().answer(create(package.clone()), &host()) {
+    let packed = package(&manifest());
+    let statement = || match session().answer(create(packed.clone()), &host()) {
         Ok(Ok(CallInAnswer::Created(statement))) => statement,
         other => panic!("not created: {other:?}"),
     };
@@ -194,4 +238,97 @@ fn two_regions_of_one_package_share_the_measurement_and_no_key() {
     assert_eq!(first.measurement, second.measurement);
     assert_ne!(first.region_key, second.region_key);
     assert_ne!(first.exchange_key, second.exchange_key);
+}
+
+/// A session with a region that has its grant.
+fn ready(grant: impl FnOnce(&EvidenceStatement) -> KeyGrant) -> (Session, EvidenceStatement) {
+    let mut session = session();
+    let packed = package(&manifest());
+    let statement = match session.answer(create(packed), &host()) {
+        Ok(Ok(CallInAnswer::Created(statement))) => statement,
+        other => panic!("not created: {other:?}"),
+    };
+    let provisioned = session.answer(CallIn::Provision(grant(&statement)), &host());
+    assert!(
+        matches!(provisioned, Ok(Ok(CallInAnswer::Provisioned(address))) if address == key().address())
+    );
+    (session, statement)
+}
+
+fn run(session: &mut Session, input: RunInput) -> Result<RunAnswer, RegionFault> {
+    match session
+        .answer(CallIn::Run(Box::new(input)), &host())
+        .unwrap()
+    {
+        Ok(CallInAnswer::Ran(answer)) => Ok(*answer),
+        Ok(other) => panic!("{other:?}"),
+        Err(fault) => Err(fault),
+    }
+}
+
+#[test]
+fn a_host_cannot_hand_over_what_was_not_subscribed() {
+    let forgeries: [(&str, fn(&mut RunInput)); 8] = [
+        ("subject", |i| i.subscription.params = Bytes::new()),
+        ("subject", |i| {
+            i.subscription.consumer = Address::repeat_byte(1)
+        }),
+        ("subject", |i| i.subscription.nonce += 1),
+        ("subject", |i| i.domain.chain_id = 2),
+        ("subject", |i| {
+            i.subscription.on_behalf_of = Address::repeat_byte(1)
+        }),
+        ("job", |i| {
+            i.trigger = cryptlet_types::Trigger::Clock { due: 9 }
+        }),
+        ("validUntil", |i| i.valid_until = 21),
+        ("validity", |i| {
+            i.subscription.validity = 7 * 86_400 + 1;
+            i.subscription = i.subscription.clone().with_subject_in(&i.domain);
+            i.job = Job::id_of(&i.event());
+        }),
+    ];
+    let (mut session, _) = ready(|statement| wrapped(Some(statement), &key()));
+    for (what, forge) in forgeries {
+        let mut input = input(1);
+        forge(&mut input);
+        match run(&mut session, input) {
+            Err(RegionFault::Protocol(reason)) => assert!(reason.contains(what), "{reason}"),
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+    assert!(run(&mut session, input(1)).is_ok());
+}
+
+#[test]
+fn a_region_whose_key_stays_in_the_vault_leaves_the_cryptlets_signature_open() {
+    let (mut session, statement) = ready(|_| in_vault(&key()));
+    let RunOutcome::Report(signed) = run(&mut session, input(1)).unwrap().outcome else {
+        panic!("skipped")
+    };
+    assert_eq!(signed.signer, key().address());
+    assert_eq!(signed.signature, CompactSignature::default());
+    let said = cryptlet_types::region::RegionStatement {
+        measurement: statement.measurement,
+        report: signed.report.digest(&input(1).domain),
+        input: input(1).digest().unwrap(),
+        sources: cryptlet_types::region::sources_digest(&[]).unwrap(),
+    };
+    let countersigned = cryptlet_seal::check(
+        said.digest(),
+        &signed.region_signature,
+        statement.region_key,
+    );
+    assert_eq!(countersigned, Ok(()));
+}
+
+#[test]
+fn code_that_imports_more_than_its_manifest_declares_is_no_package() {
+    let mut manifest = manifest();
+    manifest.config.imports.retain(|name| name != "log");
+    let packed = package(&manifest);
+    match session().answer(create(packed), &host()) {
+        Ok(Err(RegionFault::Package(reason))) => assert!(reason.contains("log"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
 }

@@ -104,7 +104,7 @@ async fn what_is_not_a_delegate_or_a_node_is_refused() {
     let world = world().await;
     let nobody = Address::repeat_byte(1);
     let error = EvmChain::connect(&world.url, nobody).await.unwrap_err();
-    assert!(matches!(error, ChainError::NoDelegate(_)) && !error.is_retryable());
+    assert!(matches!(error, ChainError::NoContract { .. }) && !error.is_retryable());
     for url in ["", "ftp://127.0.0.1", "not a url"] {
         let error = EvmChain::connect(url, nobody).await.unwrap_err();
         assert!(matches!(error, ChainError::Url(_)), "{error}");

@@ -101,7 +101,7 @@ async fn a_replay_finds_the_delivery_and_sends_nothing() {
     assert_eq!(sent, 0);
     let verdict = world
         .chain
-        .preflight(&report, world.publisher, 500_000)
+        .preflight(&report, None, world.publisher, 500_000)
         .await
         .unwrap();
     let expected = Rejection::WrongSequence {
@@ -181,7 +181,7 @@ async fn a_report_ahead_of_the_chain_waits_for_its_turn() {
     let second = world.order(&consumer, 2, 8).await;
     let verdict = world
         .chain
-        .preflight(&second.report, world.publisher, 500_000)
+        .preflight(&second.report, None, world.publisher, 500_000)
         .await
         .unwrap();
     let ahead = Rejection::WrongSequence {

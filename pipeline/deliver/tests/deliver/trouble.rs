@@ -180,7 +180,7 @@ async fn a_gap_before_a_broadcast_transaction_is_filled() {
     let world = world().await;
     let consumer = world.consumer(Callback::Stores, 60_000).await;
     let order = world.order(&consumer, 1, 7).await;
-    let (to, input) = world.chain.delivery_call(&order.report);
+    let (to, input) = world.chain.delivery_call(&order.report, None);
     let call = transaction::Call {
         chain_id: world.domain().chain_id,
         to,

@@ -99,12 +99,14 @@ impl World {
             .connect_http(url.parse().unwrap())
             .erased();
         let publisher = publisher.address();
-        let register = deploy(&provider, artifacts::CRYPTLET_REGISTER, &[]).await;
+        let board = (publisher, vec![publisher], U256::from(1)).abi_encode_params();
+        let register = deploy(&provider, artifacts::CRYPTLET_REGISTER, &board).await;
         let arguments = register.abi_encode();
         let delegate = deploy(&provider, artifacts::CRYPTO_DELEGATE, &arguments).await;
         let cryptlet_key = SigningKey::from_secret(&[0x11; 32]).unwrap();
         let contract = CryptletRegister::new(register, &provider);
-        let call = contract.register("watcher".into(), cryptlet_key.address(), u64::MAX);
+        let signer = cryptlet_key.address();
+        let call = contract.register("watcher".into(), version(), signer, u64::MAX);
         send(&provider, call.into_transaction_request()).await;
         let cryptlet = contract.cryptletId(publisher, "watcher".into());
         let cryptlet = CryptletId(cryptlet.call().await.unwrap());
@@ -159,6 +161,7 @@ impl World {
             issued_at: now,
             valid_until: now + 3600,
             region: Measurement(B256::repeat_byte(9)),
+            delegation: B256::ZERO,
             payload: U256::from(word).abi_encode().into(),
         }
     }
@@ -191,6 +194,7 @@ impl World {
         Order {
             job: JobId(report.report.digest(&self.domain())),
             report,
+            delegation: None,
             callback_gas: consumer.gas,
             from_block: 0,
         }
@@ -292,7 +296,7 @@ impl World {
 
     /// Somebody else submits the report.
     pub(crate) async fn submit(&self, report: &SignedReport) -> TransactionReceipt {
-        let (to, input) = self.chain.delivery_call(report);
+        let (to, input) = self.chain.delivery_call(report, None);
         let request = TransactionRequest::default()
             .with_to(to)
             .with_input(input)
@@ -305,6 +309,7 @@ impl World {
         let call = CryptoDelegate::subscribeCall {
             s: CryptoDelegate::Subscription {
                 cryptlet: self.cryptlet.0,
+                onBehalfOf: Address::ZERO,
                 callback: FixedBytes([1, 2, 3, 4]),
                 callbackGas: 50_000,
                 validity: 600,
@@ -318,6 +323,16 @@ impl World {
             .with_input(call.abi_encode());
         let receipt = send(&self.provider, request).await;
         Subject(receipt.logs()[0].topics()[1])
+    }
+}
+
+fn version() -> CryptletRegister::Version {
+    CryptletRegister::Version {
+        label: "1".into(),
+        packageDigest: B256::repeat_byte(1),
+        headerDigest: B256::repeat_byte(2),
+        manifestDigest: B256::repeat_byte(3),
+        uri: String::new(),
     }
 }
 

@@ -1,0 +1,162 @@
+//! A contract's logs, from a cursor to the head.
+//!
+//! The cursor is a block's number and hash. Before anything is read on from it, the block must still be canonical;
+//! where it is not, the chain has been reorganised below the cursor and [`WatchError::Reorged`] says so, every
+//! time, until the host has dealt with it. The end of what was read is checked too: its hash is the same before
+//! and after the logs were read, so that logs of two forks never mix.
+
+use alloy_primitives::B256;
+use async_trait::async_trait;
+use cryptlet_chain::{ChainError, Head};
+use std::ops::RangeInclusive;
+
+/// A block up to which everything has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// Its number.
+    pub number: u64,
+    /// Its hash.
+    pub hash: B256,
+}
+
+/// What lies between two cursors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advance<C> {
+    /// The changes, in the order in which the chain made them.
+    pub changes: Vec<C>,
+    /// Everything up to this block has been read.
+    pub cursor: Cursor,
+    /// The newest block, as seen before the logs were read.
+    pub head: Head,
+}
+
+impl<C> Advance<C> {
+    /// Whether the cursor has reached the head.
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
+        self.cursor.number >= self.head.number
+    }
+}
+
+/// Why nothing could be read on from a cursor.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The cursor's block is not part of the chain any more. What was read up to it may not have happened.
+    #[error("block {number} was {expected} and is now {found:?}: the chain was reorganised")]
+    Reorged {
+        /// The cursor's number.
+        number: u64,
+        /// The cursor's hash.
+        expected: B256,
+        /// What the chain has there now; `None` if it is shorter now.
+        found: Option<B256>,
+    },
+    /// The chain could not be read.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+}
+
+impl WatchError {
+    /// Whether the same cursor may work later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Reorged { .. } => false,
+            Self::Chain(error) => error.is_retryable(),
+        }
+    }
+}
+
+/// A contract on a chain, as far as its logs go.
+#[async_trait]
+pub(crate) trait LogSource: Send + Sync {
+    /// What a log says.
+    type Change: Send;
+
+    async fn head(&self) -> Result<Head, ChainError>;
+    async fn header(&self, number: u64) -> Result<Option<Head>, ChainError>;
+    async fn next_head(&self, after: &Head) -> Result<Head, ChainError>;
+    async fn changes(&self, blocks: RangeInclusive<u64>) -> Result<Vec<Self::Change>, ChainError>;
+}
+
+/// Reads a contract's logs in order, block after block.
+pub(crate) struct LogWatch<S> {
+    source: S,
+    first_block: u64,
+    span: u64,
+}
+
+impl<S: LogSource> LogWatch<S> {
+    /// Reads from `first_block`, at most `span` blocks at once (at least one).
+    pub(crate) fn new(source: S, first_block: u64, span: u64) -> Self {
+        Self {
+            source,
+            first_block,
+            span: span.max(1),
+        }
+    }
+
+    /// Waits until there are blocks after `cursor` (from the first block on if there is none yet) and reads them.
+    pub(crate) async fn next(
+        &self,
+        cursor: Option<Cursor>,
+    ) -> Result<Advance<S::Change>, WatchError> {
+        let mut head = self.source.head().await?;
+        loop {
+            if let Some(cursor) = cursor {
+                self.check(cursor).await?;
+            }
+            if let Some(advance) = self.read(cursor, head).await? {
+                return Ok(advance);
+            }
+            head = self.source.next_head(&head).await?;
+        }
+    }
+
+    async fn check(&self, cursor: Cursor) -> Result<(), WatchError> {
+        let found = self.source.header(cursor.number).await?;
+        let found = found.map(|head| head.hash);
+        if found == Some(cursor.hash) {
+            return Ok(());
+        }
+        Err(WatchError::Reorged {
+            number: cursor.number,
+            expected: cursor.hash,
+            found,
+        })
+    }
+
+    async fn read(
+        &self,
+        cursor: Option<Cursor>,
+        head: Head,
+    ) -> Result<Option<Advance<S::Change>>, WatchError> {
+        let from = cursor.map_or(self.first_block, |cursor| cursor.number.saturating_add(1));
+        let to = from.saturating_add(self.span - 1).min(head.number);
+        if from > to {
+            return Ok(None);
+        }
+        let before = self.hash(to).await?;
+        if let Some(cursor) = cursor {
+            self.check(cursor).await?;
+        }
+        let changes = self.source.changes(from..=to).await?;
+        if self.hash(to).await? != before {
+            return Err(ChainError::Reorged { number: to }.into());
+        }
+        let cursor = Cursor {
+            number: to,
+            hash: before,
+        };
+        Ok(Some(Advance {
+            changes,
+            cursor,
+            head,
+        }))
+    }
+
+    async fn hash(&self, number: u64) -> Result<B256, ChainError> {
+        let head = self.source.header(number).await?;
+        Ok(head.ok_or(ChainError::Reorged { number })?.hash)
+    }
+}
