@@ -27,6 +27,8 @@ contract CryptletProxyTest is DelegateTest {
         vm.assertEq(address(consumer.delegate()), address(delegate));
         vm.assertEq(consumer.name(), "market-watcher");
         vm.assertEq(consumer.publicKey(), signer);
+        vm.assertEq(consumer.attestedHost(), address(0));
+        vm.assertEq(consumer.interfaceDigest(), _version("1.0.0").headerDigest);
         vm.assertEq(consumer.trustedForwarder(), address(delegate));
         vm.assertTrue(consumer.isTrustedForwarder(address(delegate)));
     }
@@ -42,6 +44,38 @@ contract CryptletProxyTest is DelegateTest {
         register.enrolSigner(cryptlet, 1, later, SIGNER_EXPIRY);
         vm.assertEq(consumer.publicKey(), signer);
         vm.assertEq(new StoreWord(delegate, cryptlet, 100_000).publicKey(), later);
+    }
+
+    /// @dev What a consumer records is what it was deployed against, also after the register has moved on.
+    function testRecordsAreOfDeployment() public {
+        address[2] memory hosts = [_account("host"), _account("second host")];
+        for (uint256 i = 0; i < hosts.length; ++i) {
+            register.registerHost(hosts[i], "https://host.example", keccak256("authority"));
+            vm.prank(publisher);
+            register.assignHost(cryptlet, hosts[i]);
+        }
+        StoreWord fresh = new StoreWord(delegate, cryptlet, 100_000);
+        vm.assertEq(fresh.attestedHost(), hosts[0]);
+        vm.assertEq(consumer.attestedHost(), address(0));
+
+        register.removeHost(hosts[0]);
+        vm.prank(publisher);
+        register.publishVersion(cryptlet, _version("2"), _account("later signer"), SIGNER_EXPIRY);
+        vm.assertEq(fresh.attestedHost(), hosts[0]);
+        vm.assertEq(fresh.interfaceDigest(), _version("1.0.0").headerDigest);
+        fresh = new StoreWord(delegate, cryptlet, 100_000);
+        vm.assertEq(fresh.attestedHost(), hosts[1]);
+        vm.assertEq(fresh.interfaceDigest(), _version("2").headerDigest);
+        vm.assertEq(fresh.publicKey(), _account("later signer"));
+    }
+
+    function testNoVersionIsCurrent() public {
+        vm.prank(publisher);
+        register.revokeVersion(cryptlet, 1);
+        StoreWord fresh = new StoreWord(delegate, cryptlet, 100_000);
+        vm.assertEq(fresh.publicKey(), address(0));
+        vm.assertEq(fresh.interfaceDigest(), bytes32(0));
+        vm.assertEq(consumer.publicKey(), signer);
     }
 
     function testSubscribesInItsConstructor() public {

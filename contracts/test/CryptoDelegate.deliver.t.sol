@@ -90,7 +90,7 @@ contract CryptoDelegateDeliverTest is DelegateTest {
 
     function testSequenceDoesNotWrap() public {
         CryptoDelegate.Report memory report = _report(consumer, 42);
-        bytes32 slot = keccak256(abi.encode(report.subject, keccak256(abi.encode(cryptlet, uint256(3)))));
+        bytes32 slot = keccak256(abi.encode(report.subject, keccak256(abi.encode(cryptlet, uint256(4)))));
         uint256 packed = uint256(vm.load(address(delegate), slot));
         vm.assertTrue(packed != 0, "the mapping is at another slot");
         vm.store(address(delegate), slot, bytes32(packed | type(uint32).max));
@@ -127,6 +127,19 @@ contract CryptoDelegateDeliverTest is DelegateTest {
         _refused(report, abi.encodeWithSelector(CryptoDelegate.InvalidValidity.selector));
 
         report.issuedAt = uint64(NOW - 1);
+        _deliver(report);
+    }
+
+    function testValidityIsBounded() public {
+        uint64 most = delegate.MAX_VALIDITY();
+        vm.assertEq(most, 7 days);
+        CryptoDelegate.Report memory report = _report(consumer, 42);
+        report.validUntil = report.issuedAt + most + 1;
+        _refused(report, abi.encodeWithSelector(CryptoDelegate.InvalidValidity.selector));
+        report.validUntil = type(uint64).max;
+        _refused(report, abi.encodeWithSelector(CryptoDelegate.InvalidValidity.selector));
+        report.issuedAt = uint64(NOW - most);
+        report.validUntil = uint64(NOW);
         _deliver(report);
     }
 
@@ -238,6 +251,37 @@ contract CryptoDelegateDeliverTest is DelegateTest {
         CryptoDelegate.Report memory report = _report(consumer, 42);
         vm.prank(publisher);
         register.revokeSigner(cryptlet, signer);
+        _refused(report, abi.encodeWithSelector(CryptoDelegate.SignerNotEnrolled.selector, cryptlet, signer));
+    }
+
+    /// @dev In the very block of the revocation, for the version's signers alone.
+    function testRevokedVersion() public {
+        uint256 key = 0xB0B;
+        vm.prank(publisher);
+        register.publishVersion(cryptlet, _version("2"), vm.addr(key), SIGNER_EXPIRY);
+        CryptoDelegate.Report memory report = _report(consumer, 42);
+        vm.prank(publisher);
+        register.revokeVersion(cryptlet, 1);
+        _refused(report, abi.encodeWithSelector(CryptoDelegate.SignerNotEnrolled.selector, cryptlet, signer));
+        (bytes32 r, bytes32 vs) = vm.signCompact(key, delegate.hashReport(report));
+        delegate.deliver(report, r, vs);
+        vm.assertEq(consumer.word(), 42);
+    }
+
+    /// @dev A rotation: the old version's key speaks until it is revoked, and consumer and subscription stay.
+    function testRotatedKey() public {
+        uint256 key = 0xB0B;
+        _deliver(_report(consumer, 1));
+        vm.prank(publisher);
+        register.publishVersion(cryptlet, _version("1.0.0+key.1"), vm.addr(key), SIGNER_EXPIRY);
+        _deliver(_report(consumer, 2));
+        CryptoDelegate.Report memory report = _report(consumer, 3);
+        (bytes32 r, bytes32 vs) = vm.signCompact(key, delegate.hashReport(report));
+        delegate.deliver(report, r, vs);
+        vm.assertEq(consumer.word(), 3);
+        vm.prank(publisher);
+        register.revokeSigner(cryptlet, signer);
+        report = _report(consumer, 4);
         _refused(report, abi.encodeWithSelector(CryptoDelegate.SignerNotEnrolled.selector, cryptlet, signer));
     }
 

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
+import {CryptletRegisterMirror} from "../src/CryptletRegisterMirror.sol";
+import {CryptoDelegate} from "../src/CryptoDelegate.sol";
+import {ICryptletRegister} from "../src/ICryptletRegister.sol";
+import {StoreWord} from "./consumers/StoreWord.sol";
+import {DelegateTest} from "./support/DelegateTest.sol";
+
+/**
+ * @title CryptletRegisterMirrorTest
+ * @notice A mirror serves delegates and consumers as the register does, and never says more than it was told.
+ */
+contract CryptletRegisterMirrorTest is DelegateTest {
+    address internal syncer = _account("syncer");
+    address internal stranger = _account("stranger");
+    address internal host = _account("host");
+
+    CryptletRegisterMirror internal mirror;
+
+    function setUp() public override {
+        super.setUp();
+        mirror = new CryptletRegisterMirror(address(this), 7, address(register));
+        mirror.grantRole(mirror.SYNC_ROLE(), syncer);
+        delegate = new CryptoDelegate(mirror);
+    }
+
+    function testMirrorsACryptlet() public {
+        vm.assertFalse(mirror.isActive(cryptlet));
+        vm.expectEmit(address(mirror));
+        emit CryptletRegisterMirror.CryptletMirrored(cryptlet, _record());
+        _mirror(_record());
+        _mirrorSigner(SIGNER_EXPIRY, false);
+
+        (address by, string memory name, bool revoked) = mirror.cryptletOf(cryptlet);
+        vm.assertEq(by, publisher);
+        vm.assertEq(name, "market-watcher");
+        vm.assertFalse(revoked);
+        vm.assertTrue(mirror.isActive(cryptlet));
+        vm.assertEq(mirror.ownerOf(uint160(cryptlet)), publisher);
+        vm.assertEq(mirror.publicKeyOf(cryptlet), signer);
+        vm.assertEq(mirror.headerDigestOf(cryptlet), _version("1.0.0").headerDigest);
+        vm.assertEq(abi.encode(mirror.hostsOf(cryptlet)), abi.encode(_record().hosts));
+        (uint256 chainId, address source) = mirror.source();
+        vm.assertEq(chainId, 7);
+        vm.assertEq(source, address(register));
+        vm.assertTrue(mirror.supportsInterface(type(ICryptletRegister).interfaceId));
+        vm.assertTrue(mirror.supportsInterface(type(IAccessControl).interfaceId));
+    }
+
+    /// @dev From subscribing to the callback, with a delegate that knows the mirror only.
+    function testDelegateAndConsumerUseAMirror() public {
+        _mirror(_record());
+        _mirrorSigner(SIGNER_EXPIRY, false);
+        StoreWord consumer = new StoreWord(delegate, cryptlet, 100_000);
+        vm.assertEq(consumer.name(), "market-watcher");
+        vm.assertEq(consumer.publicKey(), signer);
+        vm.assertEq(consumer.attestedHost(), host);
+        _deliver(_report(consumer, 42));
+        vm.assertEq(consumer.word(), 42);
+
+        CryptoDelegate.Report memory report = _report(consumer, 43);
+        _mirrorSigner(0, true);
+        _expectRefusal(report, abi.encodeWithSelector(CryptoDelegate.SignerNotEnrolled.selector, cryptlet, signer));
+    }
+
+    function testSignerIsValidUpToItsExpiry() public {
+        _mirror(_record());
+        vm.expectEmit(address(mirror));
+        emit CryptletRegisterMirror.SignerMirrored(cryptlet, signer, uint64(NOW + 10));
+        _mirrorSigner(uint64(NOW + 10), false);
+        vm.warp(NOW + 10);
+        vm.assertTrue(mirror.isSigner(cryptlet, signer));
+        vm.warp(NOW + 11);
+        vm.assertFalse(mirror.isSigner(cryptlet, signer));
+        vm.assertEq(mirror.publicKeyOf(cryptlet), address(0));
+    }
+
+    function testRevokedSignerStaysRevoked(uint64 expiry) public {
+        _mirror(_record());
+        _mirrorSigner(SIGNER_EXPIRY, false);
+        vm.expectEmit(address(mirror));
+        emit ICryptletRegister.SignerRevoked(cryptlet, signer);
+        _mirrorSigner(expiry, true);
+        vm.assertFalse(mirror.isSigner(cryptlet, signer));
+        vm.assertEq(mirror.publicKeyOf(cryptlet), address(0));
+
+        vm.prank(syncer);
+        vm.expectRevert(abi.encodeWithSelector(ICryptletRegister.SignerIsRevoked.selector, cryptlet, signer));
+        mirror.mirrorSigner(cryptlet, signer, SIGNER_EXPIRY, false);
+        _mirrorSigner(expiry, true);
+        vm.assertFalse(mirror.isSigner(cryptlet, signer));
+        (uint64 itsExpiry, bool revoked) = mirror.signerOf(cryptlet, signer);
+        vm.assertEq(itsExpiry, 0);
+        vm.assertTrue(revoked);
+    }
+
+    /// @dev Revoked before it was ever copied as valid.
+    function testSignerThatWasRevokedFromTheStart() public {
+        _mirror(_record());
+        _mirrorSigner(SIGNER_EXPIRY, true);
+        vm.assertFalse(mirror.isSigner(cryptlet, signer));
+    }
+
+    function testRevokedCryptletStaysRevoked() public {
+        _mirror(_record());
+        _mirrorSigner(SIGNER_EXPIRY, false);
+        CryptletRegisterMirror.Record memory record = _record();
+        record.revoked = true;
+        vm.expectEmit(address(mirror));
+        emit CryptletRegisterMirror.CryptletMirrored(cryptlet, record);
+        vm.expectEmit(address(mirror));
+        emit ICryptletRegister.CryptletRevoked(cryptlet);
+        _mirror(record);
+
+        vm.assertFalse(mirror.isActive(cryptlet));
+        vm.assertFalse(mirror.isSigner(cryptlet, signer));
+        vm.assertEq(mirror.publicKeyOf(cryptlet), address(0));
+        vm.assertEq(mirror.headerDigestOf(cryptlet), bytes32(0));
+        _refused(_record(), abi.encodeWithSelector(ICryptletRegister.CryptletIsRevoked.selector, cryptlet));
+
+        record.owner = stranger;
+        _mirror(record);
+        vm.assertEq(mirror.ownerOf(uint160(cryptlet)), stranger);
+        _mirrorSigner(SIGNER_EXPIRY, false);
+        vm.assertFalse(mirror.isSigner(cryptlet, signer));
+    }
+
+    /// @dev An id is made of publisher and name: neither can be passed off as another's.
+    function testInvalidRecords(address other, string memory name) public {
+        bytes memory invalid = abi.encodeWithSelector(CryptletRegisterMirror.InvalidRecord.selector, cryptlet);
+        CryptletRegisterMirror.Record memory record = _record();
+        vm.assume(other != publisher && keccak256(bytes(name)) != keccak256(bytes(record.name)));
+        record.publisher = other;
+        _refused(record, invalid);
+        record = _record();
+        record.name = name;
+        _refused(record, invalid);
+        record = _record();
+        record.owner = address(0);
+        _refused(record, invalid);
+        record = _record();
+        record.hosts = new address[](17);
+        _refused(record, invalid);
+    }
+
+    function testNobodyRegistersNothing() public {
+        CryptletRegisterMirror.Record memory record = _record();
+        record.publisher = address(0);
+        address id = register.cryptletId(address(0), record.name);
+        vm.prank(syncer);
+        vm.expectRevert(abi.encodeWithSelector(CryptletRegisterMirror.InvalidRecord.selector, id));
+        mirror.mirrorCryptlet(id, record);
+    }
+
+    function testSignerRefusals() public {
+        vm.prank(syncer);
+        vm.expectRevert(abi.encodeWithSelector(ICryptletRegister.UnknownCryptlet.selector, cryptlet));
+        mirror.mirrorSigner(cryptlet, signer, SIGNER_EXPIRY, false);
+        _mirror(_record());
+        vm.prank(syncer);
+        vm.expectRevert(abi.encodeWithSelector(ICryptletRegister.InvalidSigner.selector, address(0)));
+        mirror.mirrorSigner(cryptlet, address(0), SIGNER_EXPIRY, false);
+    }
+
+    function testOnlyTheSyncRoleWrites(address caller) public {
+        vm.assume(caller != syncer && caller != address(this));
+        bytes memory refusal = abi.encodeWithSelector(
+            IAccessControl.AccessControlUnauthorizedAccount.selector, caller, keccak256("SYNC_ROLE")
+        );
+        CryptletRegisterMirror.Record memory record = _record();
+        vm.prank(caller);
+        vm.expectRevert(refusal);
+        mirror.mirrorCryptlet(cryptlet, record);
+        vm.prank(caller);
+        vm.expectRevert(refusal);
+        mirror.mirrorSigner(cryptlet, signer, SIGNER_EXPIRY, false);
+    }
+
+    function testUnknownCryptlets() public {
+        bytes memory unknown = abi.encodeWithSelector(ICryptletRegister.UnknownCryptlet.selector, stranger);
+        bytes[5] memory calls = [
+            abi.encodeCall(ICryptletRegister.cryptletOf, (stranger)),
+            abi.encodeCall(ICryptletRegister.publicKeyOf, (stranger)),
+            abi.encodeCall(ICryptletRegister.headerDigestOf, (stranger)),
+            abi.encodeCall(ICryptletRegister.hostsOf, (stranger)),
+            abi.encodeCall(ICryptletRegister.ownerOf, (uint160(stranger)))
+        ];
+        for (uint256 i = 0; i < calls.length; ++i) {
+            (bool success, bytes memory reason) = address(mirror).call(calls[i]);
+            vm.assertFalse(success);
+            vm.assertEq(reason, unknown);
+        }
+        vm.assertFalse(mirror.isActive(stranger));
+        vm.assertFalse(mirror.isSigner(stranger, signer));
+    }
+
+    /// @dev A token number is an id and nothing above it.
+    function testOwnerOfTokensThatAreNoId() public {
+        _mirror(_record());
+        vm.expectRevert(abi.encodeWithSelector(ICryptletRegister.UnknownCryptlet.selector, cryptlet));
+        mirror.ownerOf(uint160(cryptlet) | 1 << 160);
+    }
+
+    function testConstructorRefusals() public {
+        bytes memory refusal = abi.encodeWithSelector(CryptletRegisterMirror.InvalidSource.selector);
+        vm.expectRevert(refusal);
+        new CryptletRegisterMirror(address(0), 7, address(register));
+        vm.expectRevert(refusal);
+        new CryptletRegisterMirror(address(this), 0, address(register));
+        vm.expectRevert(refusal);
+        new CryptletRegisterMirror(address(this), 7, address(0));
+    }
+
+    /// @dev After any copies of one cryptlet and signer, what was ever revoked is.
+    function testNeverWidens(uint256 seed) public {
+        bool cryptletRevoked;
+        bool signerRevoked;
+        _mirror(_record());
+        for (uint256 i = 0; i < 16; ++i) {
+            bool revoke = seed & 6 == 0;
+            if (seed & 1 == 0) {
+                CryptletRegisterMirror.Record memory record = _record();
+                record.revoked = revoke;
+                vm.prank(syncer);
+                try mirror.mirrorCryptlet(cryptlet, record) {
+                    vm.assertTrue(revoke || !cryptletRevoked);
+                    cryptletRevoked = revoke;
+                } catch {
+                    vm.assertTrue(cryptletRevoked && !revoke);
+                }
+            } else {
+                vm.prank(syncer);
+                try mirror.mirrorSigner(cryptlet, signer, SIGNER_EXPIRY, revoke) {
+                    vm.assertTrue(revoke || !signerRevoked);
+                    signerRevoked = revoke;
+                    vm.assertEq(mirror.isSigner(cryptlet, signer), !cryptletRevoked && !signerRevoked);
+                } catch {
+                    vm.assertTrue(signerRevoked && !revoke);
+                }
+            }
+            vm.assertEq(mirror.isActive(cryptlet), !cryptletRevoked);
+            if (cryptletRevoked || signerRevoked) vm.assertFalse(mirror.isSigner(cryptlet, signer));
+            seed >>= 3;
+        }
+    }
+
+    function _record() private view returns (CryptletRegisterMirror.Record memory) {
+        address[] memory hosts = new address[](2);
+        hosts[0] = host;
+        hosts[1] = stranger;
+        return CryptletRegisterMirror.Record({
+            publisher: publisher,
+            owner: publisher,
+            name: "market-watcher",
+            revoked: false,
+            publicKey: signer,
+            headerDigest: _version("1.0.0").headerDigest,
+            hosts: hosts
+        });
+    }
+
+    function _mirror(CryptletRegisterMirror.Record memory record) private {
+        vm.prank(syncer);
+        mirror.mirrorCryptlet(cryptlet, record);
+    }
+
+    function _mirrorSigner(uint64 expiry, bool revoked) private {
+        vm.prank(syncer);
+        mirror.mirrorSigner(cryptlet, signer, expiry, revoked);
+    }
+
+    function _refused(CryptletRegisterMirror.Record memory record, bytes memory revertData) private {
+        vm.prank(syncer);
+        vm.expectRevert(revertData);
+        mirror.mirrorCryptlet(cryptlet, record);
+    }
+}
