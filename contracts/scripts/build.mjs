@@ -17,9 +17,11 @@ const published = {
   'src/CryptletProxy.sol': 'CryptletProxy.json',
   'examples/PriceConsumer.sol': 'PriceConsumer.json',
   'test/consumers/StoreWord.sol': 'test/StoreWord.json',
+  'test/consumers/IdentityConsumer.sol': 'test/IdentityConsumer.json',
   'test/consumers/RevertingConsumer.sol': 'test/RevertingConsumer.json',
   'test/consumers/GasEater.sol': 'test/GasEater.json',
   'test/consumers/ReturnBomb.sol': 'test/ReturnBomb.json',
+  'test/support/Wallet.sol': 'test/Wallet.json',
 };
 
 // 2394 reminds every user of transient storage to clear it; OpenZeppelin's reentrancy guard does.

@@ -10,12 +10,15 @@ import {Test} from "./support/Test.sol";
 contract ArtifactsTest is Test {
     function testBytecodeIsTheOneTested() public view {
         _assertSame("CryptletRegister", "CryptletRegister");
+        _assertSame("CryptletRegisterMirror", "CryptletRegisterMirror");
         _assertSame("CryptoDelegate", "CryptoDelegate");
         _assertSame("PriceConsumer", "PriceConsumer");
         _assertSame("StoreWord", "test/StoreWord");
+        _assertSame("IdentityConsumer", "test/IdentityConsumer");
         _assertSame("RevertingConsumer", "test/RevertingConsumer");
         _assertSame("GasEater", "test/GasEater");
         _assertSame("ReturnBomb", "test/ReturnBomb");
+        _assertSame("Wallet", "test/Wallet");
     }
 
     function _assertSame(string memory name, string memory artifact) private view {

@@ -144,7 +144,11 @@ contract CryptoDelegateDeliverTest is DelegateTest {
     }
 
     function testTimesAreCheckedAgainstTheBlock(uint64 issuedAt, uint64 validUntil, uint64 time) public {
-        vm.warp(_bound(time, 1, SIGNER_EXPIRY));
+        // Often enough within reach of one another that every branch is taken.
+        time = uint64(_bound(time, NOW, SIGNER_EXPIRY));
+        issuedAt = uint64(_bound(issuedAt, time - 10 days, uint256(time) + 2 days));
+        validUntil = uint64(_bound(validUntil, issuedAt - 1 days, uint256(issuedAt) + 10 days));
+        vm.warp(time);
         CryptoDelegate.Report memory report = _report(consumer, 42);
         report.issuedAt = issuedAt;
         report.validUntil = validUntil;
@@ -167,6 +171,16 @@ contract CryptoDelegateDeliverTest is DelegateTest {
         if (field == 1) report.validUntil = uint64(_bound(mask, NOW + 1 hours + 1, NOW + 7 days));
         if (field == 2) report.region ^= bytes32(_bound(mask, 1, type(uint256).max));
         if (field == 3) report.payload = abi.encode(42 ^ _bound(mask, 1, type(uint256).max));
+        _refused(report, r, vs, _notEnrolled(delegate.hashReport(report), r, vs));
+    }
+
+    /// @dev A signed delegation cannot be dropped from a report, nor the sequence be taken with another.
+    function testAlteredDelegationIsRefused(bytes32 delegation) public {
+        vm.assume(delegation != 0);
+        CryptoDelegate.Report memory report = _report(consumer, 42);
+        report.delegation = delegation;
+        (bytes32 r, bytes32 vs) = _sign(report);
+        report.delegation = 0;
         _refused(report, r, vs, _notEnrolled(delegate.hashReport(report), r, vs));
     }
 

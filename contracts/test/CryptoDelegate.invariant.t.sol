@@ -9,7 +9,7 @@ import {RegisterTest} from "./support/RegisterTest.sol";
 
 /**
  * @title CryptoDelegateInvariantTest
- * @notice What holds after any sequence of deliveries, replays, enrolments, revocations and waits.
+ * @notice What holds after any sequence of deliveries, replays, versions, enrolments, revocations and waits.
  */
 contract CryptoDelegateInvariantTest is RegisterTest {
     CryptoDelegate internal delegate;
@@ -71,6 +71,15 @@ contract CryptoDelegateInvariantTest is RegisterTest {
         handler.starve(1, 0, type(uint256).max);
         handler.starve(2, 0, 200_000);
         vm.assertGe(handler.taken(), 3);
+        uint256 taken = handler.taken();
+        handler.publish(1, 1 days);
+        handler.revokeVersion(0, 0);
+        handler.deliver(0, 0, 1, 11);
+        handler.enrolForRevokedVersion(2, 0);
+        handler.enrolRevoked(0);
+        vm.assertEq(handler.taken(), taken);
+        handler.deliver(0, 1, 1, 11);
+        vm.assertEq(handler.taken(), taken + 1);
         invariant_sequenceCountsReportsTaken();
         invariant_callbacksAreThoseAnnounced();
         invariant_onlyWhatIsDueIsTaken();

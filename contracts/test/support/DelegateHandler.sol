@@ -245,7 +245,7 @@ contract DelegateHandler is RegisterTest {
         });
     }
 
-    /// @dev Alters one thing of a report that is already signed, or nothing from 8 on. Returns whether it is still right.
+    /// @dev Alters one thing of a report that is already signed, or nothing from 9 on. Returns whether it is still right.
     function _spoil(CryptoDelegate.Report memory report, uint256 fault) private view returns (bool) {
         if (fault == 0) report.cryptlet = address(this);
         if (fault == 1) report.subject = ~report.subject;
@@ -255,7 +255,8 @@ contract DelegateHandler is RegisterTest {
         if (fault == 5) report.validUntil = uint64(block.timestamp - 1);
         if (fault == 6) report.region = 0;
         if (fault == 7) report.payload = abi.encode(keccak256(report.payload));
-        return fault > 7;
+        if (fault == 8) report.delegation = keccak256("delegation");
+        return fault > 8;
     }
 
     function _consumerOf(bytes32 subject) private view returns (CountingConsumer) {
