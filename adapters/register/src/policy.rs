@@ -1,27 +1,27 @@
-//! The operator's policy, and the memory of how far it has come.
+//! The policy in force: the document, the approvals that it needs, and the memory of how far it has come.
+//!
+//! The register's chain says which policy is in force (epoch and digest); the document itself comes from the operator.
+//! It is taken if it is that one, if the board that set it approved it ([`check_approvals`]), and if it is not older
+//! than one that was in force here. What was taken is kept, so that a host whose register is down goes on with it:
+//! never with anything wider, for only the next approved document replaces it.
 
 use crate::{
-    RegisterError, Result,
-    file::{at, create_folder, read, read_json, replace_json},
+    PolicySet, RegisterError, Result,
+    file::{at, create_folder, malformed, read, replace},
 };
-use cryptlet_seal::sha256;
-use cryptlet_types::{Policy, Sha256Digest, bounded::MAX_DOCUMENT_BYTES, policy::PolicyInForce};
-use serde::{Deserialize, Serialize};
+use cryptlet_seal::{check_approvals, sha256};
+use cryptlet_types::{
+    bounded::MAX_DOCUMENT_BYTES,
+    policy::{PolicyInForce, SignedPolicy},
+    register::{PolicyRecord, RegisterDomain},
+};
 use std::{
     fs::File,
     io::ErrorKind,
     path::{Path, PathBuf},
 };
 
-/// The newest policy that was in force here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Highest {
-    epoch: u64,
-    digest: Sha256Digest,
-}
-
-/// Loads policies and never goes back: an older epoch, or another document under the same epoch, is refused.
+/// Takes policies and never goes back: an older epoch, or another document under the same epoch, is refused.
 #[derive(Clone, Debug)]
 pub struct PolicyStore {
     folder: PathBuf,
@@ -39,50 +39,132 @@ impl PolicyStore {
         })
     }
 
-    /// Reads the policy at `path` and puts it in force. There is no default: without a policy nothing runs.
+    /// Takes the policy file `bytes` and keeps it durably. `set` is what the register at `domain` says is in force.
+    /// There is no default: without a policy nothing runs. The same document may be handed over again.
     ///
-    /// The digest is that of [`Policy::to_json`], so that its layout does not matter.
+    /// The digest is that of [`Policy::to_json`](cryptlet_types::Policy::to_json), so that the file's layout does not
+    /// matter.
     ///
     /// # Errors
-    /// [`RegisterError::Io`] if there is none, [`RegisterError::Document`] naming the field that is wrong,
-    /// [`RegisterError::OlderPolicy`], [`RegisterError::OtherPolicy`], [`RegisterError::Malformed`] if the memory
-    /// of the last epoch was damaged.
-    pub fn load(&self, path: &Path) -> Result<PolicyInForce> {
-        let bytes =
-            read(path, MAX_DOCUMENT_BYTES)?.ok_or_else(|| at(path)(ErrorKind::NotFound.into()))?;
-        let document = |source| RegisterError::Document {
-            path: path.to_owned(),
-            source,
-        };
-        let policy = Policy::from_json(&bytes).map_err(document)?;
-        let digest = sha256(&policy.to_json().map_err(document)?);
-        self.advance(Highest {
-            epoch: policy.epoch,
-            digest,
-        })?;
-        Ok(PolicyInForce { policy, digest })
+    /// [`RegisterError::PolicyDocument`] naming the field that is wrong, [`RegisterError::NotTheRegisters`],
+    /// [`RegisterError::PolicyApprovals`], [`RegisterError::OlderPolicy`], [`RegisterError::OtherPolicy`],
+    /// [`RegisterError::Malformed`] if the memory was damaged, [`RegisterError::Io`]. Then the last policy stays.
+    pub fn install(
+        &self,
+        bytes: &[u8],
+        domain: &RegisterDomain,
+        set: Option<&PolicySet>,
+    ) -> Result<PolicyInForce> {
+        let signed = SignedPolicy::from_json(bytes)?;
+        let found = in_force(&signed)?;
+        let _lock = self.lock()?;
+        let last = self.read()?;
+        check_epoch(last.as_ref(), &found)?;
+        let set = set.filter(|set| is_the_registers(&found, Some(&set.record)));
+        let set = set.ok_or_else(|| not_the_registers(&found, set.map(|set| &set.record)))?;
+        let found =
+            check_approvals(&signed, domain, &set.board).map_err(RegisterError::PolicyApprovals)?;
+        if last.is_none_or(|last| last.digest != found.digest) {
+            replace(&self.path(), bytes)?;
+        }
+        Ok(found)
     }
 
-    /// Remembers `found` if it is newer than all before, under a lock that other processes respect.
-    fn advance(&self, found: Highest) -> Result<()> {
-        let lock = File::open(&self.folder).map_err(at(&self.folder))?;
-        lock.lock().map_err(at(&self.folder))?;
-        let path = self.folder.join("policy-in-force.json");
-        let highest: Option<Highest> = read_json(&path, MAX_DOCUMENT_BYTES)?;
-        match highest {
-            Some(known) if found.epoch < known.epoch => Err(RegisterError::OlderPolicy {
-                found: found.epoch,
-                highest: known.epoch,
-            }),
-            Some(known) if found.epoch == known.epoch && found.digest != known.digest => {
-                Err(RegisterError::OtherPolicy {
-                    epoch: found.epoch,
-                    found: found.digest,
-                    known: known.digest,
-                })
-            }
-            Some(known) if known == found => Ok(()),
-            _ => replace_json(&path, &found),
+    /// As [`PolicyStore::install`], from the file at `path`.
+    ///
+    /// # Errors
+    /// As [`PolicyStore::install`]; [`RegisterError::Io`] if there is no such file.
+    pub fn load(
+        &self,
+        path: &Path,
+        domain: &RegisterDomain,
+        set: Option<&PolicySet>,
+    ) -> Result<PolicyInForce> {
+        let bytes =
+            read(path, MAX_DOCUMENT_BYTES)?.ok_or_else(|| at(path)(ErrorKind::NotFound.into()))?;
+        self.install(&bytes, domain, set)
+    }
+
+    /// The last policy that was taken here, if it still is the one that the register says is in force, as far as
+    /// that is known.
+    ///
+    /// # Errors
+    /// [`RegisterError::NoPolicy`], [`RegisterError::NotTheRegisters`] once the register has moved on, or
+    /// [`RegisterError::Malformed`] if the memory was damaged.
+    pub fn current(&self, record: Option<&PolicyRecord>) -> Result<PolicyInForce> {
+        let last = self.read()?.ok_or(RegisterError::NoPolicy)?;
+        if is_the_registers(&last, record) {
+            Ok(last)
+        } else {
+            Err(not_the_registers(&last, record))
         }
     }
+
+    /// The file that the last policy was taken from, approvals included; none if none was ever taken.
+    ///
+    /// # Errors
+    /// [`RegisterError::Malformed`] if the memory was damaged.
+    pub fn document(&self) -> Result<Option<SignedPolicy>> {
+        let path = self.path();
+        let Some(bytes) = read(&path, MAX_DOCUMENT_BYTES)? else {
+            return Ok(None);
+        };
+        let signed = SignedPolicy::from_json(&bytes).map_err(|error| malformed(&path, error))?;
+        Ok(Some(signed))
+    }
+
+    fn read(&self) -> Result<Option<PolicyInForce>> {
+        self.document()?.map(|signed| in_force(&signed)).transpose()
+    }
+
+    /// Held while a policy is taken; other processes respect it.
+    fn lock(&self) -> Result<File> {
+        let lock = File::open(&self.folder).map_err(at(&self.folder))?;
+        lock.lock().map_err(at(&self.folder))?;
+        Ok(lock)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join("policy-in-force.json")
+    }
+}
+
+/// Whether `policy` is the one that the register says is in force. With no word of the register it is not.
+#[must_use]
+pub fn is_the_registers(policy: &PolicyInForce, record: Option<&PolicyRecord>) -> bool {
+    record
+        .is_some_and(|record| record.epoch == policy.policy.epoch && record.digest == policy.digest)
+}
+
+fn in_force(signed: &SignedPolicy) -> Result<PolicyInForce> {
+    let policy = signed.policy.clone();
+    let digest = sha256(&policy.to_json()?);
+    Ok(PolicyInForce { policy, digest })
+}
+
+fn not_the_registers(found: &PolicyInForce, record: Option<&PolicyRecord>) -> RegisterError {
+    RegisterError::NotTheRegisters {
+        epoch: found.policy.epoch,
+        digest: found.digest,
+        record: record.cloned(),
+    }
+}
+
+fn check_epoch(last: Option<&PolicyInForce>, found: &PolicyInForce) -> Result<()> {
+    let Some(last) = last else {
+        return Ok(());
+    };
+    let (epoch, highest) = (found.policy.epoch, last.policy.epoch);
+    if epoch < highest {
+        let found = epoch;
+        return Err(RegisterError::OlderPolicy { found, highest });
+    }
+    if epoch == highest && found.digest != last.digest {
+        return Err(RegisterError::OtherPolicy {
+            epoch,
+            found: found.digest,
+            known: last.digest,
+        });
+    }
+    Ok(())
 }

@@ -1,54 +1,150 @@
 //! The questions that a host asks a register.
 
-use crate::{Catalog, Entry, PackageStore, RegisterError, Result};
+use crate::{Freshness, Index, Known, PackageStore, RegisterError, Result, Synced};
+use alloy_primitives::Address;
 use async_trait::async_trait;
-use cryptlet_types::{CryptletId, Sha256Digest, region::Package};
-use std::path::Path;
+use cryptlet_seal::package::{PackageFiles, open_files};
+use cryptlet_types::{
+    CryptletId, Sha256Digest, UnixSeconds,
+    region::Package,
+    register::{CryptletRecord, VersionRecord},
+};
+use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
-/// Says which package a cryptlet runs, and has it.
+/// Says what a cryptlet is and which package it runs, and has the packages.
 #[async_trait]
 pub trait Register: Send + Sync {
-    /// What `cryptlet` runs now; none if it was never published.
+    /// What `cryptlet` runs at `now`, by the last word of the register's chain.
     ///
     /// # Errors
-    /// The register is out of reach or damaged.
-    async fn current(&self, cryptlet: CryptletId) -> Result<Option<Entry>>;
+    /// The register is damaged.
+    async fn current(&self, cryptlet: CryptletId, now: UnixSeconds) -> Result<Current>;
 
-    /// A package, its digests checked.
+    /// The cryptlet with this id.
     ///
     /// # Errors
-    /// [`RegisterError::UnknownPackage`], or the store is out of reach or damaged.
+    /// The register is damaged.
+    async fn by_id(&self, cryptlet: CryptletId) -> Result<Option<Known>>;
+
+    /// The cryptlet of this name.
+    ///
+    /// # Errors
+    /// The register is damaged.
+    async fn by_name(&self, name: &str) -> Result<Option<Known>>;
+
+    /// Cryptlets that fit `query`, as [`Index::search`].
+    ///
+    /// # Errors
+    /// The register is damaged.
+    async fn search(&self, query: &str, limit: u32, after: Option<&str>) -> Result<Vec<Known>>;
+
+    /// Up to which block, and as of when, the register's chain is known.
+    ///
+    /// # Errors
+    /// The register is damaged.
+    async fn synced(&self) -> Result<Option<Synced>>;
+
+    /// What a region gets of a package, its digests checked.
+    ///
+    /// # Errors
+    /// [`RegisterError::UnknownPackage`], or the store is damaged.
     async fn package(&self, digest: Sha256Digest) -> Result<Package>;
-}
 
-/// A register in the host's data folder: `packages` (an OCI image layout) and `catalog`.
-#[derive(Clone, Debug)]
-pub struct LocalRegister {
-    packages: PackageStore,
-    catalog: Catalog,
-}
-
-impl LocalRegister {
-    /// Opens the register in `folder`, or makes an empty one there.
+    /// All files of a package, their digests checked.
     ///
     /// # Errors
-    /// [`RegisterError::Io`] or [`RegisterError::Malformed`].
-    pub fn open(folder: &Path) -> Result<Self> {
-        Ok(Self {
-            packages: PackageStore::open(&folder.join("packages"))?,
-            catalog: Catalog::open(&folder.join("catalog"))?,
-        })
+    /// [`RegisterError::UnknownPackage`], or the store is damaged.
+    async fn files(&self, digest: Sha256Digest) -> Result<PackageFiles>;
+}
+
+/// Whether a cryptlet runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Current {
+    /// It runs this.
+    Runs(Box<Entry>),
+    /// No such cryptlet was ever registered, as far as the chain is known.
+    Unknown,
+    /// The cryptlet was revoked.
+    Revoked,
+    /// It has no version that was not revoked.
+    NoVersion,
+}
+
+/// What a cryptlet runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What the register says of the cryptlet.
+    pub record: CryptletRecord,
+    /// The version that runs; `package`, `header` and `manifest` are its digests.
+    pub version: VersionRecord,
+    /// Who signs for that version now: of the signers that are neither revoked nor expired, the one enrolled last.
+    pub signer: Option<Address>,
+    /// How old this knowledge is.
+    pub freshness: Freshness,
+}
+
+impl Entry {
+    /// What `record` runs at `now`, as the chain was known at `synced`.
+    #[must_use]
+    pub fn of(record: CryptletRecord, synced: Option<Synced>, now: UnixSeconds) -> Current {
+        if record.revoked {
+            return Current::Revoked;
+        }
+        let Some(version) = record.current().cloned() else {
+            return Current::NoVersion;
+        };
+        let mut signers = record.signers.iter().rev().map(|known| known.signer);
+        let signer = signers.find(|signer| record.admits(*signer, version.number, now));
+        Current::Runs(Box::new(Self {
+            signer,
+            version,
+            record,
+            freshness: Freshness::of(synced, now),
+        }))
+    }
+}
+
+/// What a host has of the register: the chain's word in an [`Index`], and the packages in a [`PackageStore`].
+#[derive(Clone, Debug)]
+pub struct Replica {
+    index: Arc<Index>,
+    packages: PackageStore,
+}
+
+impl Replica {
+    /// A replica of these two.
+    #[must_use]
+    pub fn new(index: Arc<Index>, packages: PackageStore) -> Self {
+        Self { index, packages }
     }
 
-    /// Keeps `package`, and has `cryptlet` run it from now on. Blocks while files are written.
+    /// Keeps a package, and has its cryptlet found by what its manifest says. What a cryptlet runs is not changed by
+    /// this: the chain says that.
     ///
     /// # Errors
-    /// As [`PackageStore::put`] and [`Catalog::publish`].
-    pub fn publish(&self, cryptlet: CryptletId, package: &Package) -> Result<Sha256Digest> {
-        let digest = self.packages.put(package)?;
-        self.catalog.publish(cryptlet, digest)?;
+    /// As [`PackageStore::put`] and [`Index::describe`].
+    pub async fn put(&self, files: PackageFiles) -> Result<Sha256Digest> {
+        let packages = self.packages.clone();
+        let (digest, manifest, description) = blocking(move || {
+            let digest = packages.put(&files)?;
+            let opened =
+                open_files(&files).map_err(|source| RegisterError::Package { digest, source })?;
+            Ok((
+                digest,
+                opened.manifest_digest,
+                opened.manifest.config.description,
+            ))
+        })
+        .await?;
+        self.index.describe(manifest, &description).await?;
         Ok(digest)
+    }
+
+    /// The chain's word.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
     }
 
     /// The packages.
@@ -56,24 +152,43 @@ impl LocalRegister {
     pub fn packages(&self) -> &PackageStore {
         &self.packages
     }
-
-    /// The catalog.
-    #[must_use]
-    pub fn catalog(&self) -> &Catalog {
-        &self.catalog
-    }
 }
 
 #[async_trait]
-impl Register for LocalRegister {
-    async fn current(&self, cryptlet: CryptletId) -> Result<Option<Entry>> {
-        let catalog = self.catalog.clone();
-        blocking(move || catalog.current(cryptlet)).await
+impl Register for Replica {
+    async fn current(&self, cryptlet: CryptletId, now: UnixSeconds) -> Result<Current> {
+        // First how old, then what: the answer is at least as new as it says.
+        let synced = self.index.synced().await?;
+        let known = self.index.by_id(cryptlet).await?;
+        Ok(known.map_or(Current::Unknown, |known| {
+            Entry::of(known.record, synced, now)
+        }))
+    }
+
+    async fn by_id(&self, cryptlet: CryptletId) -> Result<Option<Known>> {
+        self.index.by_id(cryptlet).await
+    }
+
+    async fn by_name(&self, name: &str) -> Result<Option<Known>> {
+        self.index.by_name(name).await
+    }
+
+    async fn search(&self, query: &str, limit: u32, after: Option<&str>) -> Result<Vec<Known>> {
+        self.index.search(query, limit, after).await
+    }
+
+    async fn synced(&self) -> Result<Option<Synced>> {
+        self.index.synced().await
     }
 
     async fn package(&self, digest: Sha256Digest) -> Result<Package> {
         let packages = self.packages.clone();
         blocking(move || packages.get(digest)).await
+    }
+
+    async fn files(&self, digest: Sha256Digest) -> Result<PackageFiles> {
+        let packages = self.packages.clone();
+        blocking(move || packages.files(digest)).await
     }
 }
 

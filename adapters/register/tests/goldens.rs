@@ -1,4 +1,4 @@
-//! Every golden manifest and policy is read as its folder says, and the schema speaks of the same fields.
+//! Every golden manifest, policy and package is read as its folder says, and the schemas speak of the same fields.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,10 +8,15 @@
     reason = "a test stops where it goes wrong"
 )]
 
-use cryptlet_types::{Manifest, Policy, manifest::DocumentError};
+use alloy_primitives::Bytes;
+use cryptlet_register::{RegisterError, source::inspect};
+use cryptlet_seal::package::{PackageFiles, build, oci_digest, open_files};
+use cryptlet_types::{Manifest, policy::SignedPolicy, region::Package};
+use serde::Deserialize;
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
+    fmt::Display,
     fs,
     path::{Path, PathBuf},
 };
@@ -35,12 +40,13 @@ fn files(folder: &str) -> Vec<PathBuf> {
 }
 
 /// Reads all of `kind` with `read`, which gives back the bytes that it writes.
-fn check(kind: &str, read: impl Fn(&[u8]) -> Result<Vec<u8>, DocumentError>) {
+fn check<E: Display>(kind: &str, read: impl Fn(&[u8]) -> Result<Vec<u8>, E>) {
     for path in files(&format!("vectors/{kind}/valid")) {
         let written = read(&fs::read(&path).unwrap())
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let again = read(&written).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(
-            read(&written).unwrap(),
+            again,
             written,
             "{}: what is written is read back",
             path.display()
@@ -67,7 +73,50 @@ fn manifests() {
 
 #[test]
 fn policies() {
-    check("policy", |bytes| Policy::from_json(bytes)?.to_json());
+    check("policy", |bytes| SignedPolicy::from_json(bytes)?.to_json());
+}
+
+/// A package in one file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Golden {
+    digest: Option<String>,
+    index: String,
+    manifest: String,
+    code: Bytes,
+    header: String,
+    source: Option<Bytes>,
+}
+
+impl Golden {
+    fn files(self) -> PackageFiles {
+        PackageFiles {
+            package: Package {
+                index: self.index.into_bytes().into(),
+                manifest: self.manifest.into_bytes().into(),
+                code: self.code,
+            },
+            header: self.header.into_bytes().into(),
+            source: self.source,
+        }
+    }
+}
+
+#[test]
+fn packages() {
+    check("package", |bytes| {
+        let golden: Golden = serde_json::from_slice(bytes).unwrap();
+        let digest = golden.digest.clone();
+        let files = golden.files();
+        let opened = open_files(&files).map_err(|error| error.to_string())?;
+        let source = files.source.as_deref();
+        let inspected = source.map(|source| inspect(source)).transpose();
+        inspected.map_err(|error: RegisterError| error.to_string())?;
+        assert_eq!(digest, Some(oci_digest(opened.digest)));
+        let built = build(&opened.manifest, &files.package.code, &files.header, source).unwrap();
+        assert_eq!(built, files, "the same input gives the same bytes");
+        Ok::<_, String>(bytes.to_vec())
+    });
 }
 
 fn names(value: &Value) -> BTreeSet<&str> {
@@ -79,39 +128,79 @@ fn names(value: &Value) -> BTreeSet<&str> {
         .collect()
 }
 
-/// The schema's objects have exactly the fields that the type writes, and are closed.
+/// A schema, and what the type writes of an example that has every field.
+fn schema(kind: &str, write: impl Fn(&[u8]) -> Vec<u8>) -> (Value, Value) {
+    let schema = fs::read(project(&format!("docs/schema/{kind}.schema.json"))).unwrap();
+    let full = fs::read(project(&format!("vectors/{kind}/valid/full.json"))).unwrap();
+    let parsed = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap();
+    (parsed(&schema), parsed(&write(&full)))
+}
+
+/// An object of a schema has exactly the fields that the type writes, and is closed; without a field that it
+/// requires the document is refused by that field's name.
+fn same_fields(
+    schema: &Value,
+    written: &Value,
+    at: (&str, &str),
+    read: impl Fn(&[u8]) -> Option<String>,
+) {
+    let (place, example) = at;
+    let object = schema.pointer(place).unwrap();
+    assert_eq!(object["additionalProperties"], false, "{place}");
+    let fields = written.pointer(example).unwrap();
+    assert_eq!(names(&object["properties"]), names(fields), "{place}");
+    for field in object["required"].as_array().unwrap() {
+        let field = field.as_str().unwrap();
+        let mut without = written.clone();
+        let target = without.pointer_mut(example).unwrap();
+        target.as_object_mut().unwrap().remove(field);
+        let error = read(&serde_json::to_vec(&without).unwrap());
+        assert!(
+            error.as_ref().is_some_and(|error| error.contains(field)),
+            "{place}: {field}: {error:?}"
+        );
+    }
+}
+
 #[test]
-fn the_schema_has_the_fields_of_the_type() {
-    let schema = fs::read(project("docs/schema/manifest.schema.json")).unwrap();
-    let schema: Value = serde_json::from_slice(&schema).unwrap();
-    let full = fs::read(project("vectors/manifest/valid/full.json")).unwrap();
-    let written = Manifest::from_json(&full).unwrap().to_json().unwrap();
-    let written: Value = serde_json::from_slice(&written).unwrap();
+fn the_manifests_schema_has_the_fields_of_the_type() {
+    let (schema, written) = schema("manifest", |full| {
+        Manifest::from_json(full).unwrap().to_json().unwrap()
+    });
     assert_eq!(schema["title"], "Cryptlet Schema");
-    for (place, example) in [("", ""), ("/properties/config", "/config")]
-        .into_iter()
-        .chain([("/properties/config/properties/limits", "/config/limits")])
-    {
-        let object = schema.pointer(place).unwrap();
-        assert_eq!(object["additionalProperties"], false, "{place}");
-        let example = written.pointer(example).unwrap();
-        assert_eq!(names(&object["properties"]), names(example), "{place}");
-        for field in object["required"].as_array().unwrap() {
-            let mut without = written.clone();
-            let target = match place {
-                "" => &mut without,
-                "/properties/config" => &mut without["config"],
-                _ => &mut without["config"]["limits"],
-            };
-            target
-                .as_object_mut()
-                .unwrap()
-                .remove(field.as_str().unwrap());
-            let error = Manifest::from_json(&serde_json::to_vec(&without).unwrap()).unwrap_err();
-            assert!(
-                error.to_string().contains(field.as_str().unwrap()),
-                "{error}"
-            );
-        }
+    for at in [
+        ("", ""),
+        ("/properties/config", "/config"),
+        ("/properties/config/properties/limits", "/config/limits"),
+    ] {
+        same_fields(&schema, &written, at, |bytes| {
+            Manifest::from_json(bytes)
+                .err()
+                .map(|error| error.to_string())
+        });
+    }
+}
+
+#[test]
+fn the_policys_schema_has_the_fields_of_the_type() {
+    let (schema, written) = schema("policy", |full| {
+        SignedPolicy::from_json(full).unwrap().to_json().unwrap()
+    });
+    let policy = "/properties/policy/properties";
+    for (place, example) in [
+        (String::new(), ""),
+        ("/properties/policy".into(), "/policy"),
+        (format!("{policy}/egress/items"), "/policy/egress/0"),
+        (format!("{policy}/limits"), "/policy/limits"),
+        (format!("{policy}/retry"), "/policy/retry"),
+        (format!("{policy}/evidence"), "/policy/evidence"),
+        (format!("{policy}/serve"), "/policy/serve"),
+        ("/properties/approvals/items".into(), "/approvals/0"),
+    ] {
+        same_fields(&schema, &written, (&place, example), |bytes| {
+            SignedPolicy::from_json(bytes)
+                .err()
+                .map(|error| error.to_string())
+        });
     }
 }

@@ -1,4 +1,4 @@
-//! The content store and the catalog on disk.
+//! The content store on disk.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,12 +8,12 @@
     reason = "a test stops where it goes wrong"
 )]
 
-use alloy_primitives::{Address, B256, Bytes, hex};
-use cryptlet_register::{Catalog, Entry, LocalRegister, PackageStore, Register, RegisterError};
-use cryptlet_seal::{package::build, sha256};
-use cryptlet_types::{
-    CryptletId, Limits, Manifest, Sha256Digest, manifest::ManifestConfig, region::Package,
-};
+mod support;
+
+use alloy_primitives::{B256, Bytes, hex};
+use cryptlet_register::{PackageStore, RegisterError, source};
+use cryptlet_seal::{package::PackageFiles, sha256};
+use cryptlet_types::{Sha256Digest, region::Package};
 use proptest::prelude::*;
 use serde_json::Value;
 use std::{
@@ -21,22 +21,31 @@ use std::{
     path::{Path, PathBuf},
     thread,
 };
+use support::ROOM;
 
-fn package(code: &[u8]) -> Package {
-    let config = ManifestConfig {
-        description: "d".into(),
-        isolation: true,
-        limits: Limits::default(),
-        egress: vec![],
-        settings: Default::default(),
-    };
-    let manifest = Manifest {
-        name: "market-watcher".into(),
-        public_key: Address::repeat_byte(1),
-        version: "1".into(),
-        config,
-    };
-    build(&manifest, code).unwrap()
+/// A package with source: `fn main() {}` in one file.
+fn files(code: &[u8]) -> PackageFiles {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("main.rs"), "fn main() {}").unwrap();
+    let packed = source::pack(folder.path()).unwrap().bytes;
+    support::files(code, Some(&packed))
+}
+
+fn open(folder: &Path) -> PackageStore {
+    PackageStore::open(folder, ROOM).unwrap()
+}
+
+/// Every file of a package.
+fn blobs(files: &PackageFiles) -> [&Bytes; 5] {
+    let package = &files.package;
+    let source = files.source.as_ref().unwrap();
+    [
+        &package.index,
+        &package.manifest,
+        &package.code,
+        &files.header,
+        source,
+    ]
 }
 
 fn blob(folder: &Path, bytes: &[u8]) -> PathBuf {
@@ -44,37 +53,40 @@ fn blob(folder: &Path, bytes: &[u8]) -> PathBuf {
     folder.join("blobs/sha256").join(name)
 }
 
-fn cryptlet(n: u8) -> CryptletId {
-    CryptletId(Address::repeat_byte(n))
-}
-
 #[test]
 fn a_package_comes_back_as_it_was_put() {
     let folder = tempfile::tempdir().unwrap();
-    let store = PackageStore::open(folder.path()).unwrap();
-    let (one, two) = (package(b"one"), package(b"two"));
+    let store = open(folder.path());
+    let (one, two) = (files(b"one"), support::files(b"two", None));
     let digest = store.put(&one).unwrap();
-    assert_eq!(digest, sha256(&one.index));
+    assert_eq!(digest, sha256(&one.package.index));
     assert_eq!(
         store.put(&one).unwrap(),
         digest,
         "once more changes nothing"
     );
     let second = store.put(&two).unwrap();
-    let reopened = PackageStore::open(folder.path()).unwrap();
-    assert_eq!(reopened.get(digest).unwrap(), one);
-    assert_eq!(reopened.get(second).unwrap(), two);
+    let reopened = open(folder.path());
+    assert_eq!(reopened.get(digest).unwrap(), one.package);
+    assert_eq!(reopened.header(digest).unwrap(), one.header);
+    assert_eq!(reopened.source(digest).unwrap(), one.source);
+    assert_eq!(reopened.files(digest).unwrap(), one);
+    assert_eq!(reopened.files(second).unwrap(), two);
     assert_eq!(reopened.list().unwrap(), [digest, second]);
-    let unknown = store.get(Sha256Digest(B256::ZERO)).unwrap_err();
-    assert!(matches!(unknown, RegisterError::UnknownPackage(_)));
+    let unknown = Sha256Digest(B256::ZERO);
+    for error in [
+        store.get(unknown).unwrap_err(),
+        store.header(unknown).unwrap_err(),
+    ] {
+        assert!(matches!(error, RegisterError::UnknownPackage(_)), "{error}");
+    }
 }
 
 #[test]
 fn the_folder_is_an_oci_image_layout() {
     let folder = tempfile::tempdir().unwrap();
-    let package = package(b"code");
-    let store = PackageStore::open(folder.path()).unwrap();
-    store.put(&package).unwrap();
+    let files = files(b"code");
+    open(folder.path()).put(&files).unwrap();
     let json = |name: &str| -> Value {
         serde_json::from_slice(&fs::read(folder.path().join(name)).unwrap()).unwrap()
     };
@@ -86,10 +98,10 @@ fn the_folder_is_an_oci_image_layout() {
         entry["mediaType"],
         "application/vnd.oci.image.manifest.v1+json"
     );
-    assert_eq!(entry["size"], package.index.len());
+    assert_eq!(entry["size"], files.package.index.len());
     let digest = entry["digest"].as_str().unwrap().strip_prefix("sha256:");
-    assert_eq!(digest.unwrap(), hex::encode(sha256(&package.index).0));
-    for bytes in [&package.index, &package.manifest, &package.code] {
+    assert_eq!(digest.unwrap(), hex::encode(sha256(&files.package.index).0));
+    for bytes in blobs(&files) {
         assert_eq!(&fs::read(blob(folder.path(), bytes)).unwrap(), bytes);
     }
 }
@@ -97,12 +109,13 @@ fn the_folder_is_an_oci_image_layout() {
 #[test]
 fn entries_and_annotations_of_other_tools_are_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let store = PackageStore::open(folder.path()).unwrap();
+    let store = open(folder.path());
     let foreign = r#"{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json",
         "digest":"sha256:00","size":1,"annotations":{"org.opencontainers.image.ref.name":"base"}}]}"#;
     fs::write(folder.path().join("index.json"), foreign).unwrap();
-    let digest = store.put(&package(b"code")).unwrap();
+    let digest = store.put(&files(b"code")).unwrap();
     assert_eq!(store.list().unwrap(), [digest]);
+    assert_eq!(store.sweep().unwrap(), 0, "what they name is not known");
     let index: Value =
         serde_json::from_slice(&fs::read(folder.path().join("index.json")).unwrap()).unwrap();
     let name = &index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"];
@@ -111,11 +124,11 @@ fn entries_and_annotations_of_other_tools_are_kept() {
 
 #[test]
 fn altered_files_are_refused_and_put_right_by_putting_again() {
-    let package = package(b"code");
-    for bytes in [&package.index, &package.manifest, &package.code] {
+    let files = files(b"code");
+    for bytes in blobs(&files) {
         let folder = tempfile::tempdir().unwrap();
-        let store = PackageStore::open(folder.path()).unwrap();
-        let digest = store.put(&package).unwrap();
+        let store = open(folder.path());
+        let digest = store.put(&files).unwrap();
         let path = blob(folder.path(), bytes);
         let mut altered = bytes.to_vec();
         altered[0] ^= 1;
@@ -124,40 +137,124 @@ fn altered_files_are_refused_and_put_right_by_putting_again() {
             b"longer than anything that was there before".repeat(99),
         ] {
             fs::write(&path, content).unwrap();
-            let error = store.get(digest).unwrap_err();
+            let error = store.files(digest).unwrap_err();
             assert!(!error.is_retryable(), "{error}");
         }
         fs::remove_file(&path).unwrap();
-        assert!(store.get(digest).is_err());
+        assert!(store.files(digest).is_err());
         fs::write(&path, "garbage").unwrap();
-        store.put(&package).unwrap();
-        assert_eq!(store.get(digest).unwrap(), package);
+        store.put(&files).unwrap();
+        assert_eq!(store.files(digest).unwrap(), files);
     }
 }
 
 #[test]
 fn a_package_that_does_not_hold_together_is_not_taken() {
     let folder = tempfile::tempdir().unwrap();
-    let store = PackageStore::open(folder.path()).unwrap();
-    let swapped = Package {
-        code: Bytes::from_static(b"evil"),
-        ..package(b"code")
+    let store = open(folder.path());
+    let good = files(b"code");
+    let evil = Bytes::from_static(b"evil");
+    let code = PackageFiles {
+        package: Package {
+            code: evil.clone(),
+            ..good.package.clone()
+        },
+        ..good.clone()
     };
-    let error = store.put(&swapped).unwrap_err();
+    let header = PackageFiles {
+        header: evil.clone(),
+        ..good.clone()
+    };
+    let source = PackageFiles {
+        source: Some(evil.clone()),
+        ..good.clone()
+    };
+    for (swapped, what) in [(code, "code"), (header, "header"), (source, "source")] {
+        let error = store.put(&swapped).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("{what}: digest does not match")),
+            "{error}"
+        );
+    }
+    assert_eq!(store.list().unwrap(), []);
+    assert_eq!(store.used().unwrap(), 0);
+    assert!(!blob(folder.path(), &evil).exists());
+}
+
+#[test]
+fn a_source_that_is_no_archive_is_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let error = store
+        .put(&support::files(b"code", Some(b"no archive")))
+        .unwrap_err();
+    assert!(matches!(error, RegisterError::Source { .. }), "{error}");
+    assert_eq!(store.used().unwrap(), 0);
+}
+
+#[test]
+fn a_store_that_is_full_says_so_and_keeps_what_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let (small, large) = (files(b"small"), files(&[7; 50_000]));
+    let size = |files: &PackageFiles| {
+        blobs(files)
+            .iter()
+            .map(|bytes| bytes.len() as u64)
+            .sum::<u64>()
+    };
+    let quota = size(&small) + 49_999;
+    let store = PackageStore::open(folder.path(), quota).unwrap();
+    let digest = store.put(&small).unwrap();
+    assert_eq!(store.used().unwrap(), size(&small));
+    let error = store.put(&large).unwrap_err();
     assert!(
-        error.to_string().contains("code: digest does not match"),
+        matches!(error, RegisterError::StoreFull { quota: said, used, .. } if said == quota && used == size(&small)),
         "{error}"
     );
-    assert_eq!(store.list().unwrap(), []);
-    assert!(!blob(folder.path(), b"evil").exists());
+    assert_eq!(store.used().unwrap(), size(&small));
+    assert_eq!(
+        store.put(&small).unwrap(),
+        digest,
+        "what is there needs no room"
+    );
+    PackageStore::open(folder.path(), ROOM)
+        .unwrap()
+        .put(&large)
+        .unwrap();
+    let nothing = PackageStore::open(&folder.path().join("none"), 0).unwrap();
+    assert!(matches!(
+        nothing.put(&small),
+        Err(RegisterError::StoreFull { .. })
+    ));
+}
+
+#[test]
+fn what_no_package_names_is_swept_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let files = files(b"code");
+    let digest = store.put(&files).unwrap();
+    assert_eq!(store.sweep().unwrap(), 0);
+    fs::write(blob(folder.path(), b"left behind"), "left behind").unwrap();
+    fs::write(folder.path().join("blobs/sha256/00.1.0.new"), "half").unwrap();
+    assert_eq!(store.sweep().unwrap(), 15);
+    assert_eq!(store.files(digest).unwrap(), files);
+
+    fs::write(blob(folder.path(), b"left behind"), "left behind").unwrap();
+    fs::write(blob(folder.path(), &files.package.index), "damaged").unwrap();
+    assert!(
+        store.sweep().is_err(),
+        "what a damaged package names is not known"
+    );
+    assert!(blob(folder.path(), b"left behind").exists());
 }
 
 #[test]
 fn an_image_manifest_cannot_name_files_outside() {
     let folder = tempfile::tempdir().unwrap();
-    let store = PackageStore::open(folder.path()).unwrap();
+    let store = open(folder.path());
     fs::write(folder.path().join("secret"), "secret").unwrap();
-    let good = String::from_utf8(package(b"code").index.to_vec()).unwrap();
+    let good = String::from_utf8(files(b"code").package.index.to_vec()).unwrap();
     let (before, rest) = good.split_once("sha256:").unwrap();
     let (_, after) = rest.split_at(64);
     for name in [
@@ -176,10 +273,10 @@ fn an_image_manifest_cannot_name_files_outside() {
 #[test]
 fn oversized_blobs_are_not_read_whole() {
     let folder = tempfile::tempdir().unwrap();
-    let store = PackageStore::open(folder.path()).unwrap();
-    let package = package(b"code");
-    let digest = store.put(&package).unwrap();
-    let huge = fs::File::create(blob(folder.path(), &package.code)).unwrap();
+    let store = open(folder.path());
+    let files = files(b"code");
+    let digest = store.put(&files).unwrap();
+    let huge = fs::File::create(blob(folder.path(), &files.package.code)).unwrap();
     huge.set_len(1 << 34).unwrap();
     let error = store.get(digest).unwrap_err();
     assert!(matches!(error, RegisterError::TooLarge { .. }), "{error}");
@@ -192,14 +289,14 @@ fn publishers_at_the_same_time_lose_nothing() {
         for n in 0..8u8 {
             let folder = folder.path();
             scope.spawn(move || {
-                let store = PackageStore::open(folder).unwrap();
+                let store = open(folder);
                 for m in 0..4u8 {
-                    store.put(&package(&[n, m])).unwrap();
+                    store.put(&support::files(&[n, m], None)).unwrap();
                 }
             });
         }
     });
-    let store = PackageStore::open(folder.path()).unwrap();
+    let store = open(folder.path());
     let digests = store.list().unwrap();
     assert_eq!(digests.len(), 32);
     for digest in digests {
@@ -207,69 +304,16 @@ fn publishers_at_the_same_time_lose_nothing() {
     }
 }
 
-#[test]
-fn the_catalog_names_the_last_package_that_was_published() {
-    let folder = tempfile::tempdir().unwrap();
-    let catalog = Catalog::open(folder.path()).unwrap();
-    assert_eq!(catalog.current(cryptlet(1)).unwrap(), None);
-    let [one, two] = [1, 2].map(|n| Sha256Digest(B256::repeat_byte(n)));
-    for (id, package) in [(2, one), (1, one), (1, two)] {
-        catalog.publish(cryptlet(id), package).unwrap();
-    }
-    let reopened = Catalog::open(folder.path()).unwrap();
-    let entry = |id, package| Entry {
-        cryptlet: cryptlet(id),
-        package,
-    };
-    assert_eq!(reopened.current(cryptlet(1)).unwrap(), Some(entry(1, two)));
-    assert_eq!(reopened.list().unwrap(), [entry(1, two), entry(2, one)]);
-}
-
-#[test]
-fn a_damaged_catalog_is_an_error_and_not_an_absence() {
-    let folder = tempfile::tempdir().unwrap();
-    let catalog = Catalog::open(folder.path()).unwrap();
-    catalog
-        .publish(cryptlet(1), Sha256Digest(B256::repeat_byte(1)))
-        .unwrap();
-    let path = folder.path().join(format!("{}.json", "01".repeat(20)));
-    let good = fs::read_to_string(&path).unwrap();
-    let cases = [
-        (String::new(), "EOF"),
-        (good.replace("package", "pakcage"), "pakcage"),
-        (good.replace(&"01".repeat(20), &"02".repeat(20)), "is about"),
-    ];
-    for (text, words) in cases {
-        fs::write(&path, text).unwrap();
-        let error = catalog.current(cryptlet(1)).unwrap_err();
-        assert!(error.to_string().contains(words), "{error}");
-        assert!(catalog.list().is_err());
-    }
-}
-
-#[tokio::test]
-async fn a_register_answers_what_was_published() {
-    let folder = tempfile::tempdir().unwrap();
-    let register = LocalRegister::open(folder.path()).unwrap();
-    let package = package(b"code");
-    let digest = register.publish(cryptlet(1), &package).unwrap();
-    let register: &dyn Register = &register;
-    let entry = register.current(cryptlet(1)).await.unwrap().unwrap();
-    assert_eq!(entry.package, digest);
-    assert_eq!(register.package(digest).await.unwrap(), package);
-    assert_eq!(register.current(cryptlet(2)).await.unwrap(), None);
-}
-
 proptest! {
     #[test]
     fn arbitrary_files_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let folder = tempfile::tempdir().unwrap();
-        let store = PackageStore::open(folder.path()).unwrap();
+        let store = open(folder.path());
         fs::write(folder.path().join("index.json"), &bytes).unwrap();
         prop_assert!(store.list().is_err());
         fs::write(blob(folder.path(), &bytes), &bytes).unwrap();
         prop_assert!(store.get(sha256(&bytes)).is_err());
         fs::write(folder.path().join("oci-layout"), &bytes).unwrap();
-        prop_assert!(PackageStore::open(folder.path()).is_err());
+        prop_assert!(PackageStore::open(folder.path(), ROOM).is_err());
     }
 }

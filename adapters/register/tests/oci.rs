@@ -1,0 +1,336 @@
+//! Packages go to a real OCI registry and come back by digest, and nothing that was altered comes back.
+//!
+//! The registry is Debian's `docker-registry`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test stops where it goes wrong"
+)]
+
+mod support;
+
+use alloy_primitives::hex;
+use cryptlet_register::{OciAuth, OciReference, OciRegistries, RegisterError, source};
+use cryptlet_seal::{package::oci_digest, sha256};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+};
+use tempfile::TempDir;
+
+/// A registry that ends with this value.
+struct Registry {
+    process: Child,
+    folder: TempDir,
+    host: String,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Registry {
+    /// Starts a registry; `auth` is more of its configuration.
+    fn start(auth: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config.yml");
+        let storage = folder.path().join("storage");
+        // Port 0 would not be told; a port that was just free is taken at once.
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let text = format!(
+            "version: 0.1\nlog: {{level: info, formatter: text}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n{auth}",
+            storage.display(),
+        );
+        fs::write(
+            &config,
+            text.replace("FOLDER", &folder.path().display().to_string()),
+        )
+        .unwrap();
+        let mut process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("docker-registry: {error}; install the package docker-registry (apt-get install docker-registry)"));
+        wait_until_listening(&mut process);
+        let host = format!("127.0.0.1:{port}");
+        Self {
+            process,
+            folder,
+            host,
+        }
+    }
+
+    fn reference(&self, path: &str) -> OciReference {
+        format!("oci://{}/{path}", self.host).parse().unwrap()
+    }
+
+    fn client(&self) -> OciRegistries {
+        OciRegistries::new(vec![self.host.clone()]).unwrap()
+    }
+
+    /// Where the registry keeps the blob of `bytes`.
+    fn blob(&self, bytes: &[u8]) -> PathBuf {
+        let name = hex::encode(sha256(bytes).0);
+        let blobs = self
+            .folder
+            .path()
+            .join("storage/docker/registry/v2/blobs/sha256");
+        blobs.join(&name[..2]).join(&name).join("data")
+    }
+}
+
+/// Reads the log until it says that it listens; the rest is drained by a thread of its own.
+fn wait_until_listening(process: &mut Child) {
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut said = String::new();
+    loop {
+        let line = lines
+            .next()
+            .unwrap_or_else(|| panic!("docker-registry ended: {said}"))
+            .unwrap();
+        if line.contains("listening on") {
+            break;
+        }
+        said.push_str(&line);
+    }
+    thread::spawn(move || lines.for_each(drop));
+}
+
+fn packed(folder: &Path) -> Vec<u8> {
+    fs::write(folder.join("lib.rs"), "fn main() {}").unwrap();
+    source::pack(folder).unwrap().bytes
+}
+
+#[tokio::test]
+async fn a_package_is_pushed_and_comes_back_by_its_digest() {
+    let registry = Registry::start("");
+    let client = registry.client();
+    let folder = tempfile::tempdir().unwrap();
+    let source = packed(folder.path());
+    for (files, path) in [
+        (
+            support::files(&[7; 100_000], Some(&source)),
+            "cryptlets/gold:0.1.0",
+        ),
+        (support::files(b"code", None), "gold"),
+    ] {
+        let uri = client
+            .push(&files, &registry.reference(path), &OciAuth::Anonymous)
+            .await
+            .unwrap();
+        let digest = oci_digest(sha256(&files.package.index));
+        let repository = path.split(':').next().unwrap();
+        assert_eq!(
+            uri.to_string(),
+            format!("oci://{}/{repository}@{digest}", registry.host)
+        );
+        assert_eq!(client.pull(&uri, &OciAuth::Anonymous).await.unwrap(), files);
+        // Again, and by the digest itself.
+        let again = client
+            .push(&files, &uri, &OciAuth::Anonymous)
+            .await
+            .unwrap();
+        assert_eq!(again, uri);
+    }
+}
+
+#[tokio::test]
+async fn altered_files_do_not_come_back() {
+    let registry = Registry::start("");
+    let client = registry.client();
+    let folder = tempfile::tempdir().unwrap();
+    let files = support::files(b"code of a cryptlet", Some(&packed(folder.path())));
+    let uri = client
+        .push(&files, &registry.reference("gold"), &OciAuth::Anonymous)
+        .await
+        .unwrap();
+    let package = &files.package;
+    let source = files.source.as_ref().unwrap();
+    for bytes in [
+        &package.index,
+        &package.manifest,
+        &package.code,
+        &files.header,
+        source,
+    ] {
+        let path = registry.blob(bytes);
+        let good = fs::read(&path).unwrap();
+        let mut altered = good.clone();
+        altered[3] ^= 1;
+        let longer = [good.clone(), vec![b' '; 4_000_000]].concat();
+        for content in [altered, longer, good[1..].to_vec()] {
+            fs::write(&path, content).unwrap();
+            let error = client.pull(&uri, &OciAuth::Anonymous).await.unwrap_err();
+            let refused = matches!(
+                error,
+                RegisterError::Registry { .. } | RegisterError::Package { .. }
+            );
+            assert!(refused, "{error}");
+        }
+        fs::write(&path, good).unwrap();
+    }
+    assert_eq!(client.pull(&uri, &OciAuth::Anonymous).await.unwrap(), files);
+}
+
+#[tokio::test]
+async fn only_allowed_hosts_are_asked_and_only_by_digest() {
+    let registry = Registry::start("");
+    let files = support::files(b"code", None);
+    let reference = registry.reference("gold:latest");
+    let nobody = OciRegistries::new(vec![]).unwrap();
+    let uri = reference.with_digest(sha256(&files.package.index));
+    let name = registry.host.split(':').next().unwrap().to_owned();
+    for client in [nobody, OciRegistries::new(vec![name]).unwrap()] {
+        let error = client
+            .push(&files, &reference, &OciAuth::Anonymous)
+            .await
+            .unwrap_err();
+        assert!(matches!(error, RegisterError::HostRefused(_)), "{error}");
+        let error = client.pull(&uri, &OciAuth::Anonymous).await.unwrap_err();
+        assert!(matches!(error, RegisterError::HostRefused(_)), "{error}");
+    }
+    let client = registry.client();
+    client
+        .push(&files, &reference, &OciAuth::Anonymous)
+        .await
+        .unwrap();
+    for by_name in [reference, registry.reference("gold")] {
+        let error = client
+            .pull(&by_name, &OciAuth::Anonymous)
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("by its digest only"), "{error}");
+    }
+    let other = registry.reference("gold").with_digest(sha256(b"other"));
+    let error = client
+        .push(&files, &other, &OciAuth::Anonymous)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("not the package's"), "{error}");
+    let error = client.pull(&other, &OciAuth::Anonymous).await.unwrap_err();
+    assert!(
+        error.to_string().contains("404") && !error.is_retryable(),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_account_is_asked_for_and_its_password_never_shows() {
+    let registry = Registry::start("auth: {htpasswd: {realm: test, path: FOLDER/accounts}}\n");
+    // publisher:correct horse (bcrypt)
+    let accounts = "publisher:$2y$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2\n";
+    fs::write(registry.folder.path().join("accounts"), accounts).unwrap();
+    let client = registry.client();
+    let files = support::files(b"code", None);
+    let reference = registry.reference("gold");
+    let account = |password: &str| OciAuth::Password {
+        username: "publisher".into(),
+        password: password.to_owned().into(),
+    };
+    let right = account("correct horse");
+    for wrong in [OciAuth::Anonymous, account("battery staple")] {
+        let error = client.push(&files, &reference, &wrong).await.unwrap_err();
+        assert!(!error.to_string().contains("staple") && !format!("{error:?}").contains("staple"));
+        assert!(!format!("{wrong:?}").contains("staple"));
+    }
+    let uri = client.push(&files, &reference, &right).await.unwrap();
+    assert_eq!(client.pull(&uri, &right).await.unwrap(), files);
+    let error = client.pull(&uri, &OciAuth::Anonymous).await.unwrap_err();
+    assert!(error.to_string().contains("401"), "{error}");
+}
+
+/// A server that answers every question with `answer`.
+fn server(answer: Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream: TcpStream = stream.unwrap();
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head);
+            // The client may have heard enough.
+            let _ = stream.write_all(&answer);
+        }
+    });
+    address
+}
+
+async fn pull_from(address: SocketAddr) -> RegisterError {
+    let host = address.to_string();
+    let uri: OciReference = format!("oci://{host}/gold@{}", oci_digest(sha256(b"x")))
+        .parse()
+        .unwrap();
+    let client = OciRegistries::new(vec![host]).unwrap();
+    client.pull(&uri, &OciAuth::Anonymous).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_registry_cannot_send_more_than_it_may() {
+    let said = b"HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n".to_vec();
+    let error = pull_from(server(said)).await;
+    assert!(
+        error.to_string().contains("more than 1048576 bytes"),
+        "{error}"
+    );
+    let mut unsaid = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    for _ in 0..40 {
+        unsaid.extend_from_slice(b"10000\r\n");
+        unsaid.extend_from_slice(&[b' '; 0x10000]);
+        unsaid.extend_from_slice(b"\r\n");
+    }
+    let error = pull_from(server(unsaid)).await;
+    assert!(
+        error.to_string().contains("more than 1048576 bytes"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_registry_cannot_send_us_elsewhere() {
+    let secret = server(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx".to_vec());
+    for place in [
+        format!("http://{secret}/"),
+        "https://metadata.example/".into(),
+    ] {
+        let answer = format!(
+            "HTTP/1.1 307 Temporary Redirect\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n"
+        );
+        let error = pull_from(server(answer.into_bytes())).await;
+        assert!(error.to_string().contains("not allowed"), "{error}");
+        assert!(!error.is_retryable());
+    }
+    // The same place by the reference itself is fine: `x` is what the digest names, if not a package.
+    let error = pull_from(secret).await;
+    assert!(matches!(error, RegisterError::Package { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_registry_that_is_down_may_be_asked_again() {
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let error = pull_from(address).await;
+    assert!(error.is_retryable(), "{error}");
+    let busy = pull_from(server(
+        b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_vec(),
+    ))
+    .await;
+    assert!(busy.is_retryable(), "{busy}");
+}
