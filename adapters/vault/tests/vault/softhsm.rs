@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
 };
 
-pub(crate) const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
 pub(crate) const LABEL: &str = "bletchley test";
 pub(crate) const PIN: &str = "fedcba123456";
 /// Environment variable that holds the PIN.
