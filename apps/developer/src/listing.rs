@@ -1,0 +1,360 @@
+//! What a host lists, as text. As JSON they are the API's own types.
+
+use crate::{
+    DeveloperError, Session, Sheet, Table,
+    import::Verified,
+    publish::Published,
+};
+use cryptlet_api::{
+    ClientResult,
+    types::{
+        CryptletDetail, CryptletSummary, DelegationInfo, Explanation, Hex, HostInfo, JobSummary,
+        JobTrace, KeyInfo, MAX_PAGE, Page, PageLimit, PageQuery, PolicyInfo, Source,
+        SubscriptionRow, TokenInfo,
+    },
+};
+use cryptlet_types::UnixSeconds;
+
+/// Collects a whole list, page by page, up to `most` items.
+///
+/// # Errors
+/// What asking for a page fails with; a host whose pages do not end.
+pub async fn all<T, F: Future<Output = ClientResult<Page<T>>>>(
+    most: usize,
+    ask: impl Fn(PageQuery) -> F,
+) -> Result<Vec<T>, DeveloperError> {
+    let mut items = Vec::new();
+    let mut query = PageQuery {
+        limit: PageLimit::new(MAX_PAGE).ok(),
+        after: None,
+    };
+    loop {
+        let page = ask(query.clone()).await?;
+        let last = page.items.is_empty();
+        items.extend(page.items);
+        let after = page.next.filter(|_| !last && items.len() < most);
+        let Some(after) = after else {
+            items.truncate(most);
+            return Ok(items);
+        };
+        let after = after.parse();
+        query.after = Some(after.map_err(|error| DeveloperError::document("next page", error))?);
+    }
+}
+
+/// A moment as people read it: RFC 3339 in UTC.
+#[must_use]
+pub fn moment(seconds: UnixSeconds) -> String {
+    let timestamp = i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    timestamp.map_or_else(|| seconds.to_string(), |timestamp| timestamp.to_string())
+}
+
+fn text(value: Option<impl ToString>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+fn mark(holds: bool, word: &str) -> String {
+    if holds { word.into() } else { String::new() }
+}
+
+/// Cryptlets that a search found.
+#[must_use]
+pub fn cryptlets(items: &[CryptletSummary]) -> Table {
+    let mut table = Table::new(
+        &["NAME", "VERSION", "ID", "PUBLISHER", "DESCRIPTION"],
+        "no cryptlet of this name",
+    );
+    for item in items {
+        let version = match (&item.label, item.revoked) {
+            (_, true) => "revoked".to_owned(),
+            (Some(label), false) => label.clone(),
+            (None, false) => "none".to_owned(),
+        };
+        table.row([
+            item.name.clone(),
+            version,
+            item.cryptlet.to_string(),
+            item.publisher.to_string(),
+            text(item.description.as_ref()),
+        ]);
+    }
+    table
+}
+
+/// Everything about a cryptlet. `verified` is the header as the register confirms it, if that was asked.
+#[must_use]
+pub fn cryptlet(detail: &CryptletDetail, verified: Option<&Verified>) -> String {
+    let mut sheet = Sheet::default();
+    sheet.field("name", &detail.name);
+    sheet.maybe("description", detail.description.as_ref());
+    sheet.field("id", detail.cryptlet);
+    sheet.field("publisher", detail.publisher);
+    if detail.owner != detail.publisher {
+        sheet.field("owner", detail.owner);
+    }
+    if detail.revoked {
+        sheet.field("revoked", "the whole cryptlet, for ever");
+    }
+    let allowed = if detail.policy.allowed {
+        format!("runs here (policy {})", detail.policy.epoch)
+    } else {
+        let reasons = detail.policy.reasons.join("\n");
+        format!("does not run here (policy {}):\n{reasons}", detail.policy.epoch)
+    };
+    sheet.field("policy", allowed);
+    sheet.field("source", source(&detail.source));
+    let hosts: Vec<String> = detail.hosts.iter().map(|host| format!("{} {}", host.host, host.url)).collect();
+    sheet.field("attested hosts", if hosts.is_empty() { "none".into() } else { hosts.join("\n") });
+    if detail.stale {
+        sheet.field("register", "this host's copy is too old to be relied on");
+    }
+    if let Some(verified) = verified {
+        let word = match verified.witness {
+            Some(crate::Witness::Own) => "header, package and key are those of the register, by your node",
+            Some(crate::Witness::Host) => "header, package and key are those of the register, by the host's node",
+            None => "only the host's word: name a node with --register-rpc URL",
+        };
+        sheet.field("checked", word);
+    }
+    let mut parts = vec![sheet.to_string(), versions(detail).to_string()];
+    if let Some(interface) = &detail.interface {
+        let lines: Vec<String> = interface.solidity.trim_end().lines().map(crate::plain).collect();
+        parts.push(lines.join("\n"));
+    }
+    parts.join("\n\n")
+}
+
+/// What is known of the source code.
+fn source(source: &Source) -> String {
+    match source {
+        Source::Revealed(digest) => format!("revealed, SHA-256 {digest}"),
+        Source::NotRevealed => "not revealed".into(),
+    }
+}
+
+fn versions(detail: &CryptletDetail) -> Table {
+    let headings = ["", "VERSION", "PUBLISHED", "STATE", "SIGNER", "PACKAGE", "HEADER", "MANIFEST"];
+    let mut table = Table::new(&headings, "no versions");
+    for version in &detail.versions {
+        let signers = detail.signers.iter().filter(|signer| signer.version == version.number);
+        let signers: Vec<String> = signers.filter(|signer| !signer.revoked)
+            .map(|signer| signer.signer.to_string()).collect();
+        let current = detail.current == Some(version.number);
+        let state = match (version.revoked, current, version.stored) {
+            (true, ..) => "revoked",
+            (false, true, true) => "in force",
+            (false, true, false) => "in force, not stored here",
+            (false, false, _) => "superseded",
+        };
+        table.row([
+            version.number.to_string(),
+            version.label.clone(),
+            moment(version.published_at),
+            state.into(),
+            signers.join(" "),
+            version.package_digest.to_string(),
+            version.header_digest.to_string(),
+            version.manifest_digest.to_string(),
+        ]);
+    }
+    table
+}
+
+/// What code and manifest wish, what policy says, what comes out.
+#[must_use]
+pub fn explanation(explanation: &Explanation) -> String {
+    let mut table = Table::new(&["ASPECT", "WISH", "POLICY", "RESULT", ""], "nothing to explain");
+    for row in &explanation.rows {
+        table.row([
+            row.aspect.clone(),
+            row.wish.clone(),
+            row.policy.clone(),
+            row.result.clone(),
+            mark(row.overridden, "overridden"),
+        ]);
+    }
+    let mut sheet = Sheet::default();
+    sheet.field("cryptlet", format!("{} version {}", explanation.name, explanation.version));
+    sheet.field("policy", explanation.epoch);
+    let verdict = &explanation.verdict;
+    let result = if verdict.allowed { "runs".to_owned() } else { format!("does not run:\n{}", verdict.reasons.join("\n")) };
+    sheet.field("result", result);
+    format!("{sheet}\n\n{table}")
+}
+
+/// Subscriptions that the host serves, or says why not.
+#[must_use]
+pub fn subscriptions(items: &[SubscriptionRow]) -> Table {
+    let headings = ["SUBJECT", "CRYPTLET", "CONSUMER", "TRIGGER", "NEXT", "STATE"];
+    let mut table = Table::new(&headings, "no subscriptions");
+    for item in items {
+        let state = item.refused.as_ref().map_or_else(|| "served".into(), |reason| format!("refused: {reason}"));
+        table.row([
+            item.subject.to_string(),
+            item.name.clone().unwrap_or_else(|| item.cryptlet.to_string()),
+            item.consumer.to_string(),
+            item.trigger.clone(),
+            text(item.next_due.map(moment)),
+            state,
+        ]);
+    }
+    table
+}
+
+/// Jobs.
+#[must_use]
+pub fn jobs(items: &[JobSummary]) -> Table {
+    let headings = ["JOB", "DUE", "STATE", "ATTEMPTS", "REASON"];
+    let mut table = Table::new(&headings, "no jobs");
+    for item in items {
+        table.row([
+            item.job.to_string(),
+            moment(item.due),
+            item.state.to_string(),
+            item.attempts.to_string(),
+            text(item.reason.as_ref()),
+        ]);
+    }
+    table
+}
+
+/// One job from event to receipt.
+#[must_use]
+pub fn trace(trace: &JobTrace) -> String {
+    let summary = &trace.summary;
+    let mut sheet = Sheet::default();
+    sheet.field("job", summary.job);
+    sheet.field("subject", summary.subject);
+    sheet.field("cryptlet", summary.cryptlet);
+    sheet.field("consumer", trace.consumer);
+    sheet.field("package", trace.package_digest);
+    sheet.field("policy", trace.policy_epoch);
+    sheet.field("due", moment(summary.due));
+    sheet.field("state", summary.state);
+    if let Some(sent) = &trace.transaction {
+        let outcome = if sent.callback_succeeded { "callback succeeded" } else { "callback reverted" };
+        sheet.field("transaction", format!("{} in block {}, {outcome}", sent.hash, sent.block));
+    }
+    sheet.field("receipt", if trace.receipt { "there" } else { "not there yet" });
+    let mut steps = Table::new(&["AT", "STATE", "NOTE"], "no steps");
+    for step in &trace.steps {
+        steps.row([millis(step.at_millis), step.state.to_string(), text(step.note.as_ref())]);
+    }
+    format!("{sheet}\n\n{steps}")
+}
+
+fn millis(at: u64) -> String {
+    let timestamp = i64::try_from(at).ok().and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
+    timestamp.map_or_else(|| at.to_string(), |timestamp| format!("{timestamp:.3}"))
+}
+
+/// Keys of the host's vault, public parts.
+#[must_use]
+pub fn keys(items: &[KeyInfo]) -> Table {
+    let mut table = Table::new(&["PURPOSE", "CRYPTLET", "ADDRESS", "PUBLIC KEY", ""], "no keys");
+    for item in items {
+        table.row([
+            item.purpose.clone(),
+            text(item.cryptlet),
+            text(item.address),
+            text(item.public_key.as_ref()),
+            mark(item.current && item.cryptlet.is_some(), "newest"),
+        ]);
+    }
+    table
+}
+
+/// Tokens, without their secrets.
+#[must_use]
+pub fn tokens(items: &[TokenInfo]) -> Table {
+    let headings = ["ID", "ROLE", "LABEL", "CREATED", "EXPIRES"];
+    let mut table = Table::new(&headings, "no tokens");
+    for item in items {
+        table.row([
+            item.id.to_string(),
+            item.role.to_string(),
+            item.label.to_string(),
+            moment(item.created),
+            moment(item.expires),
+        ]);
+    }
+    table
+}
+
+/// Delegations that the host has.
+#[must_use]
+pub fn delegations(items: &[DelegationInfo]) -> Table {
+    let headings = ["DIGEST", "IDENTITY", "CRYPTLET", "CONSUMER", "CALLBACK", "EXPIRES", ""];
+    let mut table = Table::new(&headings, "no delegations");
+    let any = |zero: bool, text: String| if zero { "any".to_owned() } else { text };
+    for item in items {
+        let body = &item.delegation;
+        table.row([
+            item.digest.to_string(),
+            body.identity.to_string(),
+            body.cryptlet.to_string(),
+            any(body.consumer.0.is_zero(), body.consumer.to_string()),
+            any(body.callback.0.is_zero(), body.callback.to_string()),
+            moment(body.expiry.get()),
+            mark(item.revoked, "revoked"),
+        ]);
+    }
+    table
+}
+
+/// The policy in force.
+#[must_use]
+pub fn policy(info: &PolicyInfo) -> String {
+    let mut sheet = Sheet::default();
+    sheet.field("epoch", info.epoch);
+    sheet.field("digest", info.digest);
+    sheet.field("uri", &info.uri);
+    let confirmed = if info.confirmed { "yes" } else { "no: no job runs" };
+    sheet.field("confirmed by the register", confirmed);
+    let approvals: Vec<String> = info.approvals.iter().map(|known| known.administrator.to_string()).collect();
+    sheet.field("approved by", approvals.join("\n"));
+    let document = serde_json::to_string_pretty(&info.policy).unwrap_or_default();
+    format!("{sheet}\n\n{document}")
+}
+
+/// A host about itself.
+#[must_use]
+pub fn host(session: &Session) -> Sheet {
+    let info: &HostInfo = session.info();
+    let mut sheet = Sheet::default();
+    sheet.field("host", info.host);
+    sheet.field("url", &info.url);
+    sheet.field("authority", info.authority);
+    sheet.field("version", &info.version);
+    sheet.field("chain", format!("{} {}", info.chain_id, text(info.rpc.as_ref())));
+    sheet.field("delegate", info.delegate);
+    let register = &info.register;
+    sheet.field("register", format!("{} on chain {} {}", register.address, register.chain_id, text(register.rpc.as_ref())));
+    let state = &info.register_state;
+    let stale = if state.stale { ", stale: no job runs" } else { "" };
+    sheet.field("register read", format!("up to block {}, {} s ago{stale}", state.synced_block, state.age_seconds));
+    let policy = info.policy.map(|policy| format!("{} {}", policy.epoch, policy.digest));
+    sheet.field("policy", policy.unwrap_or_else(|| "none: no job runs".into()));
+    sheet
+}
+
+/// A published version.
+#[must_use]
+pub fn published(published: &Published) -> Sheet {
+    let mut sheet = Sheet::default();
+    sheet.field("name", &published.name);
+    sheet.field("id", Hex::<20>::from(published.cryptlet));
+    sheet.field("version", format!("{} ({})", published.label, published.number));
+    sheet.field("signer", published.signer);
+    sheet.field("package", published.package_digest);
+    sheet.field("header", published.header_digest);
+    sheet.field("manifest", published.manifest_digest);
+    if !published.uri.is_empty() {
+        sheet.field("uri", &published.uri);
+    }
+    match (published.transaction, published.gas_used) {
+        (Some(hash), Some(gas)) => sheet.field("transaction", format!("{hash}, {gas} gas")),
+        _ => sheet.field("transaction", "none: the register has this version already"),
+    }
+    sheet
+}

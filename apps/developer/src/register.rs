@@ -1,0 +1,276 @@
+//! The register as its chain says it, and the developer's transactions with it.
+
+use crate::{
+    ChainClient, DeveloperError, Mined, SignedTransaction, Wallet,
+    abi::CryptletRegister as abi,
+    chain::{Fate, Revert},
+};
+use alloy_primitives::{Address, U256, keccak256};
+use alloy_sol_types::{SolCall, SolValue};
+use cryptlet_types::{
+    CryptletId,
+    register::{Board, PolicyRecord, RegisterDomain, SignerRecord, VersionRecord},
+};
+use std::time::Duration;
+
+const READING: &str = "cannot read the register";
+
+/// The register's contract.
+#[derive(Clone, Debug)]
+pub struct RegisterClient {
+    chain: ChainClient,
+    domain: RegisterDomain,
+}
+
+/// Who a cryptlet is, as the register says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// Its id.
+    pub cryptlet: CryptletId,
+    /// Its name.
+    pub name: String,
+    /// Who registered it.
+    pub publisher: Address,
+    /// Who holds its token.
+    pub owner: Address,
+    /// Whether it was revoked as a whole.
+    pub revoked: bool,
+}
+
+/// The id that the register derives: the last 20 bytes of `keccak256(abi.encode(publisher, name))`.
+#[must_use]
+pub fn cryptlet_id(publisher: Address, name: &str) -> CryptletId {
+    CryptletId(Address::from_word(keccak256(
+        (publisher, name).abi_encode_params(),
+    )))
+}
+
+impl RegisterClient {
+    pub(crate) fn new(chain: ChainClient, domain: RegisterDomain) -> Self {
+        Self { chain, domain }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn domain(&self) -> RegisterDomain {
+        self.domain
+    }
+
+    async fn read<C: SolCall>(&self, call: C) -> Result<C::Return, DeveloperError> {
+        self.chain.read(READING, self.domain.register, &call).await
+    }
+
+    /// The cryptlet of exactly this name.
+    ///
+    /// # Errors
+    /// The chain cannot be read.
+    pub async fn by_name(&self, name: &str) -> Result<Option<Registration>, DeveloperError> {
+        let name_ = name.to_owned();
+        let found = self.read(abi::cryptletByNameCall { name_ }).await?;
+        if found == Address::ZERO {
+            return Ok(None);
+        }
+        self.registration(found.into()).await.map(Some)
+    }
+
+    /// A cryptlet.
+    ///
+    /// # Errors
+    /// [`DeveloperError::Unknown`] if there is none.
+    pub async fn registration(
+        &self,
+        cryptlet: CryptletId,
+    ) -> Result<Registration, DeveloperError> {
+        let record = self.read(abi::cryptletOfCall { cryptlet: cryptlet.0 }).await?;
+        let token = U256::from_be_slice(cryptlet.0.as_slice());
+        Ok(Registration {
+            cryptlet,
+            name: record.name_,
+            publisher: record.publisher,
+            owner: self.read(abi::ownerOfCall { token }).await?,
+            revoked: record.revoked,
+        })
+    }
+
+    /// A version; none if there is none of that number.
+    ///
+    /// # Errors
+    /// The chain cannot be read.
+    pub async fn version(
+        &self,
+        cryptlet: CryptletId,
+        number: u32,
+    ) -> Result<Option<VersionRecord>, DeveloperError> {
+        let call = abi::versionOfCall {
+            cryptlet: cryptlet.0,
+            number,
+        };
+        let register = self.domain.register;
+        let found = self.chain.read_known(READING, register, &call).await?;
+        Ok(found.map(|found| VersionRecord {
+            number,
+            label: found.version.label,
+            package: found.version.packageDigest.into(),
+            header: found.version.headerDigest.into(),
+            manifest: found.version.manifestDigest.into(),
+            uri: found.version.uri,
+            published_at: found.publishedAt,
+            revoked: found.revoked,
+        }))
+    }
+
+    /// All versions, oldest first.
+    ///
+    /// # Errors
+    /// The chain cannot be read.
+    pub async fn versions(
+        &self,
+        cryptlet: CryptletId,
+    ) -> Result<Vec<VersionRecord>, DeveloperError> {
+        let cryptlet_ = cryptlet.0;
+        let count = self.read(abi::versionCountCall { cryptlet: cryptlet_ }).await?;
+        let mut versions = Vec::new();
+        for number in 1..=count {
+            versions.extend(self.version(cryptlet, number).await?);
+        }
+        Ok(versions)
+    }
+
+    /// The version that runs: the newest that was not revoked.
+    ///
+    /// # Errors
+    /// The chain cannot be read, or the cryptlet is unknown.
+    pub async fn current(
+        &self,
+        cryptlet: CryptletId,
+    ) -> Result<Option<VersionRecord>, DeveloperError> {
+        let call = abi::currentVersionCall { cryptlet: cryptlet.0 };
+        match self.read(call).await? {
+            0 => Ok(None),
+            number => self.version(cryptlet, number).await,
+        }
+    }
+
+    /// Whether `signer` may speak for the cryptlet now.
+    ///
+    /// # Errors
+    /// The chain cannot be read.
+    pub async fn is_signer(
+        &self,
+        cryptlet: CryptletId,
+        signer: Address,
+    ) -> Result<bool, DeveloperError> {
+        let cryptlet = cryptlet.0;
+        self.read(abi::isSignerCall { cryptlet, signer }).await
+    }
+
+    /// What is recorded of a signer; none if it was never enrolled.
+    ///
+    /// # Errors
+    /// The chain cannot be read.
+    pub async fn signer(
+        &self,
+        cryptlet: CryptletId,
+        signer: Address,
+    ) -> Result<Option<SignerRecord>, DeveloperError> {
+        let cryptlet = cryptlet.0;
+        let found = self.read(abi::signerOfCall { cryptlet, signer }).await?;
+        Ok((found.version != 0).then_some(SignerRecord {
+            signer,
+            version: found.version,
+            expiry: found.expiry,
+            revoked: found.revoked,
+        }))
+    }
+
+    /// Who approves policies.
+    ///
+    /// # Errors
+    /// The chain cannot be read.
+    pub async fn board(&self) -> Result<Board, DeveloperError> {
+        let found = self.read(abi::administratorsCall {}).await?;
+        Ok(Board {
+            members: found.members,
+            threshold: found.threshold.saturating_to(),
+        })
+    }
+
+    /// The policy in force; none if none was set yet.
+    ///
+    /// # Errors
+    /// The chain cannot be read.
+    pub async fn policy(&self) -> Result<Option<PolicyRecord>, DeveloperError> {
+        let found = self.read(abi::policyCall {}).await?;
+        Ok((found.epoch != 0).then_some(PolicyRecord {
+            epoch: found.epoch,
+            digest: found.digest.into(),
+            uri: found.uri,
+        }))
+    }
+
+    /// Tries a transaction without sending it.
+    pub(crate) async fn attempt<C: SolCall>(
+        &self,
+        doing: &str,
+        from: Address,
+        call: &C,
+    ) -> Result<Result<(), Revert>, DeveloperError> {
+        let register = self.domain.register;
+        self.chain.attempt(doing, from, register, call).await
+    }
+
+    /// Signs a transaction, to be sent by [`RegisterClient::submit`].
+    pub(crate) async fn sign<C: SolCall>(
+        &self,
+        doing: &str,
+        wallet: &Wallet,
+        call: &C,
+    ) -> Result<SignedTransaction, DeveloperError> {
+        let register = self.domain.register;
+        self.chain.sign(doing, wallet, register, call).await
+    }
+
+    pub(crate) async fn submit(
+        &self,
+        doing: &str,
+        transaction: &SignedTransaction,
+        patience: Duration,
+    ) -> Result<Mined, DeveloperError> {
+        self.chain.submit(doing, transaction, patience).await
+    }
+
+    /// Signs, sends and waits: for transactions that do no harm when they are sent twice.
+    pub(crate) async fn send<C: SolCall>(
+        &self,
+        doing: &str,
+        wallet: &Wallet,
+        call: &C,
+        patience: Duration,
+    ) -> Result<Mined, DeveloperError> {
+        let signed = self.sign(doing, wallet, call).await?;
+        self.submit(doing, &signed, patience).await
+    }
+
+    pub(crate) async fn fate(
+        &self,
+        wallet: Address,
+        transaction: &SignedTransaction,
+    ) -> Result<Fate, DeveloperError> {
+        self.chain.fate(READING, wallet, transaction).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::address;
+
+    #[test]
+    fn ids_are_the_registers() {
+        // cast: keccak256(abi.encode(0xf39F…2266, "gold-price")), last 20 bytes, checked on chain by tests/publish.rs.
+        let publisher = address!("f39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
+        let one = cryptlet_id(publisher, "gold-price");
+        assert_ne!(one, cryptlet_id(publisher, "gold-prices"));
+        assert_ne!(one, cryptlet_id(Address::ZERO, "gold-price"));
+    }
+}
