@@ -1,0 +1,81 @@
+//! What a host can be asked: one method an operation. Implemented by the host, called by the server.
+
+use crate::types::{
+    Bytes32, CreatedKey, CryptletDetail, CryptletRef, CryptletSummary, DelegationInfo, Explanation,
+    HostInfo, JobStateName, JobSummary, JobTrace, KeyInfo, NewDelegation, NewKey, NewPackage,
+    NewPolicy, Page, PageQuery, PolicyInfo, Result, Role, SearchText, StoredPackage,
+    SubscriptionRow,
+};
+use alloy_primitives::Bytes;
+use async_trait::async_trait;
+
+/// Who asks, authenticated. For the host's own records; the role was checked before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Label of the token, or digest of the client certificate.
+    pub name: String,
+    /// What the caller may do.
+    pub role: Role,
+}
+
+/// Which jobs to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobQuery {
+    /// Only those of this subscription.
+    pub subject: Option<Bytes32>,
+    /// Only those in this state.
+    pub state: Option<JobStateName>,
+    /// Which page.
+    pub page: PageQuery,
+}
+
+/// The host's side of the API. Requests have the documented form when they arrive here; whether they make sense is
+/// for the host to say, with a [`crate::Problem`] that names the next step.
+///
+/// The server gives up a call after its time limit by dropping the future: what must not stop half-way belongs in a
+/// task of its own.
+#[async_trait]
+pub trait HostApi: Send + Sync + 'static {
+    /// The host about itself.
+    async fn host(&self) -> Result<HostInfo>;
+    /// Cryptlets of the register, by name; with `query`: whose name or id holds it.
+    async fn cryptlets(
+        &self,
+        query: Option<SearchText>,
+        page: PageQuery,
+    ) -> Result<Page<CryptletSummary>>;
+    /// One cryptlet.
+    async fn cryptlet(&self, cryptlet: CryptletRef) -> Result<CryptletDetail>;
+    /// The header document of a version (nothing: the current one), byte for byte as its digest says.
+    async fn header(&self, cryptlet: CryptletRef, version: Option<u32>) -> Result<Bytes>;
+    /// The source archive of a version, byte for byte. Not found if it is not revealed.
+    async fn source(&self, cryptlet: CryptletRef, version: Option<u32>) -> Result<Bytes>;
+    /// What manifest and code wish, what policy says, and what comes out.
+    async fn explain(&self, cryptlet: CryptletRef) -> Result<Explanation>;
+    /// Makes a signing key for a version to come.
+    async fn create_key(&self, caller: &Caller, key: NewKey) -> Result<CreatedKey>;
+    /// The vault's keys, public parts.
+    async fn keys(&self, page: PageQuery) -> Result<Page<KeyInfo>>;
+    /// Checks a package and takes it into the store. The same package again is no error.
+    async fn store_package(&self, caller: &Caller, package: NewPackage) -> Result<StoredPackage>;
+    /// Subscriptions of the delegate.
+    async fn subscriptions(&self, page: PageQuery) -> Result<Page<SubscriptionRow>>;
+    /// Jobs, newest last.
+    async fn jobs(&self, query: JobQuery) -> Result<Page<JobSummary>>;
+    /// One job from event to receipt.
+    async fn job(&self, job: Bytes32) -> Result<JobTrace>;
+    /// The receipt file of a job, byte for byte.
+    async fn receipt(&self, job: Bytes32) -> Result<Bytes>;
+    /// The policy in force.
+    async fn policy(&self) -> Result<PolicyInfo>;
+    /// Takes a signed policy of a later epoch.
+    async fn set_policy(&self, caller: &Caller, policy: NewPolicy) -> Result<PolicyInfo>;
+    /// Delegations that the host has.
+    async fn delegations(&self, page: PageQuery) -> Result<Page<DelegationInfo>>;
+    /// Takes a signed delegation.
+    async fn add_delegation(
+        &self,
+        caller: &Caller,
+        delegation: NewDelegation,
+    ) -> Result<DelegationInfo>;
+}

@@ -1,0 +1,125 @@
+//! Connections: accepted up to a number, each with TLS, its peer's certificate, and limited patience.
+
+use super::{Shared, dispatch, stall::Stall};
+use crate::{auth::certificate_digest, types::Hex};
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, Response},
+};
+use futures::future::Either;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use std::{io, net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// Most header fields and bytes of a head that hyper reads at all. A little above what the dispatcher lets through, so
+/// that most of those who exceed it get a problem that says so.
+const READ_HEADERS: usize = 128;
+const READ_HEAD_BYTES: usize = 64 << 10;
+/// Pause after the system refused a connection, for example because there are no file descriptors left.
+const AFTER_REFUSAL: Duration = Duration::from_millis(50);
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    /// SHA-256 of its certificate, which the handshake has checked.
+    pub(crate) certificate: Option<Hex<32>>,
+}
+
+pub(crate) async fn accept(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
+    let acceptor = TlsAcceptor::from(tls);
+    let router = dispatch::router(shared.clone());
+    let places = Arc::new(Semaphore::new(shared.limits.connections));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let next = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let accepted = tokio::select! {
+            accepted = next => accepted,
+            () = stop.cancelled() => break,
+        };
+        let (Ok(place), Ok((stream, peer))) = accepted else {
+            tokio::time::sleep(AFTER_REFUSAL).await;
+            continue;
+        };
+        let (acceptor, router) = (acceptor.clone(), router.clone());
+        let (shared, stop) = (shared.clone(), stop.clone());
+        connections.spawn(async move {
+            if let Err(error) = serve(stream, peer.ip(), acceptor, router, &shared, stop).await {
+                tracing::debug!(%peer, %error, "api: connection ended");
+            }
+            drop(place);
+        });
+    }
+    let rest = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(shared.limits.request, rest).await;
+}
+
+async fn serve(
+    stream: TcpStream,
+    address: IpAddr,
+    acceptor: TlsAcceptor,
+    router: Router,
+    shared: &Shared,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let limits = &shared.limits;
+    let handshake = acceptor.accept(Stall::new(stream, limits.stall));
+    let stream = tokio::time::timeout(limits.handshake, handshake).await??;
+    let certificate = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+        .map(certificate_digest);
+    let peer = Peer {
+        address,
+        certificate,
+    };
+    let service = service_fn(move |request| answer(router.clone(), peer, request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_headers(READ_HEADERS)
+        .max_buf_size(READ_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let stopped = pin!(stop.cancelled());
+    match futures::future::select(connection.as_mut(), stopped).await {
+        Either::Left((ended, _)) => ended,
+        Either::Right(_) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    }
+    .map_err(io::Error::other)
+}
+
+async fn answer(
+    router: Router,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, std::convert::Infallible> {
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(peer);
+    router.oneshot(request).await
+}

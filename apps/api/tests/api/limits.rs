@@ -1,0 +1,194 @@
+//! How much, how many, how slow.
+
+use crate::support::{
+    Setup, TestHost,
+    memory::HANG,
+    raw::{Request, connect, exchange, read},
+};
+use cryptlet_api::{MAX_BODY_BYTES, ServerLimits, types::Role};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+async fn limited(limits: ServerLimits) -> TestHost {
+    TestHost::with(Setup {
+        limits,
+        ..Setup::default()
+    })
+    .await
+}
+
+const SHORT: Duration = Duration::from_millis(100);
+
+#[tokio::test]
+async fn a_body_has_a_largest_size() {
+    let host = TestHost::start().await;
+    let token = host.token(Role::Operator);
+    let post = async |path: &str, body: &str| {
+        Request::new("POST", path)
+            .by(&token)
+            .body(body)
+            .send(&host)
+            .await
+            .status
+    };
+    let mut fits = r#"{"role":"reader","label":"ci","lifetimeSeconds":60}"#.to_owned();
+    fits += &" ".repeat(MAX_BODY_BYTES - fits.len());
+    assert_eq!(post("/v1/tokens", &fits).await, 201);
+    // A package may be larger.
+    let large = format!(
+        r#"{{"index":"","manifest":"","header":"","code":"{}"}}"#,
+        "A".repeat(2 * MAX_BODY_BYTES)
+    );
+    assert_eq!(post("/v1/packages", &large).await, 201);
+    // What is announced as too large is refused before it is sent.
+    let announced = format!(
+        "POST /v1/tokens HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        MAX_BODY_BYTES + 1
+    );
+    let answer = exchange(&host, None, announced.as_bytes()).await.unwrap();
+    assert_eq!(answer.status, 413);
+    // What is not announced is refused once it is too large.
+    let head = announced.replace(
+        &format!("content-length: {}", MAX_BODY_BYTES + 1),
+        "transfer-encoding: chunked",
+    );
+    let chunk = " ".repeat(MAX_BODY_BYTES + 1);
+    let chunked = format!("{head}{:x}\r\n{chunk}\r\n", chunk.len());
+    let answer = exchange(&host, None, chunked.as_bytes()).await.unwrap();
+    assert_eq!(answer.status, 413);
+}
+
+#[tokio::test]
+async fn heads_have_a_largest_size() {
+    let host = TestHost::start().await;
+    let get = async |target: &str, headers: &[(&str, &str)]| {
+        Request::new("GET", target).with(headers).send(&host).await
+    };
+    let long = format!("/v1/health?{}", "x".repeat(5_000));
+    assert_eq!(get(&long, &[]).await.status, 414);
+    assert_eq!(get("/v1/health", &[("x-a", "1"); 70]).await.status, 431);
+    let value = "x".repeat(17 << 10);
+    let answer = get("/v1/health", &[("x-a", &value)]).await;
+    assert_eq!(answer.status, 431);
+    assert_eq!(answer.json()["status"], 431);
+    // Far beyond, the HTTP library refuses without reading on.
+    assert_eq!(get("/v1/health", &[("x-a", "1"); 200]).await.status, 431);
+    assert_eq!(get("/v1/health", &[("x-a", "1"); 50]).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_slow_head_and_a_slow_handshake_are_given_up() {
+    let host = limited(ServerLimits {
+        head: SHORT,
+        handshake: SHORT,
+        ..ServerLimits::default()
+    })
+    .await;
+    let mut stream = connect(&host, None).await.unwrap();
+    stream
+        .write_all(b"GET /v1/health HTTP/1.1\r\nhost:")
+        .await
+        .unwrap();
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest).await;
+    assert!(
+        !String::from_utf8_lossy(&rest).contains("200"),
+        "it was answered"
+    );
+
+    let mut silent = tokio::net::TcpStream::connect(host.server.address())
+        .await
+        .unwrap();
+    assert_eq!(
+        silent.read(&mut [0; 1]).await.unwrap(),
+        0,
+        "it was let wait"
+    );
+
+    // So is a connection that idles between requests.
+    let mut idle = connect(&host, None).await.unwrap();
+    idle.write_all(b"GET /v1/health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(read(&mut idle).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_slow_body_is_given_up() {
+    let host = limited(ServerLimits {
+        request: SHORT,
+        ..ServerLimits::default()
+    })
+    .await;
+    let token = host.token(Role::Operator);
+    let head = format!(
+        "POST /v1/tokens HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\ncontent-length: 50\r\n\r\n{{"
+    );
+    let answer = exchange(&host, None, head.as_bytes()).await.unwrap();
+    assert_eq!(answer.status, 408);
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_answer_is_not_waited_for() {
+    let host = limited(ServerLimits {
+        request: SHORT,
+        ..ServerLimits::default()
+    })
+    .await;
+    let token = host.token(Role::Reader);
+    let target = format!("/v1/cryptlets?query={HANG}");
+    let answer = Request::new("GET", &target).by(&token).send(&host).await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.headers.contains_key("retry-after"));
+}
+
+#[tokio::test]
+async fn beyond_so_many_requests_the_host_is_busy() {
+    let host = limited(ServerLimits {
+        requests: 1,
+        ..ServerLimits::default()
+    })
+    .await;
+    let token = host.token(Role::Operator);
+    // A request whose body does not come holds the only place, once 100-continue says that the body is awaited.
+    let head = format!(
+        "POST /v1/tokens HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 51\r\n\r\n"
+    );
+    let mut first = connect(&host, None).await.unwrap();
+    first.write_all(head.as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    first.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+
+    let second = Request::new("GET", "/v1/host").by(&token).send(&host).await;
+    assert_eq!(second.status, 503);
+    assert_eq!(second.headers["retry-after"], "2");
+
+    first
+        .write_all(br#"{"role":"reader","label":"ci","lifetimeSeconds":60}"#)
+        .await
+        .unwrap();
+    assert_eq!(read(&mut first).await.unwrap().status, 201);
+    let third = Request::new("GET", "/v1/host").by(&token).send(&host).await;
+    assert_eq!(third.status, 200);
+}
+
+#[tokio::test]
+async fn beyond_so_many_connections_a_peer_waits() {
+    let host = limited(ServerLimits {
+        connections: 1,
+        ..ServerLimits::default()
+    })
+    .await;
+    let first = connect(&host, None).await.unwrap();
+    let waiting = tokio::time::timeout(SHORT, connect(&host, None)).await;
+    assert!(waiting.is_err(), "there was a place");
+    drop(first);
+    assert_eq!(
+        Request::new("GET", "/v1/health").send(&host).await.status,
+        200
+    );
+}

@@ -1,0 +1,358 @@
+//! A host that holds everything in memory: one cryptlet, one subscription, one job.
+
+use alloy_primitives::{Bytes, FixedBytes, keccak256};
+use async_trait::async_trait;
+use cryptlet_api::{Caller, HostApi, JobQuery, Problem, types::*};
+use std::{sync::Mutex, time::Duration};
+
+/// The name of the one cryptlet.
+pub const NAME: &str = "gold-price";
+/// Searching for this makes the host panic.
+pub const PANIC: &str = "panic";
+/// Searching for this makes the host wait forever.
+pub const HANG: &str = "hang";
+
+/// The one job.
+pub fn job_id() -> Bytes32 {
+    Hex(FixedBytes([7; 32]))
+}
+
+fn address(byte: u8) -> Bytes20 {
+    Hex(FixedBytes([byte; 20]))
+}
+
+fn digest(byte: u8) -> Bytes32 {
+    Hex(FixedBytes([byte; 32]))
+}
+
+fn id_of(publisher: Bytes20, name: &str) -> Bytes20 {
+    let hash = keccak256([publisher.0.as_slice(), name.as_bytes()].concat());
+    Hex(FixedBytes::from_slice(&hash[12..]))
+}
+
+fn unknown(what: impl std::fmt::Display) -> Problem {
+    Problem::not_found(format!("there is no {what}"), "list what there is")
+}
+
+/// The host. Records who called what changes something.
+#[derive(Default)]
+pub struct Memory {
+    pub calls: Mutex<Vec<(String, &'static str)>>,
+    keys: Mutex<Vec<KeyInfo>>,
+    delegations: Mutex<Vec<DelegationInfo>>,
+    policy: Mutex<Option<PolicyInfo>>,
+}
+
+impl Memory {
+    fn note(&self, caller: &Caller, what: &'static str) {
+        self.calls.lock().unwrap().push((caller.name.clone(), what));
+    }
+
+    fn find(&self, cryptlet: &CryptletRef) -> Result<()> {
+        let id = id_of(address(1), NAME);
+        if cryptlet.as_str() == NAME || cryptlet.id().is_some_and(|wanted| Hex::from(wanted) == id)
+        {
+            return Ok(());
+        }
+        Err(unknown(format_args!("cryptlet {cryptlet}")))
+    }
+
+    fn version(version: Option<u32>) -> Result<()> {
+        match version {
+            None | Some(1) => Ok(()),
+            Some(other) => Err(unknown(format_args!("version {other}"))),
+        }
+    }
+
+    fn summary() -> JobSummary {
+        JobSummary {
+            job: job_id(),
+            subject: digest(6),
+            cryptlet: id_of(address(1), NAME),
+            due: 1_790_000_000,
+            state: JobStateName::Delivered,
+            attempts: 1,
+            reason: None,
+        }
+    }
+
+    fn find_job(job: Bytes32) -> Result<()> {
+        if job == job_id() {
+            return Ok(());
+        }
+        Err(unknown(format_args!("job {job}")))
+    }
+
+    fn verdict() -> Verdict {
+        Verdict {
+            allowed: true,
+            reasons: Vec::new(),
+            epoch: 1,
+        }
+    }
+}
+
+#[async_trait]
+impl HostApi for Memory {
+    async fn host(&self) -> Result<HostInfo> {
+        Ok(HostInfo {
+            host: address(2),
+            url: "https://localhost".to_owned(),
+            authority: digest(3),
+            chain_id: 1_337,
+            rpc: None,
+            delegate: address(4),
+            first_block: 0,
+            register: RegisterInfo {
+                chain_id: 1_337,
+                address: address(5),
+                rpc: Some("http://127.0.0.1:8545".to_owned()),
+                first_block: 0,
+            },
+            register_state: RegisterState {
+                synced_block: 12,
+                age_seconds: 1,
+                stale: false,
+            },
+            policy: Some(PolicyMark {
+                epoch: 1,
+                digest: digest(8),
+            }),
+            version: "0.1.0".to_owned(),
+        })
+    }
+
+    async fn cryptlets(
+        &self,
+        query: Option<SearchText>,
+        page: PageQuery,
+    ) -> Result<Page<CryptletSummary>> {
+        match query.as_ref().map(SearchText::as_str) {
+            Some(PANIC) => panic!("a fault of the host"),
+            Some(HANG) => tokio::time::sleep(Duration::from_secs(3_600)).await,
+            _ => {}
+        }
+        let found = query.is_none_or(|query| NAME.contains(query.as_str()));
+        let summary = CryptletSummary {
+            cryptlet: id_of(address(1), NAME),
+            name: NAME.to_owned(),
+            publisher: address(1),
+            label: Some("0.1.0".to_owned()),
+            description: None,
+            revoked: false,
+        };
+        Ok(page.cut(found.then_some(summary), |one| one.name.clone()))
+    }
+
+    async fn cryptlet(&self, cryptlet: CryptletRef) -> Result<CryptletDetail> {
+        self.find(&cryptlet)?;
+        Ok(CryptletDetail {
+            cryptlet: id_of(address(1), NAME),
+            name: NAME.to_owned(),
+            description: Some("The price of gold.".to_owned()),
+            publisher: address(1),
+            owner: address(1),
+            revoked: false,
+            current: Some(1),
+            versions: vec![VersionInfo {
+                number: 1,
+                label: "0.1.0".to_owned(),
+                package_digest: digest(1),
+                header_digest: digest(2),
+                manifest_digest: digest(3),
+                uri: String::new(),
+                published_at: 1_790_000_000,
+                revoked: false,
+                stored: true,
+            }],
+            signers: vec![SignerInfo {
+                signer: address(9),
+                version: 1,
+                expiry: 1_800_000_000,
+                revoked: false,
+            }],
+            interface: Some(InterfaceInfo {
+                contract: "GoldPrice".to_owned(),
+                solidity: "interface GoldPrice {}".to_owned(),
+                abi: vec![Document::of(&serde_json::json!({"type": "function"})).unwrap()],
+            }),
+            hosts: vec![HostRow {
+                host: address(2),
+                url: "https://localhost".to_owned(),
+                authority: digest(3),
+            }],
+            policy: Self::verdict(),
+            source: Source::Revealed(digest(4)),
+            stale: false,
+        })
+    }
+
+    async fn header(&self, cryptlet: CryptletRef, version: Option<u32>) -> Result<Bytes> {
+        self.find(&cryptlet)?;
+        Self::version(version)?;
+        Ok(Bytes::from_static(b"{ \"version\": 1 }"))
+    }
+
+    async fn source(&self, cryptlet: CryptletRef, version: Option<u32>) -> Result<Bytes> {
+        self.find(&cryptlet)?;
+        Self::version(version)?;
+        Ok(Bytes::from_static(b"\x1f\x8b source"))
+    }
+
+    async fn explain(&self, cryptlet: CryptletRef) -> Result<Explanation> {
+        self.find(&cryptlet)?;
+        Ok(Explanation {
+            cryptlet: id_of(address(1), NAME),
+            name: NAME.to_owned(),
+            version: 1,
+            epoch: 1,
+            rows: vec![ExplanationRow {
+                aspect: "limits.fuel".to_owned(),
+                wish: "200".to_owned(),
+                policy: "at most 100".to_owned(),
+                result: "100".to_owned(),
+                overridden: true,
+            }],
+            verdict: Self::verdict(),
+        })
+    }
+
+    async fn create_key(&self, caller: &Caller, key: NewKey) -> Result<CreatedKey> {
+        self.note(caller, "createKey");
+        let cryptlet = id_of(key.publisher, key.name.as_str());
+        let mut keys = self.keys.lock().unwrap();
+        let signer = id_of(cryptlet, &keys.len().to_string());
+        if keys.len() < 1_000 {
+            keys.push(KeyInfo {
+                purpose: "cryptlet".to_owned(),
+                cryptlet: Some(cryptlet),
+                address: Some(signer),
+                public_key: None,
+                current: true,
+            });
+        }
+        Ok(CreatedKey { cryptlet, signer })
+    }
+
+    async fn keys(&self, page: PageQuery) -> Result<Page<KeyInfo>> {
+        let key = |info: &KeyInfo| info.address.unwrap_or_default().to_string();
+        let mut keys = self.keys.lock().unwrap().clone();
+        keys.sort_by_key(key);
+        Ok(page.cut(keys, key))
+    }
+
+    async fn store_package(&self, caller: &Caller, package: NewPackage) -> Result<StoredPackage> {
+        self.note(caller, "storePackage");
+        let hash = |part: &Base64| Hex(keccak256(&part.0));
+        Ok(StoredPackage {
+            cryptlet: id_of(address(1), NAME),
+            name: NAME.to_owned(),
+            label: "0.1.0".to_owned(),
+            package_digest: hash(&package.index),
+            header_digest: hash(&package.header),
+            manifest_digest: hash(&package.manifest),
+            uri: String::new(),
+        })
+    }
+
+    async fn subscriptions(&self, page: PageQuery) -> Result<Page<SubscriptionRow>> {
+        let row = SubscriptionRow {
+            subject: digest(6),
+            consumer: address(10),
+            cryptlet: id_of(address(1), NAME),
+            name: Some(NAME.to_owned()),
+            callback: Hex(FixedBytes([1; 4])),
+            callback_gas: 100_000,
+            validity: 3_600,
+            trigger: "0 16 * * 1-5 Europe/Berlin".to_owned(),
+            params: HexBytes::default(),
+            on_behalf_of: None,
+            since: 1_790_000_000,
+            next_due: Some(1_790_003_600),
+            refused: None,
+        };
+        Ok(page.cut([row], |row| row.subject.to_string()))
+    }
+
+    async fn jobs(&self, query: JobQuery) -> Result<Page<JobSummary>> {
+        let summary = Self::summary();
+        let wanted = query
+            .subject
+            .is_none_or(|subject| subject == summary.subject)
+            && query.state.is_none_or(|state| state == summary.state);
+        Ok(query
+            .page
+            .cut(wanted.then_some(summary), |job| job.job.to_string()))
+    }
+
+    async fn job(&self, job: Bytes32) -> Result<JobTrace> {
+        Self::find_job(job)?;
+        Ok(JobTrace {
+            summary: Self::summary(),
+            consumer: address(10),
+            package_digest: digest(1),
+            policy_epoch: 1,
+            steps: vec![Step {
+                at_millis: 1_790_000_000_123,
+                state: JobStateName::Routed,
+                note: None,
+            }],
+            transaction: Some(TransactionInfo {
+                hash: digest(11),
+                block: 13,
+                callback_succeeded: true,
+            }),
+            receipt: true,
+        })
+    }
+
+    async fn receipt(&self, job: Bytes32) -> Result<Bytes> {
+        Self::find_job(job)?;
+        Ok(Bytes::from_static(b"{\"version\":1}"))
+    }
+
+    async fn policy(&self) -> Result<PolicyInfo> {
+        let policy = self.policy.lock().unwrap().clone();
+        policy.ok_or_else(|| unknown("policy"))
+    }
+
+    async fn set_policy(&self, caller: &Caller, policy: NewPolicy) -> Result<PolicyInfo> {
+        self.note(caller, "setPolicy");
+        let info = PolicyInfo {
+            epoch: 2,
+            digest: digest(12),
+            uri: String::new(),
+            policy: policy.policy,
+            approvals: policy.approvals,
+            confirmed: false,
+        };
+        *self.policy.lock().unwrap() = Some(info.clone());
+        Ok(info)
+    }
+
+    async fn delegations(&self, page: PageQuery) -> Result<Page<DelegationInfo>> {
+        let key = |info: &DelegationInfo| info.digest.to_string();
+        let mut delegations = self.delegations.lock().unwrap().clone();
+        delegations.sort_by_key(key);
+        Ok(page.cut(delegations, key))
+    }
+
+    async fn add_delegation(
+        &self,
+        caller: &Caller,
+        delegation: NewDelegation,
+    ) -> Result<DelegationInfo> {
+        self.note(caller, "addDelegation");
+        let body = delegation.delegation;
+        let info = DelegationInfo {
+            digest: Hex(keccak256(serde_json::to_vec(&body).unwrap())),
+            delegation: body,
+            revoked: false,
+        };
+        let mut delegations = self.delegations.lock().unwrap();
+        if delegations.len() < 1_000 && !delegations.contains(&info) {
+            delegations.push(info.clone());
+        }
+        Ok(info)
+    }
+}
