@@ -7,7 +7,7 @@
 use crate::{AuthorError, Project};
 use cryptlet_seal::sha256;
 use cryptlet_types::Sha256Digest;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::{
     ffi::OsString,
     fs,
@@ -39,7 +39,8 @@ pub struct BuildOptions {
 }
 
 /// A component that was built.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Built {
     /// Where it lies.
     pub path: PathBuf,

@@ -82,7 +82,10 @@ async fn a_new_project_is_built_checked_and_tested_as_it_stands() {
     let component = checked.component.as_ref().unwrap();
     assert_eq!(
         (component.verdict, component.imports.as_slice()),
-        (Verdict::Deterministic, ["http".to_owned()].as_slice())
+        (
+            Verdict::Deterministic,
+            ["http".to_owned(), "log".to_owned()].as_slice()
+        )
     );
     assert!(checked.is_accepted());
 
@@ -97,6 +100,9 @@ async fn a_new_project_is_built_checked_and_tested_as_it_stands() {
     }
     assert_eq!(results[2].got, "report (1792108800, 1125300000000000000)");
     assert!(results[2].fuel_used.unwrap() > 0);
+    let asked = "info asking https://rates.bletchley.example/?date=2026-10-16";
+    assert_eq!(results[2].log, [asked]);
+    settings_of_a_case_replace_the_manifest_s(&project).await;
 
     // In another folder, the same bytes.
     let other = folder.path().join("elsewhere/deeper");
@@ -107,6 +113,25 @@ async fn a_new_project_is_built_checked_and_tested_as_it_stands() {
     findings_name_their_place(&project);
 }
 
+async fn settings_of_a_case_replace_the_manifest_s(project: &Path) {
+    let case = fs::read_to_string(project.join("tests/open-day.json")).unwrap();
+    let feed =
+        "\"settings\": { \"feed\": \"https://rates.bletchley.example/v2/\" },\n  \"responses\"";
+    let case = case
+        .replace("\"responses\"", feed)
+        .replace("example/?date", "example/v2/?date");
+    let file = project.join("tests/v2.json");
+    fs::write(&file, case).unwrap();
+    let results = tested(project).await;
+    assert!(
+        results
+            .iter()
+            .any(|result| result.name == "v2" && result.passed),
+        "{results:?}"
+    );
+    fs::remove_file(file).unwrap();
+}
+
 async fn cases_fail_when_the_world_or_the_code_is_another(project: &Path) {
     // The recording is altered: the report is another.
     replace(&project.join("tests/2026-10-16.csv"), "1.1253", "1.1254");
@@ -115,6 +140,13 @@ async fn cases_fail_when_the_world_or_the_code_is_another(project: &Path) {
         &project.join("tests/closed-day.json"),
         "?date=2026-10-17",
         "?date=2026-10-18",
+    );
+    // What the cryptlet says of the missing answer would fit: the case fails all the same.
+    let expected = "\"skip\": \"market closed on 2026-10-17\"";
+    replace(
+        &project.join("tests/closed-day.json"),
+        expected,
+        "\"unavailable\": \"status 404\"",
     );
     // The expectation is another.
     replace(
@@ -139,6 +171,7 @@ async fn cases_fail_when_the_world_or_the_code_is_another(project: &Path) {
         closed.unrecorded,
         ["GET https://rates.bletchley.example/?date=2026-10-17"]
     );
+    assert!(closed.got.contains("status 404"), "{}", closed.got);
     assert!(down.got.contains("status 503") && down.fuel_used.is_none());
     assert_eq!(unknown.got, "refuse: no rate for XYZ on 2026-10-16");
 
@@ -159,9 +192,9 @@ async fn cases_fail_when_the_world_or_the_code_is_another(project: &Path) {
 
 fn findings_name_their_place(project: &Path) {
     let manifest = project.join("cryptlet.json");
-    replace(&manifest, "[\"http\"]", "[\"log\"]");
+    replace(&manifest, "[\"http\", \"log\"]", "[\"log\", \"clock\"]");
     let checked = check(project).unwrap();
-    assert_eq!(codes(&checked), ["import-undeclared", "import-unused"]);
+    assert_eq!(codes(&checked), ["import-undeclared", "import-unknown"]);
     assert!(!checked.is_accepted());
 
     replace(

@@ -140,7 +140,7 @@ impl Check {
         message: &str,
         next: &str,
     ) {
-        if self.findings.len() < MAX_FINDINGS {
+        if !self.is_full() {
             self.findings.push(Finding {
                 severity,
                 code,
@@ -149,6 +149,11 @@ impl Check {
                 next: next.to_owned(),
             });
         }
+    }
+
+    /// Whether no further finding is kept, so that none needs to be looked for.
+    fn is_full(&self) -> bool {
+        self.findings.len() >= MAX_FINDINGS
     }
 
     fn error(&mut self, code: &'static str, place: Place, message: &str, next: &str) {

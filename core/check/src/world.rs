@@ -102,6 +102,9 @@ fn check_import(check: &mut Check, types: TypesRef<'_>, name: &str, offset: usiz
         return check.error("import-type", Place::Offset(offset), &message, next);
     };
     for (function_name, item) in &instance.exports {
+        if check.is_full() {
+            return;
+        }
         let found = match item.ty {
             ComponentEntityType::Type { .. } => continue,
             ComponentEntityType::Func(id) => function(types, id),

@@ -230,6 +230,26 @@ fn types_that_double_at_each_level_take_no_time() {
     assert!(started.elapsed() < Duration::from_secs(2));
 }
 
+/// Nearly as many functions as a type may describe, each longer than what is written out.
+#[test]
+fn an_import_with_as_many_functions_as_fit_takes_no_time() {
+    let fields: String = (0..400)
+        .map(|n| format!("(field \"field-{n}\" u64)"))
+        .collect();
+    let functions: String = (0..2_000)
+        .map(|n| format!("(export \"f{n}\" (func (type $f)))"))
+        .collect();
+    let text = format!(
+        r#"(component (import "bletchley:cryptlet/log@0.1.0" (instance (type $r (record {fields}))
+            (export "r" (type $e (eq $r))) (type $f (func (param "r" $e))) {functions})))"#
+    );
+    let bytes = wat::parse_str(text).unwrap();
+    let started = Instant::now();
+    let found = check(&bytes, &ManifestConfig::default());
+    assert_eq!(found.findings.len(), 64);
+    assert!(started.elapsed() < Duration::from_secs(2));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 

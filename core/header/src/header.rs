@@ -4,14 +4,14 @@ use crate::{HeaderError, Interface, contract_name, render};
 use alloy_json_abi::JsonAbi;
 use alloy_primitives::Address;
 use cryptlet_seal::sha256;
-use cryptlet_types::{CryptletId, Sha256Digest};
+use cryptlet_types::{CryptletId, Sha256Digest, bounded::MAX_DOCUMENT_BYTES};
 use serde::{Deserialize, Serialize};
 
 /// The version of the document that this crate writes and reads.
 pub const HEADER_VERSION: u32 = 1;
-/// Largest header that is read, in bytes: 4 MiB. The interface is in it twice, and the ABI writes structs out wherever
-/// they are used.
-pub const MAX_HEADER_BYTES: usize = 4 << 20;
+/// Largest header, in bytes: 1 MiB, as of any document. The interface is in it twice, and the ABI writes structs out
+/// wherever they are used.
+pub const MAX_HEADER_BYTES: usize = MAX_DOCUMENT_BYTES;
 /// Longest label of a version, in bytes, as in the register.
 const MAX_LABEL_BYTES: usize = 32;
 
@@ -20,7 +20,7 @@ const MAX_LABEL_BYTES: usize = 32;
 pub struct HeaderSource<'a> {
     /// The cryptlet's name in the register.
     pub name: &'a str,
-    /// The version's label: 1 to 32 letters, digits and `.`, `+`, `-`, `_`.
+    /// The version's label: 1 to 32 letters, digits and `.`, `+`, `-`.
     pub label: &'a str,
     /// The author's interface, see [`Interface::parse`]; its name is `I` and the contract's name.
     pub interface: &'a str,
@@ -81,7 +81,7 @@ impl Header {
             );
             return Err(HeaderError::line(1, reason));
         }
-        Ok(Self {
+        let header = Self {
             version: HEADER_VERSION,
             name: source.name.to_owned(),
             cryptlet: source.cryptlet,
@@ -91,7 +91,8 @@ impl Header {
             solidity: render::solidity(&contract, &source),
             abi: interface.abi().clone(),
             contract,
-        })
+        };
+        header.to_json().map(|_| header)
     }
 
     /// Reads a header of a stranger: makes it again from its source, and takes it only if it is the same byte for byte.
@@ -202,12 +203,12 @@ impl Header {
 
 /// A label stands in a comment and in a string of the Solidity file: it can end neither.
 fn check_label(label: &str) -> Result<(), HeaderError> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '-' | '_');
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '-');
     match (1..=MAX_LABEL_BYTES).contains(&label.len()) && label.chars().all(allowed) {
         true => Ok(()),
         false => Err(HeaderError::Field {
             field: "label",
-            reason: format!("1 to {MAX_LABEL_BYTES} of letters, digits, '.', '+', '-' and '_'"),
+            reason: format!("1 to {MAX_LABEL_BYTES} of letters, digits, '.', '+' and '-'"),
         }),
     }
 }

@@ -6,7 +6,7 @@ use crate::HeaderError;
 const TYPES_OF_THE_FILE: [&str; 3] = ["CryptletProxy", "CryptoDelegate", "ICryptletRegister"];
 /// Functions, errors and events that the contract inherits from `CryptletProxy`: one more of that name would not compile,
 /// or would be mistaken for them.
-const NAMES_OF_THE_PROXY: [&str; 22] = [
+const NAMES_OF_THE_PROXY: [&str; 21] = [
     "OwnableInvalidOwner",
     "OwnableUnauthorizedAccount",
     "OwnershipTransferStarted",
@@ -16,7 +16,6 @@ const NAMES_OF_THE_PROXY: [&str; 22] = [
     "acceptOwnership",
     "attestedHost",
     "cryptlet",
-    "cryptletOwner",
     "delegate",
     "interfaceDigest",
     "isTrustedForwarder",

@@ -191,6 +191,27 @@ fn what_is_no_header_is_refused() {
     assert!(matches!(error, HeaderError::HeaderTooLarge(_)));
 }
 
+#[test]
+fn no_name_of_the_proxy_can_be_taken() {
+    let artifact: Value = serde_json::from_str(include_str!(
+        "../../../contracts/artifacts/CryptletProxy.json"
+    ))
+    .unwrap();
+    let names = artifact["abi"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|item| item["name"].as_str());
+    let mut count = 0;
+    for name in names {
+        count += 1;
+        let interface = format!("interface IGoldPrice {{ function {name}() external; }}");
+        let error = cryptlet_header::Interface::parse(&interface).unwrap_err();
+        assert!(error.to_string().contains("has already"), "{name}: {error}");
+    }
+    assert!(count > 10, "the proxy's ABI was not read");
+}
+
 proptest! {
     #[test]
     fn a_changed_byte_is_never_taken(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
