@@ -60,6 +60,18 @@ pub trait Chain: Send + Sync {
         from_block: u64,
     ) -> Result<Option<Delivery>, ChainError>;
 
+    /// Whether the delegate has the delegation with this digest as revoked.
+    async fn is_delegation_revoked(&self, digest: B256) -> Result<bool, ChainError>;
+
+    /// Whether `signature` over `digest` is of `account`, as the chain judges it: an account's by recovery (65 bytes `r`,
+    /// `s`, `v`, low `s`), a contract's by asking it (ERC-1271).
+    async fn is_signed_by(
+        &self,
+        account: Address,
+        digest: B256,
+        signature: &Bytes,
+    ) -> Result<bool, ChainError>;
+
     /// How many transactions the account has sent: mined ones, or with those that wait in the node's pool.
     async fn nonce(&self, account: Address, pending: bool) -> Result<u64, ChainError>;
 

@@ -178,7 +178,14 @@ impl Router {
         check_service(&policy.serve, subscription)
     }
 
-    /// Whether policy lets the cryptlet run here at all.
+    /// Whether the policy in force lets the cryptlet run here at all, whoever subscribes.
+    ///
+    /// # Errors
+    /// What policy refuses.
+    pub fn runs(&self, cryptlet: CryptletId, registered: &Registered) -> Result<(), Refusal> {
+        self.check_cryptlet(&self.policy().policy, cryptlet, registered)
+    }
+
     fn check_cryptlet(
         &self,
         policy: &Policy,

@@ -38,10 +38,15 @@ pub struct Ports {
 
 /// A region that may sign for its cryptlet, or have the vault sign.
 struct Live {
+    region: Box<dyn Region>,
+    terms: Terms,
+}
+
+/// What a region was made of, and what it proved.
+struct Terms {
     package: Sha256Digest,
     limits: Limits,
     policy: Arc<PolicyInForce>,
-    region: Box<dyn Region>,
     manifest: Manifest,
     evidence: Evidence,
     /// The challenge that was set.
@@ -56,7 +61,7 @@ enum Signs {
     Vault,
 }
 
-impl Live {
+impl Terms {
     /// Whether the evidence is older than policy accepts, or from the future.
     fn is_stale(&self, now: UnixSeconds) -> bool {
         let age = now.checked_sub(self.evidence.made_at);
@@ -96,7 +101,7 @@ impl Runner {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         for slot in slots.values() {
             if let Ok(mut place) = slot.try_lock() {
-                place.take_if(|live| live.policy.digest != digest);
+                place.take_if(|live| live.terms.policy.digest != digest);
             }
         }
     }
@@ -128,19 +133,20 @@ impl Runner {
         // The job may be older than the policy in force, which has the last word.
         let limits = job.limits.within(policy.policy.limits);
         let fits = |live: &Live| {
-            live.package == job.package
-                && live.limits == limits
-                && live.policy.digest == policy.digest
-                && !live.is_stale(now)
+            let terms = &live.terms;
+            terms.package == job.package
+                && terms.limits == limits
+                && terms.policy.digest == policy.digest
+                && !terms.is_stale(now)
         };
         let mut live = match place.take().filter(fits) {
             Some(live) => live,
             None => self.create(job, limits, policy, now).await?,
         };
-        input.settings.clone_from(&live.manifest.config.settings);
+        input.settings.clone_from(&live.terms.manifest.config.settings);
         match live.region.run(input.clone()).await {
             Ok(answer) => {
-                let ran = self.accept(job, &live, input, answer, now).await?;
+                let ran = self.accept(job, &live.terms, input, answer, now).await?;
                 self.keep(&mut place, live);
                 Ok(ran)
             }
@@ -156,7 +162,7 @@ impl Runner {
 
     /// Puts a region back for the next job, unless another policy has come into force in the meantime.
     fn keep(&self, place: &mut Option<Live>, live: Live) {
-        if live.policy.digest == self.policy().digest {
+        if live.terms.policy.digest == self.policy().digest {
             *place = Some(live);
         }
     }
@@ -185,17 +191,17 @@ impl Runner {
         let isolation = &self.ports.isolation;
         let region = isolation.create(files, settings, nonce, call_out).await?;
         let evidence = self.vouch(region.statement().clone(), now).await?;
-        let mut live = Live {
+        let terms = Terms {
             package: job.package,
             limits,
             policy,
-            region,
             manifest,
             evidence,
             nonce,
             signs: Signs::Vault,
         };
-        live.signs = self
+        let mut live = Live { region, terms };
+        live.terms.signs = self
             .provision(job.subscription.cryptlet, &mut live, measurement, now)
             .await?;
         Ok(live)
@@ -209,11 +215,12 @@ impl Runner {
         measurement: Measurement,
         now: UnixSeconds,
     ) -> Result<Signs, RunError> {
-        let named = live.manifest.public_key;
-        let expected = self.expected(live, measurement, now);
+        let terms = &live.terms;
+        let named = terms.manifest.public_key;
+        let expected = self.expected(terms, measurement, now);
         let vault = &self.ports.vault;
         let grant = vault
-            .grant(cryptlet, named, &live.evidence, &expected)
+            .grant(cryptlet, named, &terms.evidence, &expected)
             .await?;
         let signs = match &grant {
             KeyGrant::Wrapped(_) => Signs::Region,
@@ -224,7 +231,7 @@ impl Runner {
             let what = format!("signer {signer}, the manifest names {named}");
             return Err(RunError::WrongAnswer { cryptlet, what });
         }
-        let controls = &live.evidence.statement.controls;
+        let controls = &live.terms.evidence.statement.controls;
         tracing::info!(%cryptlet, %signer, ?signs, %measurement, ?controls, "region created");
         Ok(signs)
     }
@@ -232,16 +239,16 @@ impl Runner {
     /// What the region's evidence must say at `now`.
     fn expected<'a>(
         &self,
-        live: &'a Live,
+        terms: &'a Terms,
         measurement: Measurement,
         now: UnixSeconds,
     ) -> evidence::Expected<'a> {
         evidence::Expected {
-            policy: &live.policy.policy,
+            policy: &terms.policy.policy,
             measurement,
-            nonce: live.nonce,
+            nonce: terms.nonce,
             host: self.host,
-            from: live.evidence.made_at,
+            from: terms.evidence.made_at,
             to: now,
         }
     }
@@ -294,7 +301,7 @@ impl Runner {
     async fn accept(
         &self,
         job: &Job,
-        live: &Live,
+        terms: &Terms,
         input: RunInput,
         answer: RunAnswer,
         now: UnixSeconds,
@@ -309,9 +316,9 @@ impl Runner {
             RunOutcome::Report(report) => *report,
         };
         let cryptlet = job.subscription.cryptlet;
-        let measurement = live.evidence.statement.measurement;
+        let measurement = terms.evidence.statement.measurement;
         let expected = input.report(measurement, report.report.payload.clone());
-        if report.report != expected || report.signer != live.manifest.public_key {
+        if report.report != expected || report.signer != terms.manifest.public_key {
             let what = "a report about something else, or by somebody else".to_owned();
             return Err(RunError::WrongAnswer { cryptlet, what });
         }
@@ -321,26 +328,26 @@ impl Runner {
             input: input.digest().map_err(cryptlet_seal::SealError::from)?,
             sources: sources_digest(&sources).map_err(cryptlet_seal::SealError::from)?,
         };
-        let region_key = live.evidence.statement.region_key;
+        let region_key = terms.evidence.statement.region_key;
         check(statement.digest(), &report.region_signature, region_key)?;
-        if live.signs == Signs::Vault {
-            self.sign_in_vault(cryptlet, live, &statement, &mut report, now)
+        if terms.signs == Signs::Vault {
+            self.sign_in_vault(cryptlet, terms, &statement, &mut report, now)
                 .await?;
         }
         check(
             statement.report,
             &report.signature,
-            live.manifest.public_key,
+            terms.manifest.public_key,
         )?;
-        let evidence = live.evidence.clone();
+        let evidence = terms.evidence.clone();
         Ok(Ran::Reported(Box::new(RunRecord {
             input,
             sources,
             report,
             evidence,
             fuel_used,
-            policy_epoch: live.policy.policy.epoch,
-            policy: live.policy.digest,
+            policy_epoch: terms.policy.policy.epoch,
+            policy: terms.policy.digest,
         })))
     }
 
@@ -348,19 +355,19 @@ impl Runner {
     async fn sign_in_vault(
         &self,
         cryptlet: CryptletId,
-        live: &Live,
+        terms: &Terms,
         statement: &RegionStatement,
         report: &mut SignedReport,
         now: UnixSeconds,
     ) -> Result<(), RunError> {
-        let expected = self.expected(live, statement.measurement, now);
+        let expected = self.expected(terms, statement.measurement, now);
         report.signature = self
             .ports
             .vault
             .sign_report(
                 cryptlet,
                 report.signer,
-                &live.evidence,
+                &terms.evidence,
                 &expected,
                 statement,
                 &report.region_signature,

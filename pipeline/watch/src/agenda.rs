@@ -100,6 +100,15 @@ impl Agenda {
     }
 }
 
+/// When `subscription` is due next, if its events were taken until `fired_until`; none if its schedule cannot be served or
+/// has an end.
+#[must_use]
+pub fn next_due(subscription: &Subscription, fired_until: UnixSeconds) -> Option<UnixSeconds> {
+    let TriggerSpec::Clock(spec) = &subscription.trigger;
+    let schedule = Schedule::parse(spec).ok()?;
+    schedule.next_after(subscription.since.saturating_sub(1).max(fired_until))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,7 +19,7 @@ pub mod register_watch;
 pub mod schedule;
 pub mod subscription_watch;
 
-pub use agenda::Agenda;
+pub use agenda::{Agenda, next_due};
 pub use clock::{ChainClock, Clock, ManualClock, SystemClock};
 pub use clock_watch::ClockWatch;
 pub use log_watch::{Advance, Cursor, WatchError};

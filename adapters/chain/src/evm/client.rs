@@ -6,6 +6,7 @@ use super::{
     decode::{self, DELIVERED_TOPIC, SUBSCRIPTION_TOPICS},
     inclusion,
     reader::{EvmConfig, Reader},
+    signed,
 };
 use crate::{
     BroadcastError, Chain, ChainError, Delivery, Fees, Head, Rejection, SubscriptionChange,
@@ -202,6 +203,26 @@ impl Chain for EvmChain {
             return Ok(outcome.and_then(|outcome| outcome.delivery(subject, sequence)));
         }
         Ok(None)
+    }
+
+    async fn is_delegation_revoked(&self, digest: B256) -> Result<bool, ChainError> {
+        let call = CryptoDelegate::isDelegationRevokedCall { digest };
+        let answer = self.reader.ask(call.abi_encode()).await?;
+        CryptoDelegate::isDelegationRevokedCall::abi_decode_returns_validate(&answer).map_err(
+            |error| ChainError::Malformed {
+                method: "eth_call",
+                message: clip(&error.to_string()),
+            },
+        )
+    }
+
+    async fn is_signed_by(
+        &self,
+        account: Address,
+        digest: B256,
+        signature: &Bytes,
+    ) -> Result<bool, ChainError> {
+        signed::is_signed_by(&self.reader, account, digest, signature).await
     }
 
     async fn nonce(&self, account: Address, pending: bool) -> Result<u64, ChainError> {

@@ -2,6 +2,7 @@
 //!
 //! - [`client`], [`register`]: the traits' implementations
 //! - [`decode`], [`register_log`]: logs and custom errors of the contracts as values
+//! - `signed`: whose a signature is, wallets that are contracts included
 //! - [`inclusion`]: Merkle-Patricia proofs for transactions and receipts
 //! - [`abi`]: the contracts' interfaces; [`artifacts`]: their code, for who deploys them
 
@@ -14,6 +15,7 @@ pub mod inclusion;
 mod reader;
 pub mod register;
 pub mod register_log;
+mod signed;
 
 pub use client::EvmChain;
 pub use reader::EvmConfig;

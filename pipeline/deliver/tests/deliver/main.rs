@@ -9,6 +9,7 @@
 )]
 
 mod anvil;
+mod behalf;
 mod chain;
 mod inclusion;
 mod outcomes;

@@ -1,0 +1,357 @@
+//! A runner on real parts: the container that was built, the hostile cryptlet, and vaults of both kinds.
+
+use alloy_primitives::{Address, B256, Bytes};
+use alloy_sol_types::SolValue;
+use async_trait::async_trait;
+use cryptlet_isolation::{
+    CallOutHandler, IsolationError, IsolationProvider, ProcessProvider, Region, Relay, TracingLog,
+};
+use cryptlet_register::{
+    Current, Known, Register, RegisterError, Result as RegisterResult, Synced,
+};
+use cryptlet_run::{Ports, Runner};
+use cryptlet_seal::{
+    SigningKey, check,
+    evidence::{Expected, verify},
+    package::{self, PackageFiles},
+    sha256,
+};
+use cryptlet_types::{
+    ClockSpec, CryptletId, Event, Evidence, Job, Limits, Manifest, Measurement, Policy, Provider,
+    ReportDomain, Sha256Digest, Subject, Subscription, Trigger, TriggerSpec, UnixSeconds,
+    manifest::{Kind, ManifestConfig, TriggerKind},
+    policy::{EvidenceRule, PolicyInForce, Retry, ServeRule, Signing, Whom},
+    region::{KeyGrant, Package, RegionSettings, RegionStatement},
+    report::CompactSignature,
+};
+use cryptlet_vault::{
+    FileVault, KeyId, KeyRecord, Result as VaultResult, Unlock, Vault, VaultError,
+};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+pub(crate) const DUE: u64 = 1_792_159_200;
+const CRYPTLET: CryptletId = CryptletId(Address::repeat_byte(3));
+const HOSTILE: &[u8] = include_bytes!("../../../../cryptlets/dist/hostile.wasm");
+
+/// Where the cryptlet's key lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Keys {
+    /// The vault gives it to the region.
+    InRegion,
+    /// The vault keeps it.
+    InVault,
+    /// The vault keeps it, and signs with another one.
+    InVaultOfAnother,
+}
+
+/// A runner and what it runs with.
+pub(crate) struct World {
+    pub(crate) runner: Runner,
+    pub(crate) cryptlet_key: SigningKey,
+    package: Sha256Digest,
+    isolation: Arc<Counting>,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    pub(crate) fn new(keys: Keys) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let host = SigningKey::from_secret(&[1; 32]).unwrap();
+        let cryptlet_key = SigningKey::from_secret(&[2; 32]).unwrap();
+        let files = package::build(&manifest(&cryptlet_key), HOSTILE, b"{}", None).unwrap();
+        let isolation = Arc::new(Counting {
+            inner: ProcessProvider::new(&container()).unwrap(),
+            created: AtomicUsize::new(0),
+        });
+        let address = host.address();
+        let vault: Arc<dyn Vault> = match keys {
+            Keys::InRegion => Arc::new(file_vault(folder.path(), &host, &cryptlet_key)),
+            Keys::InVault => Arc::new(Token::new(host, &cryptlet_key)),
+            Keys::InVaultOfAnother => Arc::new(Token::new(host, &SigningKey::generate())),
+        };
+        let ports = Ports {
+            isolation: isolation.clone(),
+            vault,
+            register: Arc::new(Store(files.package.clone())),
+            call_out: Arc::new(Relay::new(
+                BTreeMap::new(),
+                Arc::new(TracingLog::new("tested")),
+            )),
+        };
+        let policy = policy();
+        Self {
+            runner: Runner::new(ports, domain(), policy, address),
+            cryptlet_key,
+            package: sha256(&files.package.index),
+            isolation,
+            _folder: folder,
+        }
+    }
+
+    pub(crate) fn domain(&self) -> ReportDomain {
+        domain()
+    }
+
+    pub(crate) fn policy(&self) -> PolicyInForce {
+        policy()
+    }
+
+    /// How many regions were created.
+    pub(crate) fn created(&self) -> usize {
+        self.isolation.created.load(Ordering::Relaxed)
+    }
+}
+
+fn domain() -> ReportDomain {
+    ReportDomain {
+        chain_id: 31_337,
+        delegate: Address::repeat_byte(2),
+    }
+}
+
+/// A job that has the cryptlet say `detail`, for a subscription that `change` has changed.
+pub(crate) fn behave(world: &World, detail: &str, change: impl FnOnce(&mut Subscription)) -> Job {
+    let clock = ClockSpec {
+        cron: "0 16 * * *".into(),
+        time_zone: "Europe/Berlin".into(),
+    };
+    let mut subscription = Subscription {
+        subject: Subject(B256::ZERO),
+        consumer: Address::repeat_byte(5),
+        nonce: 0,
+        cryptlet: CRYPTLET,
+        on_behalf_of: Address::ZERO,
+        callback: [1; 4].into(),
+        callback_gas: 50_000,
+        validity: 3_600,
+        trigger: TriggerSpec::Clock(clock),
+        params: Bytes::from(("echo".to_owned(), detail.to_owned()).abi_encode_params()),
+        since: 1,
+    };
+    change(&mut subscription);
+    let subscription = subscription.with_subject_in(&domain());
+    let event = Event::new(&domain(), subscription.subject, Trigger::Clock { due: DUE });
+    Job {
+        id: Job::id_of(&event),
+        event,
+        subscription,
+        package: world.package,
+        limits: Limits::default(),
+        policy_epoch: 1,
+    }
+}
+
+fn manifest(key: &SigningKey) -> Manifest {
+    Manifest {
+        name: "tested".into(),
+        public_key: key.address(),
+        version: "1".into(),
+        config: ManifestConfig {
+            description: String::new(),
+            kind: Kind::Utility,
+            isolation: true,
+            imports: vec!["http".into(), "log".into()],
+            triggers: vec![TriggerKind::Clock],
+            limits: Limits::default(),
+            egress: vec![],
+            settings: BTreeMap::from([("colour".into(), "red".into())]),
+        },
+    }
+}
+
+fn policy() -> PolicyInForce {
+    let policy = Policy {
+        version: 1,
+        epoch: 1,
+        publishers: Whom::Anyone,
+        isolation: vec![Provider::Process],
+        controls: vec!["seccomp-kill".into()],
+        egress: vec![],
+        limits: Limits::default(),
+        retry: Retry {
+            attempts: 1,
+            first_millis: 1,
+            longest_millis: 1,
+        },
+        signing: Signing::Ecdsa,
+        evidence: EvidenceRule {
+            max_age_seconds: 600,
+        },
+        serve: ServeRule {
+            consumers: Whom::Anyone,
+            minimum_interval_seconds: 0,
+            maximum_callback_gas: 1_000_000,
+        },
+    };
+    let digest = sha256(&policy.to_json().unwrap());
+    PolicyInForce { policy, digest }
+}
+
+/// The container beside the test program.
+fn container() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().unwrap().with_file_name("cryptlet-container");
+    assert!(
+        path.exists(),
+        "{} is missing: cargo build --release -p cryptlet-container",
+        path.display()
+    );
+    path
+}
+
+fn file_vault(folder: &std::path::Path, host: &SigningKey, cryptlet: &SigningKey) -> FileVault {
+    let key_file = folder.join("key");
+    FileVault::create_key_file(&key_file).unwrap();
+    let vault = FileVault::create(&folder.join("vault"), &Unlock::KeyFile(key_file)).unwrap();
+    vault.import(&KeyId::Host, &host.secret()).unwrap();
+    let id = KeyId::Cryptlet(CRYPTLET);
+    vault.import(&id, &cryptlet.secret()).unwrap();
+    vault
+}
+
+/// The process provider, with a count.
+struct Counting {
+    inner: ProcessProvider,
+    created: AtomicUsize,
+}
+
+#[async_trait]
+impl IsolationProvider for Counting {
+    fn provider(&self) -> Provider {
+        self.inner.provider()
+    }
+
+    fn measurement(
+        &self,
+        package: &Package,
+        settings: &RegionSettings,
+    ) -> Result<Measurement, IsolationError> {
+        self.inner.measurement(package, settings)
+    }
+
+    async fn create(
+        &self,
+        package: Package,
+        settings: RegionSettings,
+        nonce: B256,
+        call_out: Arc<dyn CallOutHandler>,
+    ) -> Result<Box<dyn Region>, IsolationError> {
+        self.created.fetch_add(1, Ordering::Relaxed);
+        self.inner.create(package, settings, nonce, call_out).await
+    }
+}
+
+/// A vault whose keys cannot be taken out, as a PKCS#11 token's: it looks at evidence and the region's signature.
+struct Token {
+    host: SigningKey,
+    cryptlet: SigningKey,
+}
+
+impl Token {
+    fn new(host: SigningKey, cryptlet: &SigningKey) -> Self {
+        let cryptlet = SigningKey::from_secret(&cryptlet.secret()).unwrap();
+        Self { host, cryptlet }
+    }
+}
+
+#[async_trait]
+impl Vault for Token {
+    async fn create(&self, key: &KeyId) -> VaultResult<Address> {
+        Err(VaultError::NotForSigning(*key))
+    }
+
+    async fn address(&self, _: &KeyId) -> VaultResult<Address> {
+        Ok(self.host.address())
+    }
+
+    async fn sign(&self, _: &KeyId, digest: B256) -> VaultResult<CompactSignature> {
+        Ok(self.host.sign(digest).unwrap())
+    }
+
+    async fn grant(
+        &self,
+        _: CryptletId,
+        signer: Address,
+        evidence: &Evidence,
+        expected: &Expected<'_>,
+    ) -> VaultResult<KeyGrant> {
+        verify(evidence, expected).unwrap();
+        Ok(KeyGrant::InVault { signer })
+    }
+
+    async fn sign_report(
+        &self,
+        _: CryptletId,
+        _: Address,
+        evidence: &Evidence,
+        expected: &Expected<'_>,
+        statement: &RegionStatement,
+        region_signature: &CompactSignature,
+    ) -> VaultResult<CompactSignature> {
+        verify(evidence, expected).unwrap();
+        let region_key = evidence.statement.region_key;
+        check(statement.digest(), region_signature, region_key).unwrap();
+        Ok(self.cryptlet.sign(statement.report).unwrap())
+    }
+
+    async fn retire(&self, _: CryptletId, _: Address) -> VaultResult<()> {
+        Ok(())
+    }
+
+    async fn authority_public(&self) -> VaultResult<[u8; 65]> {
+        Err(VaultError::NotForSigning(KeyId::Authority))
+    }
+
+    async fn sign_authority(&self, _: &[u8]) -> VaultResult<Vec<u8>> {
+        Err(VaultError::NotForSigning(KeyId::Authority))
+    }
+
+    async fn list(&self) -> VaultResult<Vec<KeyRecord>> {
+        Ok(vec![])
+    }
+}
+
+/// A register of one package, of which nothing else is asked.
+struct Store(Package);
+
+#[async_trait]
+impl Register for Store {
+    async fn current(&self, _: CryptletId, _: UnixSeconds) -> RegisterResult<Current> {
+        Ok(Current::Unknown)
+    }
+
+    async fn by_id(&self, _: CryptletId) -> RegisterResult<Option<Known>> {
+        Ok(None)
+    }
+
+    async fn by_name(&self, _: &str) -> RegisterResult<Option<Known>> {
+        Ok(None)
+    }
+
+    async fn search(&self, _: &str, _: u32, _: Option<&str>) -> RegisterResult<Vec<Known>> {
+        Ok(vec![])
+    }
+
+    async fn synced(&self) -> RegisterResult<Option<Synced>> {
+        Ok(None)
+    }
+
+    async fn package(&self, digest: Sha256Digest) -> RegisterResult<Package> {
+        if sha256(&self.0.index) == digest {
+            Ok(self.0.clone())
+        } else {
+            Err(RegisterError::UnknownPackage(digest))
+        }
+    }
+
+    async fn files(&self, digest: Sha256Digest) -> RegisterResult<PackageFiles> {
+        Err(RegisterError::UnknownPackage(digest))
+    }
+}
