@@ -288,11 +288,11 @@ impl PackageStore {
         }
     }
 
-    /// Held while files are added or removed; other processes respect it.
+    /// Held while files are added or removed; other processes respect it. The folder itself is locked: files in it
+    /// are replaced, and a lock on a file that was replaced keeps nobody out.
     fn lock(&self) -> Result<File> {
-        let layout = self.layout();
-        let lock = File::open(&layout).map_err(at(&layout))?;
-        lock.lock().map_err(at(&layout))?;
+        let lock = File::open(&self.folder).map_err(at(&self.folder))?;
+        lock.lock().map_err(at(&self.folder))?;
         Ok(lock)
     }
 

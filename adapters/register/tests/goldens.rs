@@ -109,7 +109,7 @@ fn packages() {
         let digest = golden.digest.clone();
         let files = golden.files();
         let opened = open_files(&files).map_err(|error| error.to_string())?;
-        let source = files.source.as_deref();
+        let source = files.source.as_ref().map(Bytes::as_ref);
         let inspected = source.map(|source| inspect(source)).transpose();
         inspected.map_err(|error: RegisterError| error.to_string())?;
         assert_eq!(digest, Some(oci_digest(opened.digest)));

@@ -356,7 +356,11 @@ async fn searching_ranks_the_name_before_its_beginning_before_its_middle_before_
     ] {
         assert_eq!(names(&index, none).await, Vec::<String>::new(), "{none:?}");
     }
-    assert_eq!(names(&index, "a\0b").await, ["ab", "xaby"], "control characters are spaces");
+    assert_eq!(
+        names(&index, "a\0b").await,
+        ["ab", "xaby"],
+        "control characters are spaces"
+    );
     let silver = index.by_name("silver").await.unwrap().unwrap();
     assert_eq!(
         silver.description.as_deref(),

@@ -91,7 +91,7 @@ impl Registry {
             .folder
             .path()
             .join("storage/docker/registry/v2/blobs/sha256");
-        blobs.join(&name[..2]).join(&name).join("data")
+        blobs.join(name.get(..2).unwrap()).join(&name).join("data")
     }
 }
 

@@ -12,9 +12,9 @@ use cryptlet_types::{
 };
 
 /// Room for every test.
-pub const ROOM: u64 = 1 << 30;
+pub(crate) const ROOM: u64 = 1 << 30;
 
-pub fn files(code: &[u8], source: Option<&[u8]>) -> PackageFiles {
+pub(crate) fn files(code: &[u8], source: Option<&[u8]>) -> PackageFiles {
     let manifest = Manifest {
         name: "market-watcher".into(),
         public_key: Address::repeat_byte(1),
@@ -27,32 +27,32 @@ pub fn files(code: &[u8], source: Option<&[u8]>) -> PackageFiles {
     build(&manifest, code, b"{\"version\":1}", source).unwrap()
 }
 
-pub fn publisher() -> Address {
+pub(crate) fn publisher() -> Address {
     Address::repeat_byte(0xab)
 }
 
 /// The id that the register derives.
-pub fn id(publisher: Address, name: &str) -> CryptletId {
+pub(crate) fn id(publisher: Address, name: &str) -> CryptletId {
     let hash = keccak256((publisher, name).abi_encode_params());
     CryptletId(Address::from_word(hash))
 }
 
-pub fn gold() -> CryptletId {
+pub(crate) fn gold() -> CryptletId {
     id(publisher(), "gold")
 }
 
-pub fn digest(byte: u8) -> Sha256Digest {
+pub(crate) fn digest(byte: u8) -> Sha256Digest {
     Sha256Digest(B256::repeat_byte(byte))
 }
 
-pub fn cursor(number: u64) -> Cursor {
+pub(crate) fn cursor(number: u64) -> Cursor {
     Cursor {
         number,
         hash: B256::from(alloy_primitives::U256::from(number)),
     }
 }
 
-pub fn registered(name: &str) -> RegisterChange {
+pub(crate) fn registered(name: &str) -> RegisterChange {
     RegisterChange::Registered {
         cryptlet: id(publisher(), name),
         publisher: publisher(),
@@ -60,7 +60,7 @@ pub fn registered(name: &str) -> RegisterChange {
     }
 }
 
-pub fn published(cryptlet: CryptletId, number: u32) -> RegisterChange {
+pub(crate) fn published(cryptlet: CryptletId, number: u32) -> RegisterChange {
     let byte = u8::try_from(number).unwrap();
     RegisterChange::VersionPublished {
         cryptlet,
@@ -77,7 +77,12 @@ pub fn published(cryptlet: CryptletId, number: u32) -> RegisterChange {
     }
 }
 
-pub fn enrolled(cryptlet: CryptletId, byte: u8, version: u32, expiry: u64) -> RegisterChange {
+pub(crate) fn enrolled(
+    cryptlet: CryptletId,
+    byte: u8,
+    version: u32,
+    expiry: u64,
+) -> RegisterChange {
     RegisterChange::SignerEnrolled {
         cryptlet,
         signer: SignerRecord {
@@ -90,7 +95,7 @@ pub fn enrolled(cryptlet: CryptletId, byte: u8, version: u32, expiry: u64) -> Re
 }
 
 /// What `register` logs, in its order: the token first.
-pub fn registration(name: &str, signer: u8) -> Vec<RegisterChange> {
+pub(crate) fn registration(name: &str, signer: u8) -> Vec<RegisterChange> {
     let cryptlet = id(publisher(), name);
     vec![
         RegisterChange::Transferred {
