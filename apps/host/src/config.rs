@@ -1,16 +1,19 @@
 //! What a host is started with: one JSON file, unknown fields refused.
 
-use crate::HostError;
+use crate::{DataFolder, HostError};
 use alloy_primitives::Address;
-use cryptlet_types::bounded::MAX_DOCUMENT_BYTES;
-use cryptlet_vault::Unlock;
+use cryptlet_api::types::Role;
+use cryptlet_types::{Sha256Digest, bounded::MAX_DOCUMENT_BYTES};
+use cryptlet_vault::{FileVault, PinSource, Pkcs11Config, Pkcs11Vault, Unlock, Vault};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     io::Read,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
+use tokio::task::spawn_blocking;
 
 /// A host's configuration. Relative paths are taken from the working directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +21,7 @@ use std::{
 pub struct HostConfig {
     /// Version of this format: 1.
     pub version: u32,
-    /// Folder of journal, vault, packages and policy memory (see [`crate::DataFolder`]).
+    /// Folder of journal, packages, index, policy and delegations (see [`crate::DataFolder`]).
     pub data: PathBuf,
     /// The node's JSON-RPC URL (`http://` or `ws://`, with an `s` where it is not this machine).
     pub rpc: String,
@@ -27,10 +30,13 @@ pub struct HostConfig {
     /// Block from which the delegate's logs are read, normally that of its deployment.
     #[serde(default)]
     pub first_block: u64,
-    /// What opens the vault. Keep it apart from the data folder: whoever has both has the keys.
-    pub unlock: VaultUnlock,
-    /// The operator's policy.
-    pub policy: PathBuf,
+    /// The register.
+    pub register: RegisterConfig,
+    /// Where the keys are.
+    pub vault: VaultConfig,
+    /// A policy file to install at start, if it is newer than the one that was in force here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PathBuf>,
     /// The container's binary.
     pub container: PathBuf,
     /// Addresses of places, `host:port` → `ip:port`, that are not asked of the system's resolver. Whom a
@@ -39,9 +45,54 @@ pub struct HostConfig {
     pub resolve: BTreeMap<String, SocketAddr>,
     /// What time it is.
     pub clock: ClockSource,
+    /// Packages that are fetched rather than handed in, and how much room all packages have.
+    #[serde(default)]
+    pub packages: PackagesConfig,
+    /// The HTTP API; without it, none is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<ApiConfig>,
 }
 
-/// What opens the vault.
+/// Where the register is. Its chain need not be the delegate's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RegisterConfig {
+    /// JSON-RPC URL of its chain; the delegate's, if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rpc: Option<String>,
+    /// Address of the `CryptletRegister`.
+    pub address: Address,
+    /// Block from which its logs are read, normally that of its deployment.
+    #[serde(default)]
+    pub first_block: u64,
+}
+
+/// Where the keys are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum VaultConfig {
+    /// A sealed file.
+    #[serde(rename_all = "camelCase")]
+    File {
+        /// What opens it. Keep it apart from the data folder: whoever has both has the keys.
+        unlock: VaultUnlock,
+        /// The file; `vault.sealed` of the data folder, if it is not said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<PathBuf>,
+    },
+    /// A PKCS#11 token, whose keys cannot be taken out.
+    #[serde(rename_all = "camelCase")]
+    Pkcs11 {
+        /// The token's library (`.so`).
+        module: PathBuf,
+        /// The token's label.
+        token: String,
+        /// Its PIN.
+        pin: PinConfig,
+    },
+}
+
+/// What opens a sealed file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum VaultUnlock {
@@ -51,9 +102,105 @@ pub enum VaultUnlock {
     PasswordVariable(String),
 }
 
+/// Where a token's PIN is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PinConfig {
+    /// In a file, mode 0600.
+    File(PathBuf),
+    /// In the environment variable of this name.
+    Variable(String),
+}
+
+/// Packages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PackagesConfig {
+    /// OCI registries, `host` or `host:port`, that packages may be fetched from. None is asked that is not listed: where a
+    /// package lies is the publisher's word.
+    pub registries: Vec<String>,
+    /// Bytes that all packages together may take.
+    pub quota_bytes: u64,
+}
+
+impl Default for PackagesConfig {
+    /// No registry, 10 GiB.
+    fn default() -> Self {
+        Self {
+            registries: vec![],
+            quota_bytes: 10 << 30,
+        }
+    }
+}
+
+/// The HTTP API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApiConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// DNS names and IP addresses that its certificate is for; the first is the one in its URL.
+    pub names: Vec<String>,
+    /// A certificate from elsewhere; without it the host's own authority makes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateFiles>,
+    /// Authorities, PEM files, whose client certificates are looked at beside those of the host's own.
+    #[serde(default)]
+    pub client_authorities: Vec<PathBuf>,
+    /// What holders of client certificates may do, by SHA-256 of the certificate (DER).
+    #[serde(default)]
+    pub clients: BTreeMap<Sha256Digest, Role>,
+    /// Whether callers are told the JSON-RPC URLs of the chains.
+    #[serde(default)]
+    pub show_rpc: bool,
+}
+
+/// A certificate from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CertificateFiles {
+    /// The chain, PEM, the server's own certificate first.
+    pub chain: PathBuf,
+    /// Its private key, PEM, mode 0600.
+    pub key: PathBuf,
+    /// The authority that callers are to trust, PEM.
+    pub authority: PathBuf,
+}
+
+impl VaultConfig {
+    /// Opens the vault; `data` is where a sealed file lies that has no path of its own.
+    pub(crate) async fn open(&self, data: &DataFolder) -> Result<Arc<dyn Vault>, HostError> {
+        match self {
+            Self::File { unlock, path } => {
+                let path = path.clone().unwrap_or_else(|| data.vault());
+                Ok(Arc::new(FileVault::open(&path, &unlock.secret()?)?))
+            }
+            Self::Pkcs11 { module, token, pin } => {
+                let config = Pkcs11Config {
+                    module: module.clone(),
+                    token_label: token.clone(),
+                    pin: pin.source(),
+                };
+                let opened = spawn_blocking(move || Pkcs11Vault::open(config)).await;
+                let vault = opened.map_err(|_| HostError::Ended("the token's login"))??;
+                Ok(Arc::new(vault))
+            }
+        }
+    }
+}
+
+impl PinConfig {
+    fn source(&self) -> PinSource {
+        match self {
+            Self::File(path) => PinSource::File(path.clone()),
+            Self::Variable(name) => PinSource::Environment(name.clone()),
+        }
+    }
+}
+
 impl VaultUnlock {
     /// The secret itself.
-    pub(crate) fn secret(&self) -> Result<Unlock, HostError> {
+    fn secret(&self) -> Result<Unlock, HostError> {
         match self {
             Self::KeyFile(path) => Ok(Unlock::KeyFile(path.clone())),
             Self::PasswordVariable(name) => match std::env::var(name) {

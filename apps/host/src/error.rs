@@ -36,7 +36,7 @@ pub enum HostError {
     /// The vault's password is not where the configuration says.
     #[error("the vault's password is expected in the environment variable {0}, which is not set")]
     NoPassword(String),
-    /// Packages, catalog or policy.
+    /// Packages, index or policy.
     #[error(transparent)]
     Register(#[from] RegisterError),
     /// The isolation provider does not work here.
@@ -48,6 +48,22 @@ pub enum HostError {
     /// A manifest or policy.
     #[error(transparent)]
     Document(#[from] DocumentError),
+    /// The delegations cannot be read or kept.
+    #[error("delegations, {path}: {reason}")]
+    Delegations {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The API cannot be served.
+    #[error("api, {what}: {reason}")]
+    Api {
+        /// The field, file or address.
+        what: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A part of the host ended without being told to.
     #[error("{0} ended unexpectedly")]
     Ended(&'static str),
@@ -65,7 +81,12 @@ impl HostError {
             Self::Register(error) => error.is_retryable(),
             Self::Isolation(error) => error.is_retryable(),
             Self::Ended(_) => true,
-            Self::Config { .. } | Self::NoPassword(_) | Self::Seal(_) | Self::Document(_) => false,
+            Self::Config { .. }
+            | Self::NoPassword(_)
+            | Self::Seal(_)
+            | Self::Document(_)
+            | Self::Delegations { .. }
+            | Self::Api { .. } => false,
         }
     }
 }

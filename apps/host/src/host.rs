@@ -1,9 +1,13 @@
 //! A running host.
 
 use crate::{
-    HostConfig, HostError, Parts, Progress, intake::Intake, worker::Worker, workers::Workers,
+    ApiConfig, ApiServer, DataFolder, HostConfig, HostError, Parts, Progress, Rules,
+    follower::Follower, intake::Intake, worker::Worker, workers::Workers,
 };
+use alloy_primitives::Address;
 use cryptlet_journal::Journal;
+use cryptlet_route::Router;
+use cryptlet_types::{Policy, Sha256Digest, policy::PolicyInForce};
 use std::sync::Arc;
 use tokio::{
     sync::{broadcast, mpsc},
@@ -21,8 +25,13 @@ pub struct Host {
     stop: CancellationToken,
     /// None once it has ended and said how.
     intake: Option<JoinHandle<Result<(), HostError>>>,
+    /// None once it has ended and said how.
+    follower: Option<JoinHandle<Result<(), HostError>>>,
     workers: Arc<Workers>,
     failed: mpsc::Receiver<HostError>,
+    rules: Arc<Rules>,
+    address: Address,
+    api: Option<ApiServer>,
 }
 
 impl Host {
@@ -31,34 +40,73 @@ impl Host {
     /// # Errors
     /// Says which part does not work.
     pub async fn open(config: &HostConfig) -> Result<Self, HostError> {
-        Self::start(Parts::open(config, None).await?).await
+        let parts = Parts::open(config, None).await?;
+        let api = config.api.as_ref();
+        Self::start(parts, api.map(|api| (api, DataFolder::at(&config.data)))).await
     }
 
-    /// Starts a host made of `parts`: first it takes up what the journal says is unfinished.
+    /// Starts a host made of `parts`: first it takes up what the journal says is unfinished. With `api`, it is served, with
+    /// what lies in that folder.
     ///
     /// # Errors
-    /// The journal cannot be read.
-    pub async fn start(parts: Parts) -> Result<Self, HostError> {
+    /// The journal cannot be read, or the API cannot be served.
+    pub async fn start(
+        parts: Parts,
+        api: Option<(&ApiConfig, DataFolder)>,
+    ) -> Result<Self, HostError> {
         let (progress, _) = broadcast::channel(PROGRESS_BACKLOG);
         let stop = CancellationToken::new();
         let journal = parts.journal.clone();
-        let worker = Arc::new(Worker::new(&parts, progress.clone()));
+        let rules = parts.rules.clone();
+        rules.refresh().await?;
+        let router = Arc::new(Router::new(nothing(), parts.isolation.provider()));
+        let worker = Arc::new(Worker::new(
+            &parts,
+            router.clone(),
+            nothing(),
+            progress.clone(),
+        ));
         let (workers, failed) = Workers::new(worker, stop.clone());
         let workers = Arc::new(workers);
-        let intake = Intake::resume(parts, workers.clone(), progress.clone()).await?;
-        let stopped = stop.clone();
-        let intake = tokio::spawn(async move {
-            let ended = stopped.run_until_cancelled(intake.run()).await;
-            ended.unwrap_or(Ok(()))
-        });
+        let follower = spawn(&stop, follower(&parts).run());
+        let address = parts.host;
+        let served = match api {
+            Some((config, data)) => {
+                Some(ApiServer::start(&parts, router.clone(), config, &data).await?)
+            }
+            None => None,
+        };
+        let intake = Intake::resume(parts, router, workers.clone(), progress.clone()).await?;
         Ok(Self {
             journal,
             progress,
+            intake: Some(spawn(&stop, intake.run())),
+            follower: Some(follower),
             stop,
-            intake: Some(intake),
             workers,
             failed,
+            rules,
+            address,
+            api: served,
         })
+    }
+
+    /// What is in force here.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Address of the host's key.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.address
+    }
+
+    /// The API, if it is served.
+    #[must_use]
+    pub fn api(&self) -> Option<&ApiServer> {
+        self.api.as_ref()
     }
 
     /// Ends of jobs from now on.
@@ -79,7 +127,8 @@ impl Host {
     /// Why it cannot go on.
     pub async fn ended(&mut self) -> Result<(), HostError> {
         tokio::select! {
-            outcome = end_of(&mut self.intake) => outcome,
+            outcome = end_of(&mut self.intake, "intake") => outcome,
+            outcome = end_of(&mut self.follower, "register") => outcome,
             error = self.failed.recv() => Err(error.unwrap_or(HostError::Ended("workers"))),
         }
     }
@@ -87,29 +136,70 @@ impl Host {
     /// Stops: nothing new is begun, what is being done is left where the journal has it. Once this has returned
     /// and the host is dropped, another one can be opened on its folder.
     pub async fn stop(&mut self) {
+        if let Some(api) = self.api.take() {
+            api.stop().await;
+        }
         self.stop.cancel();
-        if let Err(error) = end_of(&mut self.intake).await {
+        let ended = [
+            end_of(&mut self.intake, "intake").await,
+            end_of(&mut self.follower, "register").await,
+        ];
+        for error in ended.into_iter().filter_map(Result::err) {
             tracing::debug!(%error, "the host had ended before it was stopped");
         }
         self.workers.stopped().await;
     }
 }
 
-/// Waits for the end of the intake. May be dropped at any point.
-async fn end_of(intake: &mut Option<JoinHandle<Result<(), HostError>>>) -> Result<(), HostError> {
-    let ended = Err(HostError::Ended("intake"));
-    let Some(running) = intake else {
+/// What is in force before anything is: nothing is routed or run by it.
+fn nothing() -> PolicyInForce {
+    PolicyInForce {
+        policy: Policy::closed(0),
+        digest: Sha256Digest(alloy_primitives::B256::ZERO),
+    }
+}
+
+fn follower(parts: &Parts) -> Follower {
+    Follower::new(
+        parts.register_chain.clone(),
+        parts.register_first_block,
+        parts.replica.clone(),
+        parts.rules.clone(),
+        parts.fetcher.clone(),
+        parts.clock.clone(),
+    )
+}
+
+/// Has `part` run until the host is told to stop.
+fn spawn(
+    stop: &CancellationToken,
+    part: impl Future<Output = Result<(), HostError>> + Send + 'static,
+) -> JoinHandle<Result<(), HostError>> {
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        let ended = stopped.run_until_cancelled(part).await;
+        ended.unwrap_or(Ok(()))
+    })
+}
+
+/// Waits for the end of a part. May be dropped at any point.
+async fn end_of(
+    part: &mut Option<JoinHandle<Result<(), HostError>>>,
+    name: &'static str,
+) -> Result<(), HostError> {
+    let ended = Err(HostError::Ended(name));
+    let Some(running) = part else {
         return ended;
     };
     let outcome = running.await.unwrap_or(ended);
-    *intake = None;
+    *part = None;
     outcome
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
         self.stop.cancel();
-        if let Some(running) = &self.intake {
+        for running in [&self.intake, &self.follower].into_iter().flatten() {
             running.abort();
         }
     }

@@ -1,15 +1,19 @@
 //! What chain and clock say, turned into jobs in the journal.
 
-use crate::{HostClock, HostError, Parts, Progress, workers::Workers};
+use crate::{
+    HostClock, HostError, Parts, Progress, Standing, fetcher::Fetcher, manifests::Manifests,
+    workers::Workers,
+};
 use cryptlet_chain::{Chain, ChainError, ChangeKind, SubscriptionChange as Change};
 use cryptlet_journal::{Cursor, Journal, SubscriptionChange};
-use cryptlet_register::Register;
+use cryptlet_register::{Current, Register, Replica};
 use cryptlet_route::{Registered, Router};
-use cryptlet_seal::package;
-use cryptlet_types::{CryptletId, Event, Manifest, Sha256Digest, Subject, Subscription};
+use cryptlet_types::{
+    CryptletId, Event, Job, Manifest, Subject, Subscription, policy::PolicyInForce,
+};
 use cryptlet_watch::{self as watch, Advance, Agenda, ClockWatch, SubscriptionWatch, WatchError};
 use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch as standings};
 
 /// Name of the one cursor in the journal.
 const CURSOR: &str = "delegate";
@@ -24,16 +28,18 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) struct Intake {
     journal: Arc<Journal>,
     chain: Arc<dyn Chain>,
-    register: Arc<dyn Register>,
+    replica: Arc<Replica>,
+    fetcher: Arc<Fetcher>,
     clock: HostClock,
-    router: Router,
+    router: Arc<Router>,
+    standing: standings::Receiver<Standing>,
     subscriptions: SubscriptionWatch,
     schedule: ClockWatch,
     cursor: Option<watch::Cursor>,
     /// Nothing is due before all logs were read once: a subscription may have ended long ago.
     caught_up: bool,
     active: HashMap<Subject, Subscription>,
-    manifests: HashMap<Sha256Digest, Manifest>,
+    manifests: Arc<Manifests>,
     workers: Arc<Workers>,
     progress: broadcast::Sender<Progress>,
 }
@@ -42,15 +48,17 @@ impl Intake {
     /// Takes up what the journal says: subscriptions, events without a job, jobs without an end.
     pub(crate) async fn resume(
         parts: Parts,
+        router: Arc<Router>,
         workers: Arc<Workers>,
         progress: broadcast::Sender<Progress>,
     ) -> Result<Self, HostError> {
         let Parts {
             journal,
             chain,
-            register,
-            isolation,
-            policy,
+            replica,
+            fetcher,
+            manifests,
+            rules,
             clock,
             first_block,
             ..
@@ -68,23 +76,23 @@ impl Intake {
         let mut intake = Self {
             caught_up: cursor.is_some(),
             cursor: cursor.map(|Cursor { number, hash }| watch::Cursor { number, hash }),
-            router: Router::new(policy, isolation.provider()),
+            router,
+            standing: rules.watch(),
             subscriptions: SubscriptionWatch::new(chain.clone(), first_block, SPAN),
             schedule: ClockWatch::new(agenda, clock.clock(), BATCH),
-            manifests: HashMap::new(),
+            manifests,
             journal,
             chain,
-            register,
+            replica,
+            fetcher,
             clock,
             active,
             workers,
             progress,
         };
-        for event in intake.journal.unrouted_events().await? {
-            intake.route(event).await?;
-        }
-        for record in intake.journal.unfinished_jobs().await? {
-            intake.workers.wake(record.job.event.subject);
+        intake.route_waiting().await?;
+        for subject in intake.journal.unfinished_subjects().await? {
+            intake.workers.wake(subject);
         }
         Ok(intake)
     }
@@ -105,12 +113,16 @@ impl Intake {
                 events = self.schedule.next(), if self.caught_up => for event in events {
                     self.take_event(event).await?;
                 },
+                changed = self.standing.changed() => match changed {
+                    Ok(()) => self.route_waiting().await?,
+                    Err(_) => return Err(HostError::Ended("rules")),
+                },
             }
         }
     }
 
     /// Everything that the chain has to be asked for is asked first: blocks are taken as a whole or not at all.
-    async fn take_blocks(&mut self, advance: Advance) -> Result<(), HostError> {
+    async fn take_blocks(&mut self, advance: Advance<Change>) -> Result<(), HostError> {
         let mut consumed = Vec::with_capacity(advance.changes.len());
         for change in &advance.changes {
             consumed.push(self.consumed(change).await?);
@@ -196,6 +208,26 @@ impl Intake {
 
     async fn take_event(&mut self, event: Event) -> Result<(), HostError> {
         if self.journal.record_event(&event).await? {
+            self.route_waiting().await?;
+        }
+        Ok(())
+    }
+
+    /// Routes, oldest first, the events that have no job yet: those that have just occurred, and those that occurred while no
+    /// job could start.
+    async fn route_waiting(&mut self) -> Result<(), HostError> {
+        let standing = self.standing.borrow_and_update().clone();
+        let policy = match standing.admits_jobs(self.clock.now()) {
+            Ok(policy) => policy,
+            Err(reason) => {
+                tracing::debug!(reason, "events wait");
+                return Ok(());
+            }
+        };
+        if self.router.policy().digest != policy.digest {
+            self.router.set_policy(PolicyInForce::clone(policy));
+        }
+        for event in self.journal.unrouted_events().await? {
             self.route(event).await?;
         }
         Ok(())
@@ -206,14 +238,14 @@ impl Intake {
         let subscription = self.active.get(&subject).cloned();
         let registered = match &subscription {
             Some(subscription) => self.registered(subscription.cryptlet).await,
-            None => Ok(None),
+            None => Ok(Runs::Nothing(None)),
         };
         let routed = match registered {
-            Ok(registered) => {
-                let routed = self
-                    .router
-                    .route(event.clone(), subscription, registered.as_ref());
-                routed.map_err(|refusal| refusal.to_string())
+            Ok(Runs::Later) => return Ok(()),
+            Ok(Runs::Nothing(Some(reason))) => Err(reason),
+            Ok(Runs::Nothing(None)) => self.decide(&event, subscription, None).await?,
+            Ok(Runs::This(registered)) => {
+                self.decide(&event, subscription, Some(&registered)).await?
             }
             // One cryptlet's damaged package is no reason to stop serving the others.
             Err(error) => Err(error.to_string()),
@@ -235,22 +267,46 @@ impl Intake {
         Ok(())
     }
 
-    async fn registered(&mut self, cryptlet: CryptletId) -> Result<Option<Registered>, HostError> {
-        let Some(entry) = self.register.current(cryptlet).await? else {
-            return Ok(None);
+    async fn decide(
+        &self,
+        event: &Event,
+        subscription: Option<Subscription>,
+        registered: Option<&Registered>,
+    ) -> Result<Result<Job, String>, HostError> {
+        let due = event.trigger.due();
+        let last_due = self.journal.due_before(event.subject, due).await?;
+        let routed = self
+            .router
+            .route(event.clone(), subscription, registered, last_due);
+        Ok(routed.map_err(|refusal| refusal.to_string()))
+    }
+
+    /// What the register lets `cryptlet` run now.
+    async fn registered(&self, cryptlet: CryptletId) -> Result<Runs, HostError> {
+        let entry = match self.replica.current(cryptlet, self.clock.now()).await? {
+            Current::Runs(entry) => *entry,
+            Current::Unknown => return Ok(Runs::Nothing(None)),
+            Current::Revoked => return Ok(nothing(format!("cryptlet {cryptlet} was revoked"))),
+            Current::NoVersion => {
+                let reason = format!("cryptlet {cryptlet} has no version that is not revoked");
+                return Ok(nothing(reason));
+            }
         };
-        if let Some(manifest) = self.manifests.get(&entry.package) {
-            return Ok(Some(Registered {
-                package: entry.package,
-                manifest: manifest.clone(),
-            }));
-        }
-        let manifest = package::open(&self.register.package(entry.package).await?)?.manifest;
-        self.manifests.insert(entry.package, manifest.clone());
-        Ok(Some(Registered {
-            package: entry.package,
-            manifest,
-        }))
+        let Some(manifest) = self.manifests.of(entry.version.package).await? else {
+            return Ok(if self.fetcher.fetch(&entry.version) {
+                Runs::Later
+            } else {
+                nothing(format!(
+                    "package {} of cryptlet {cryptlet} is not at this host",
+                    entry.version.package
+                ))
+            });
+        };
+        Ok(Runs::This(Box::new(Registered {
+            package: entry.version.package,
+            publisher: entry.record.publisher,
+            manifest: Manifest::clone(&manifest),
+        })))
     }
 
     /// A node that cannot be asked is asked again. A chain that was reorganised is read again from its start: that adds
@@ -273,10 +329,24 @@ impl Intake {
     }
 }
 
+/// What a cryptlet runs.
+enum Runs {
+    /// This.
+    This(Box<Registered>),
+    /// A package that is being fetched.
+    Later,
+    /// Nothing, for a reason, or because nobody knows it.
+    Nothing(Option<String>),
+}
+
+fn nothing(reason: String) -> Runs {
+    Runs::Nothing(Some(reason))
+}
+
 /// Whether waiting is pointless: this is not the chain, or not the delegate, that the host was started for.
 fn is_misconfigured(error: &ChainError) -> bool {
     matches!(
         error,
-        ChainError::Url(_) | ChainError::NoDelegate(_) | ChainError::ChainChanged { .. }
+        ChainError::Url(_) | ChainError::NoContract { .. } | ChainError::ChainChanged { .. }
     )
 }

@@ -31,15 +31,39 @@ impl DataFolder {
         self.0.join("vault.sealed")
     }
 
-    /// Packages and catalog.
+    /// Packages: an OCI image layout.
     #[must_use]
-    pub fn register(&self) -> PathBuf {
-        self.0.join("register")
+    pub fn packages(&self) -> PathBuf {
+        self.0.join("packages")
     }
 
-    /// How far policy has come.
+    /// What the register's chain said (SQLite).
     #[must_use]
-    pub fn policy_memory(&self) -> PathBuf {
+    pub fn index(&self) -> PathBuf {
+        self.0.join("register.sqlite")
+    }
+
+    /// The policy in force, and how far policy has come.
+    #[must_use]
+    pub fn policy(&self) -> PathBuf {
         self.0.join("policy")
+    }
+
+    /// Delegations of identities, a file each.
+    #[must_use]
+    pub fn delegations(&self) -> PathBuf {
+        self.0.join("delegations")
+    }
+
+    /// Digests of the tokens that open the API.
+    #[must_use]
+    pub fn tokens(&self) -> PathBuf {
+        self.0.join("tokens.json")
+    }
+
+    /// The certificate of the host's authority (PEM): what callers trust.
+    #[must_use]
+    pub fn authority(&self) -> PathBuf {
+        self.0.join("authority.pem")
     }
 }

@@ -9,24 +9,39 @@
 //! any moment takes up where it was: `intake` turns what chain and clock say into jobs, one
 //! worker a subscription takes that subscription's jobs from the journal, one after the other, oldest first.
 //! The journal is the queue; a worker is only ever told that there is something in it.
+//!
+//! Beside the path, the `follower` keeps a replica of the register, `rules` decides which policy is in force, and `api`
+//! answers who asks over HTTPS. An event becomes a job, and a job a run, only while a policy is in force and the register's
+//! word is fresh; until then it waits in the journal.
 
+mod api;
+mod checks;
 mod config;
+mod delegations;
 mod error;
+mod fetcher;
+mod follower;
 mod host;
 mod intake;
 mod layout;
+mod manifests;
 mod parts;
 mod ports;
 mod progress;
-mod publish;
 mod receipt;
+mod rules;
 mod worker;
 mod workers;
 
-pub use config::{ClockSource, HostConfig, VaultUnlock};
+pub use api::ApiServer;
+pub use config::{
+    ApiConfig, CertificateFiles, ClockSource, HostConfig, PackagesConfig, PinConfig,
+    RegisterConfig, VaultConfig, VaultUnlock,
+};
+pub use delegations::Delegations;
 pub use error::HostError;
 pub use host::Host;
 pub use layout::DataFolder;
 pub use parts::{HostClock, Parts};
 pub use progress::Progress;
-pub use publish::{Published, prepare_package};
+pub use rules::{Rules, Standing};

@@ -1,13 +1,16 @@
 //! What a host is made of. Everything is handed in: chain, clock, vault and isolation may be any of their kind.
 
-use crate::{ClockSource, DataFolder, HostConfig, HostError};
+use crate::{
+    ClockSource, DataFolder, HostConfig, HostError, Rules, delegations::Delegations,
+    fetcher::Fetcher, manifests::Manifests,
+};
 use alloy_primitives::Address;
-use cryptlet_chain::{Chain, EvmChain, Head};
+use cryptlet_chain::{Chain, EvmChain, EvmRegister, Head, RegisterChain};
 use cryptlet_isolation::{CallOutHandler, IsolationProvider, ProcessProvider, Relay, TracingLog};
 use cryptlet_journal::{Journal, wall_clock};
-use cryptlet_register::{LocalRegister, PolicyStore, Register};
-use cryptlet_types::{UnixSeconds, policy::PolicyInForce};
-use cryptlet_vault::{FileVault, KeyId, Vault};
+use cryptlet_register::{Index, PackageStore, PolicyStore, Replica};
+use cryptlet_types::UnixSeconds;
+use cryptlet_vault::{KeyId, Vault};
 use cryptlet_watch::{ChainClock, Clock, SystemClock};
 use std::sync::Arc;
 
@@ -56,22 +59,34 @@ pub struct Parts {
     pub chain: Arc<dyn Chain>,
     /// The keys.
     pub vault: Arc<dyn Vault>,
-    /// Packages and which cryptlet runs which.
-    pub register: Arc<dyn Register>,
+    /// The chain with the register, which may be the same.
+    pub register_chain: Arc<dyn RegisterChain>,
+    /// What the register said, and the packages.
+    pub replica: Arc<Replica>,
+    /// The policy in force.
+    pub rules: Arc<Rules>,
+    /// What identities allow.
+    pub delegations: Arc<Delegations>,
     /// Where regions come from.
     pub isolation: Arc<dyn IsolationProvider>,
     /// What answers regions.
     pub call_out: Arc<dyn CallOutHandler>,
-    /// The operator's word.
-    pub policy: PolicyInForce,
     /// The time.
     pub clock: HostClock,
     /// Address of the host's key.
     pub host: Address,
     /// Address of the account that sends transactions.
     pub transmitter: Address,
-    /// First block whose logs are read.
+    /// First block whose delegate's logs are read.
     pub first_block: u64,
+    /// First block whose register's logs are read.
+    pub register_first_block: u64,
+    /// JSON-RPC URL of the delegate's chain.
+    pub rpc: String,
+    /// JSON-RPC URL of the register's chain.
+    pub register_rpc: String,
+    pub(crate) fetcher: Arc<Fetcher>,
+    pub(crate) manifests: Arc<Manifests>,
 }
 
 impl Parts {
@@ -81,10 +96,20 @@ impl Parts {
     /// Says which part does not work; see [`HostError`].
     pub async fn open(config: &HostConfig, clock: Option<HostClock>) -> Result<Self, HostError> {
         let data = DataFolder::at(&config.data);
-        let vault = FileVault::open(&data.vault(), &config.unlock.secret()?)?;
-        let policy = PolicyStore::open(&data.policy_memory())?.load(&config.policy)?;
-        let register = LocalRegister::open(&data.register())?;
+        let vault = config.vault.open(&data).await?;
         let chain = EvmChain::connect(&config.rpc, config.delegate).await?;
+        let register_rpc = config.register.rpc.as_ref().unwrap_or(&config.rpc).clone();
+        let register_chain = EvmRegister::connect(&register_rpc, config.register.address).await?;
+        let index = Arc::new(Index::open(&data.index()).await?);
+        let packages = PackageStore::open(&data.packages(), config.packages.quota_bytes)?;
+        let replica = Arc::new(Replica::new(index.clone(), packages));
+        let policies = PolicyStore::open(&data.policy())?;
+        let rules = Rules::new(
+            policies,
+            index,
+            register_chain.domain(),
+            config.policy.clone(),
+        );
         let clock = match (clock, config.clock) {
             (Some(clock), _) => clock,
             (None, ClockSource::System) => HostClock::Free(Arc::new(SystemClock)),
@@ -96,17 +121,27 @@ impl Parts {
             host: vault.address(&KeyId::Host).await?,
             transmitter: vault.address(&KeyId::Transmitter).await?,
             journal: Arc::new(Journal::open(&data.journal(), wall_clock()).await?),
+            delegations: Arc::new(Delegations::open(&data.delegations(), chain.domain())?),
             chain: Arc::new(chain),
-            vault: Arc::new(vault),
-            register: Arc::new(register),
+            vault,
+            fetcher: Arc::new(Fetcher::new(
+                replica.clone(),
+                config.packages.registries.clone(),
+            )?),
+            manifests: Arc::new(Manifests::new(replica.clone())),
+            register_chain: Arc::new(register_chain),
+            replica,
+            rules: Arc::new(rules),
             isolation: Arc::new(ProcessProvider::new(&config.container)?),
             call_out: Arc::new(Relay::new(
                 config.resolve.clone(),
                 Arc::new(TracingLog::new("cryptlet")),
             )),
-            policy,
             clock,
             first_block: config.first_block,
+            register_first_block: config.register.first_block,
+            rpc: config.rpc.clone(),
+            register_rpc,
         })
     }
 }

@@ -2,15 +2,22 @@
 //! record and ends with a write to it, so that a step that was cut off is simply done again.
 
 use crate::{
-    HostClock, HostError, Parts, Progress,
+    Delegations, HostClock, HostError, Parts, Progress, Rules,
+    manifests::Manifests,
     ports::{JournalOutbox, VaultTransmitter},
     receipt::assemble,
 };
 use cryptlet_chain::{Chain, Delivery};
 use cryptlet_deliver::{DeliverConfig, Deliverer, Order, Outcome};
 use cryptlet_journal::{JobRecord, Journal};
+use cryptlet_register::{Register, Replica};
+use cryptlet_route::{Registered, Router};
 use cryptlet_run::{Ports, Ran, RunError, Runner};
-use cryptlet_types::{Job, JobState, RunRecord, Subject, Submission, policy::Retry};
+use cryptlet_types::{
+    Job, JobState, Manifest, RunRecord, Subject, Submission, UnixSeconds,
+    policy::{PolicyInForce, Retry},
+    register::{CryptletRecord, SignerRecord},
+};
 use cryptlet_vault::Vault;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::broadcast;
@@ -26,28 +33,33 @@ pub(crate) struct Worker {
     runner: Runner,
     deliverer: Deliverer,
     clock: HostClock,
-    retry: Retry,
+    rules: Arc<Rules>,
+    replica: Arc<Replica>,
+    router: Arc<Router>,
+    manifests: Arc<Manifests>,
+    delegations: Arc<Delegations>,
     first_block: u64,
     progress: broadcast::Sender<Progress>,
 }
 
 impl Worker {
-    pub(crate) fn new(parts: &Parts, progress: broadcast::Sender<Progress>) -> Self {
+    /// A worker that runs nothing until the rules have another policy in force than `policy`.
+    pub(crate) fn new(
+        parts: &Parts,
+        router: Arc<Router>,
+        policy: PolicyInForce,
+        progress: broadcast::Sender<Progress>,
+    ) -> Self {
         let ports = Ports {
             isolation: parts.isolation.clone(),
             vault: parts.vault.clone(),
-            register: parts.register.clone(),
+            register: parts.replica.clone(),
             call_out: parts.call_out.clone(),
         };
         let transmitter = VaultTransmitter::new(parts.vault.clone(), parts.transmitter);
         let outbox = JournalOutbox::new(parts.journal.clone());
         Self {
-            runner: Runner::new(
-                ports,
-                parts.chain.domain(),
-                parts.policy.clone(),
-                parts.host,
-            ),
+            runner: Runner::new(ports, parts.chain.domain(), policy, parts.host),
             deliverer: Deliverer::new(
                 parts.chain.clone(),
                 Arc::new(transmitter),
@@ -58,7 +70,11 @@ impl Worker {
             chain: parts.chain.clone(),
             vault: parts.vault.clone(),
             clock: parts.clock.clone(),
-            retry: parts.policy.policy.retry,
+            rules: parts.rules.clone(),
+            replica: parts.replica.clone(),
+            router,
+            manifests: parts.manifests.clone(),
+            delegations: parts.delegations.clone(),
             first_block: parts.first_block,
             progress,
         }
@@ -84,6 +100,21 @@ impl Worker {
     /// subscription are done one after the other, so nothing else can be using it.
     async fn run(&self, job: Job, attempts: u32) -> Result<(), HostError> {
         let subscription = &job.subscription;
+        let standing = self.rules.standing();
+        let now = self.clock.now();
+        let policy = match standing.admits_jobs(now) {
+            Ok(policy) => policy,
+            Err(reason) => return self.pause(&job, &reason).await,
+        };
+        if self.runner.policy().digest != policy.digest {
+            self.runner.set_policy(PolicyInForce::clone(policy));
+        }
+        if self.router.policy().digest != policy.digest {
+            self.router.set_policy(PolicyInForce::clone(policy));
+        }
+        if let Err(reason) = self.admits(&job, now).await? {
+            return self.give_up(job, reason).await;
+        }
         let consumed = match self
             .chain
             .sequence(subscription.cryptlet, subscription.subject)
@@ -97,9 +128,10 @@ impl Worker {
             }
             Err(error) => return self.pause(&job, &error.to_string()).await,
         };
+        let delegation = self.delegations.find(subscription, now);
         match self
             .runner
-            .run(&job, consumed.saturating_add(1), self.clock.now())
+            .run(&job, consumed.saturating_add(1), now, delegation)
             .await
         {
             Ok(Ran::Reported(run)) => {
@@ -114,14 +146,44 @@ impl Worker {
                 });
                 Ok(())
             }
-            Err(error) => self.failed_run(job, attempts, error).await,
+            Err(error) => {
+                self.failed_run(job, attempts, policy.policy.retry, error)
+                    .await
+            }
         }
     }
 
-    async fn failed_run(&self, job: Job, attempts: u32, error: RunError) -> Result<(), HostError> {
+    /// Whether register and policy still let the job run: it may be older than a revocation, or than the policy in force.
+    async fn admits(&self, job: &Job, now: UnixSeconds) -> Result<Result<(), String>, HostError> {
+        let cryptlet = job.subscription.cryptlet;
+        let Some(known) = self.replica.by_id(cryptlet).await? else {
+            return Ok(Err(format!("the register knows no cryptlet {cryptlet}")));
+        };
+        if let Err(reason) = check_register(&known.record, job, now) {
+            return Ok(Err(reason));
+        }
+        let Some(manifest) = self.manifests.of(job.package).await? else {
+            return Ok(Err(format!("package {} is not at this host", job.package)));
+        };
+        let registered = Registered {
+            package: job.package,
+            publisher: known.record.publisher,
+            manifest: Manifest::clone(&manifest),
+        };
+        let admitted = self.router.admits(&job.subscription, &registered);
+        Ok(admitted.map_err(|refusal| refusal.to_string()))
+    }
+
+    async fn failed_run(
+        &self,
+        job: Job,
+        attempts: u32,
+        retry: Retry,
+        error: RunError,
+    ) -> Result<(), HostError> {
         let reason = error.to_string();
         let made = attempts.saturating_add(1);
-        if !error.is_retryable() || made >= self.retry.attempts {
+        if !error.is_retryable() || made >= retry.attempts {
             return self.give_up(job, reason).await;
         }
         tracing::warn!(job = %job.id, attempt = made, reason, "run failed, it will be tried again");
@@ -130,7 +192,7 @@ impl Worker {
             job: job.id,
             reason,
         });
-        tokio::time::sleep(backoff(self.retry, attempts)).await;
+        tokio::time::sleep(backoff(retry, attempts)).await;
         Ok(())
     }
 
@@ -144,6 +206,7 @@ impl Worker {
         let order = Order {
             job: job.id,
             report: run.report.clone(),
+            delegation: run.input.delegation.clone(),
             callback_gas: job.subscription.callback_gas,
             from_block: self.first_block,
         };
@@ -213,6 +276,27 @@ impl Worker {
     fn tell(&self, progress: Progress) {
         let _nobody_watches = self.progress.send(progress);
     }
+}
+
+/// Whether the register lets the job's package run: its version was not revoked and has a signer that is valid now.
+fn check_register(record: &CryptletRecord, job: &Job, now: UnixSeconds) -> Result<(), String> {
+    let cryptlet = record.cryptlet;
+    if record.revoked {
+        return Err(format!("cryptlet {cryptlet} was revoked"));
+    }
+    let mut versions = record.versions.iter();
+    let usable = versions.any(|version| {
+        let signs = |known: &SignerRecord| record.admits(known.signer, version.number, now);
+        version.package == job.package && record.signers.iter().any(signs)
+    });
+    if usable {
+        return Ok(());
+    }
+    Err(format!(
+        "package {} of cryptlet {cryptlet} has no signer that is valid now: its version was revoked, or its signers have \
+         expired or were revoked",
+        job.package
+    ))
 }
 
 /// Waiting time after that many earlier attempts: doubling, up to the longest.

@@ -1,14 +1,14 @@
-//! The host's folder: configuration, policy, vault.
+//! The host's folder: configuration and vault.
 
 use crate::{
     FEED_PLACE,
+    contracts::Contracts,
     error::{Doing, StageError},
 };
 use alloy::primitives::Address;
-use cryptlet_host::{ClockSource, DataFolder, HostConfig, VaultUnlock};
-use cryptlet_types::{
-    Limits, Policy, Provider,
-    policy::{EgressRule, Retry, Trust},
+use cryptlet_host::{
+    ApiConfig, ClockSource, DataFolder, HostConfig, PackagesConfig, RegisterConfig, VaultConfig,
+    VaultUnlock,
 };
 use cryptlet_vault::{FileVault, KeyId, Unlock, Vault};
 use std::{
@@ -17,61 +17,95 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Writes policy and configuration.
-pub(crate) fn configure(
-    out: &Path,
-    rpc: String,
-    delegate: Address,
-    container: PathBuf,
-    feed: SocketAddr,
-    root: String,
-    retry: Retry,
-) -> Result<HostConfig, StageError> {
-    let policy = Policy {
-        version: 1,
-        epoch: 1,
-        isolation: vec![Provider::Process],
-        egress: vec![EgressRule {
-            place: FEED_PLACE.into(),
-            trust: Trust::Roots(root),
-        }],
-        limits: Limits::default(),
-        retry,
-    };
+/// What a host on a stage is told.
+pub(crate) struct Setting<'s> {
+    pub(crate) out: &'s Path,
+    pub(crate) rpc: String,
+    pub(crate) contracts: Contracts,
+    pub(crate) container: PathBuf,
+    pub(crate) feed: SocketAddr,
+    pub(crate) clock: ClockSource,
+    pub(crate) api: Option<ApiConfig>,
+}
+
+/// The host's configuration; a copy lies in the folder as `host.json`, its policy is expected as `policy.json`.
+pub(crate) fn configure(setting: Setting<'_>) -> Result<HostConfig, StageError> {
+    let out = setting.out;
     let config = HostConfig {
         version: 1,
         data: out.join("host"),
-        rpc,
-        delegate,
+        rpc: setting.rpc,
+        delegate: setting.contracts.delegate,
         first_block: 0,
-        unlock: VaultUnlock::KeyFile(out.join("vault.key")),
-        policy: out.join("policy.json"),
-        container,
-        resolve: BTreeMap::from([(FEED_PLACE.to_owned(), feed)]),
-        clock: ClockSource::Chain,
+        register: RegisterConfig {
+            rpc: None,
+            address: setting.contracts.register,
+            first_block: 0,
+        },
+        vault: VaultConfig::File {
+            unlock: VaultUnlock::KeyFile(key_file(out)),
+            path: None,
+        },
+        policy: Some(out.join("policy.json")),
+        container: setting.container,
+        resolve: BTreeMap::from([(FEED_PLACE.to_owned(), setting.feed)]),
+        clock: setting.clock,
+        packages: PackagesConfig::default(),
+        api: setting.api,
     };
     std::fs::create_dir_all(&config.data).doing("cannot make the host's folder")?;
-    write_json(&config.policy, &policy)?;
     write_json(&out.join("host.json"), &config)?;
     Ok(config)
 }
 
-fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<(), StageError> {
+/// The file that opens the vault.
+pub(crate) fn key_file(out: &Path) -> PathBuf {
+    out.join("vault.key")
+}
+
+pub(crate) fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<(), StageError> {
     let doing = format!("cannot write {}", path.display());
     let mut bytes = serde_json::to_vec_pretty(value).doing(&doing)?;
     bytes.push(b'\n');
     std::fs::write(path, bytes).doing(&doing)
 }
 
-/// A vault with the host's and the transmitter's key, and their addresses.
-pub(crate) async fn make_vault(
-    data: &DataFolder,
-    key: &Path,
-) -> Result<(FileVault, Address, Address), StageError> {
-    let doing = "cannot make the vault";
-    FileVault::create_key_file(key).doing(doing)?;
-    let vault = FileVault::create(&data.vault(), &Unlock::KeyFile(key.to_owned())).doing(doing)?;
-    let host = vault.create(&KeyId::Host).await.doing(doing)?;
-    let transmitter = vault.create(&KeyId::Transmitter).await.doing(doing)?;
-    Ok((vault, host, transmitter))
+/// A host's keys.
+pub(crate) struct Keys {
+    pub(crate) vault: FileVault,
+    pub(crate) host: Address,
+    pub(crate) transmitter: Address,
+}
+
+impl Keys {
+    /// A vault with the keys of host, transmitter and authority.
+    pub(crate) async fn make(data: &DataFolder, key: &Path) -> Result<Self, StageError> {
+        let doing = "cannot make the vault";
+        std::fs::create_dir_all(data.path()).doing(doing)?;
+        if !key.exists() {
+            FileVault::create_key_file(key).doing(doing)?;
+        }
+        let unlock = Unlock::KeyFile(key.to_owned());
+        let vault = FileVault::create(&data.vault(), &unlock).doing(doing)?;
+        let host = vault.create(&KeyId::Host).await.doing(doing)?;
+        let transmitter = vault.create(&KeyId::Transmitter).await.doing(doing)?;
+        vault.create(&KeyId::Authority).await.doing(doing)?;
+        Ok(Self {
+            vault,
+            host,
+            transmitter,
+        })
+    }
+
+    /// The vault of an earlier start.
+    pub(crate) async fn open(data: &DataFolder, key: &Path) -> Result<Self, StageError> {
+        let doing = "cannot open the vault";
+        let unlock = Unlock::KeyFile(key.to_owned());
+        let vault = FileVault::open(&data.vault(), &unlock).doing(doing)?;
+        Ok(Self {
+            host: vault.address(&KeyId::Host).await.doing(doing)?,
+            transmitter: vault.address(&KeyId::Transmitter).await.doing(doing)?,
+            vault,
+        })
+    }
 }

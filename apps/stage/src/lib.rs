@@ -1,12 +1,16 @@
 //! A stage: a chain of its own with the contracts, a feed, a published cryptlet, and a host's folder that is
-//! ready to be opened. The demo, the measurements and the integration tests play on it.
+//! ready to be opened. The demo, the measurements and the integration tests play on it. [`dev`] is the one that stays.
 
 mod contracts;
+pub mod dev;
 mod error;
 mod folder;
+mod policy;
+mod publish;
 
 pub use contracts::PRICE_CONSUMER;
 pub use error::StageError;
+pub use publish::{CryptletSource, Published};
 
 use alloy::{
     network::EthereumWallet,
@@ -15,19 +19,23 @@ use alloy::{
     signers::local::PrivateKeySigner,
     sol_types::SolValue,
 };
-use cryptlet_chain::evm::artifacts;
+use contracts::Contracts;
 use cryptlet_feed::{Feed, Rates};
-use cryptlet_host::{DataFolder, HostConfig, Published, prepare_package};
+use cryptlet_host::{ClockSource, DataFolder, HostConfig};
 use cryptlet_isolation::{IsolationProvider, ProcessProvider};
 use cryptlet_node::{Node, NodeConfig};
-use cryptlet_register::{LocalRegister, Register};
+use cryptlet_register::PackageStore;
 use cryptlet_seal::package;
 use cryptlet_types::{
-    Measurement, Policy, Subject, UnixSeconds, manifest::ManifestSource, policy::Retry,
+    Measurement, Policy, Subject, UnixSeconds,
+    policy::{Retry, SignedPolicy},
     region::RegionSettings,
+    register::RegisterDomain,
 };
 use error::Doing;
+use folder::{Keys, Setting, write_json};
 use futures::StreamExt;
+use publish::Press;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -38,6 +46,9 @@ pub const MARKET_WATCHER: &[u8] = include_bytes!("../../../cryptlets/dist/market
 /// Its author's manifest.
 pub const MARKET_WATCHER_MANIFEST: &[u8] =
     include_bytes!("../../../cryptlets/market-watcher/cryptlet.json");
+/// Its author's interface.
+pub const MARKET_WATCHER_INTERFACE: &str =
+    include_str!("../../../cryptlets/market-watcher/interface.sol");
 /// Name of the feed. It is never resolved: the host's configuration says where it is.
 pub const FEED_NAME: &str = "rates.bletchley.example";
 /// The feed's place, as manifests and policy write it.
@@ -64,10 +75,8 @@ pub struct StageOptions {
     pub container: PathBuf,
     /// Time of the chain's first block.
     pub genesis: UnixSeconds,
-    /// The cryptlet's manifest, as its author writes it.
-    pub manifest: Vec<u8>,
-    /// The cryptlet's component.
-    pub code: Vec<u8>,
+    /// The cryptlet.
+    pub cryptlet: CryptletSource,
     /// Where its figures come from.
     pub source: Source,
     /// How often a failed run is tried again.
@@ -92,12 +101,17 @@ pub struct Stage {
     pub host: Address,
     /// EIP-155 id of the chain.
     pub chain_id: u64,
+    /// The account that deployed and published, and that alone approves policy.
+    pub account: PrivateKeySigner,
+    /// The policy in force, with its approval; a copy lies in the folder as `policy.json`.
+    pub policy: SignedPolicy,
     node: Node,
     feed: Option<Feed>,
 }
 
 impl Stage {
-    /// Starts chain and feed, deploys the contracts, publishes and registers the cryptlet, funds the transmitter.
+    /// Starts chain and feed, deploys the contracts, approves the policy, publishes and registers the cryptlet, funds the
+    /// transmitter.
     ///
     /// # Errors
     /// Says what could not be done, and why.
@@ -106,8 +120,7 @@ impl Stage {
             out,
             container,
             genesis,
-            manifest,
-            code,
+            cryptlet,
             source,
             retry,
         } = options;
@@ -118,44 +131,71 @@ impl Stage {
         let node = Node::start(node_config)
             .await
             .doing("the node did not start")?;
-        let (provider, publisher) = wallet(&node)?;
-        let chain_id = provider
-            .get_chain_id()
-            .await
-            .doing("cannot ask the chain for its id")?;
+        let (provider, account) = wallet(&node)?;
+        let chain_id = chain_id(&provider).await?;
         let (feed, address, root) = open_source(source).await?;
-        let register = contracts::deploy(&provider, artifacts::CRYPTLET_REGISTER, &[]).await?;
-        let delegate = contracts::deploy(
-            &provider,
-            artifacts::CRYPTO_DELEGATE,
-            &register.abi_encode(),
-        )
-        .await?;
+        let contracts = Contracts::deploy(&provider, account.address()).await?;
+        let config = folder::configure(Setting {
+            out: &out,
+            rpc: node.url(),
+            contracts,
+            container,
+            feed: address,
+            clock: ClockSource::Chain,
+            api: None,
+        })?;
+        let domain = RegisterDomain {
+            chain_id,
+            register: contracts.register,
+        };
+        let open = policy::open_policy(1, root, &[], retry);
+        let policy = policy::enact(&provider, &account, &domain, open).await?;
+        write_json(&out.join("policy.json"), &policy)?;
 
-        let config =
-            folder::configure(&out, node.url(), delegate, container, address, root, retry)?;
         let data = DataFolder::at(&config.data);
-        let (vault, host, transmitter) = folder::make_vault(&data, &out.join("vault.key")).await?;
-        let local = LocalRegister::open(&data.register()).doing("cannot open the content store")?;
-        let manifest = ManifestSource::from_json(&manifest).doing("manifest")?;
-        let cryptlet = prepare_package(publisher, &manifest, &code, &vault, &local)
-            .await
-            .doing("cannot publish the cryptlet")?;
-        contracts::enrol(&provider, register, &manifest.name, &cryptlet).await?;
-        contracts::fund(&provider, transmitter).await?;
-        let measurement = measure(&config, &local, &cryptlet).await?;
+        let keys = Keys::make(&data, &folder::key_file(&out)).await?;
+        let store = PackageStore::open(&data.packages(), config.packages.quota_bytes)
+            .doing("cannot open the content store")?;
+        let press = Press {
+            provider: &provider,
+            publisher: account.address(),
+            register: contracts.register,
+            vault: &keys.vault,
+            store: &store,
+        };
+        let cryptlet = press.publish(&cryptlet).await?;
+        contracts::fund(&provider, keys.transmitter).await?;
+        let measurement = measure(&config, &policy.policy, &store, &cryptlet)?;
         Ok(Self {
             config,
             provider,
-            delegate,
-            register,
+            delegate: contracts.delegate,
+            register: contracts.register,
             cryptlet,
             measurement,
-            host,
+            host: keys.host,
             chain_id,
+            account,
+            policy,
             node,
             feed,
         })
+    }
+
+    /// Puts another policy in force, approved by the stage's account, and writes it to `policy.json`.
+    ///
+    /// # Errors
+    /// The register refused it.
+    pub async fn enact(&mut self, policy: Policy) -> Result<(), StageError> {
+        let domain = RegisterDomain {
+            chain_id: self.chain_id,
+            register: self.register,
+        };
+        self.policy = policy::enact(&self.provider, &self.account, &domain, policy).await?;
+        match &self.config.policy {
+            Some(path) => write_json(path, &self.policy),
+            None => Ok(()),
+        }
     }
 
     /// URL of the chain's JSON-RPC.
@@ -272,17 +312,24 @@ impl Stage {
 }
 
 /// A connection that signs as the chain's first account, and that account.
-fn wallet(node: &Node) -> Result<(DynProvider, Address), StageError> {
-    let (address, key) = node
+fn wallet(node: &Node) -> Result<(DynProvider, PrivateKeySigner), StageError> {
+    // The HTTP client wants to know whose cryptography it would use, even where there is no TLS.
+    let _known_already = rustls::crypto::ring::default_provider().install_default();
+    let (_, key) = node
         .accounts()
         .first()
         .ok_or_else(|| StageError::new("the chain has no accounts"))?;
     let signer = PrivateKeySigner::from_bytes(key).doing("key of the chain's first account")?;
     let url = node.url().parse().doing("the chain's URL")?;
     let provider = ProviderBuilder::new()
-        .wallet(EthereumWallet::from(signer))
+        .wallet(EthereumWallet::from(signer.clone()))
         .connect_http(url);
-    Ok((provider.erased(), *address))
+    Ok((provider.erased(), signer))
+}
+
+async fn chain_id(provider: &DynProvider) -> Result<u64, StageError> {
+    let id = provider.get_chain_id().await;
+    id.doing("cannot ask the chain for its id")
 }
 
 async fn open_source(source: Source) -> Result<(Option<Feed>, SocketAddr, String), StageError> {
@@ -299,18 +346,17 @@ async fn open_source(source: Source) -> Result<(Option<Feed>, SocketAddr, String
     }
 }
 
-async fn measure(
+fn measure(
     config: &HostConfig,
-    register: &LocalRegister,
+    policy: &Policy,
+    store: &PackageStore,
     cryptlet: &Published,
 ) -> Result<Measurement, StageError> {
     let doing = "cannot measure the cryptlet";
-    let files = register.package(cryptlet.package).await.doing(doing)?;
+    let files = store.get(cryptlet.package).doing(doing)?;
     let manifest = package::open(&files).doing(doing)?.manifest;
-    let policy = Policy::from_json(&std::fs::read(&config.policy).doing(doing)?).doing(doing)?;
-    let limits = manifest.config.limits.within(policy.limits);
     let settings = RegionSettings {
-        limits,
+        limits: manifest.config.limits.within(policy.limits),
         egress: policy.egress_of(&manifest),
     };
     ProcessProvider::new(&config.container)

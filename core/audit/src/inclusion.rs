@@ -49,6 +49,12 @@ pub struct Included {
     pub receipt: ReceiptEnvelope,
 }
 
+/// Number of the block that an inclusion speaks of; nothing is checked.
+#[must_use]
+pub fn block_number(inclusion: &Inclusion) -> Option<u64> {
+    whole::<Header>(&inclusion.header).map(|header| header.number)
+}
+
 /// Checks that the block is a trusted one, and then both proofs. Proofs against a header that nobody vouches for are
 /// not even looked at: whoever makes up the header makes up what is below it.
 ///

@@ -21,5 +21,5 @@ mod inclusion;
 mod trust;
 
 pub use checks::{Check, Verdict, verify};
-pub use inclusion::{DeliveredCall, Included, included};
+pub use inclusion::{DeliveredCall, Included, block_number, included};
 pub use trust::{TrustRoots, TrustedCryptlet};

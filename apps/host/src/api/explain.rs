@@ -1,0 +1,237 @@
+//! What a cryptlet wishes, what policy says to it, and what comes out.
+
+use super::{
+    Service,
+    problems::{no_package, no_version},
+};
+use cryptlet_api::{
+    Problem,
+    types::{CryptletRef, Explanation, ExplanationRow, Result},
+};
+use cryptlet_seal::package::open_files;
+use cryptlet_types::{Limits, Manifest, Policy, policy::Whom, register::CryptletRecord};
+
+impl Service {
+    pub(super) async fn explain_cryptlet(&self, cryptlet: CryptletRef) -> Result<Explanation> {
+        let known = self.known(&cryptlet).await?;
+        let record = &known.record;
+        let version = record.versions.iter().rev().find(|known| !known.revoked);
+        let version = version.ok_or_else(|| no_version(record.cryptlet, None))?;
+        let files = self.files_of(version).await?;
+        let files = files.ok_or_else(|| no_package(version.package))?;
+        let manifest = open_files(&files)
+            .map_err(|error| Problem::internal(&error))?
+            .manifest;
+        let standing = self.rules.standing();
+        // Without a policy nothing is allowed, which the closed one says row by row.
+        let policy = standing
+            .policy
+            .map_or_else(|| Policy::closed(0), |policy| policy.policy.clone());
+        Ok(Explanation {
+            cryptlet: record.cryptlet.0.into(),
+            name: record.name.clone(),
+            version: version.number,
+            epoch: policy.epoch,
+            rows: rows(record, &manifest, &policy),
+            verdict: self.verdict(&known).await?,
+        })
+    }
+}
+
+/// One row for each aspect that manifest and policy both speak of.
+fn rows(record: &CryptletRecord, manifest: &Manifest, policy: &Policy) -> Vec<ExplanationRow> {
+    let mut rows = vec![publisher(record, policy), isolation(manifest, policy)];
+    rows.push(egress(manifest, policy));
+    rows.extend(limits(manifest.config.limits, policy.limits));
+    rows.push(service(policy));
+    rows
+}
+
+fn row(
+    aspect: &str,
+    wish: impl ToString,
+    policy: impl ToString,
+    result: impl ToString,
+    overridden: bool,
+) -> ExplanationRow {
+    ExplanationRow {
+        aspect: aspect.to_owned(),
+        wish: wish.to_string(),
+        policy: policy.to_string(),
+        result: result.to_string(),
+        overridden,
+    }
+}
+
+fn publisher(record: &CryptletRecord, policy: &Policy) -> ExplanationRow {
+    let allowed = policy.publishers.includes(record.publisher);
+    let result = if allowed { "may run" } else { "may not run" };
+    let word = whom(&policy.publishers);
+    row("publishers", record.publisher, word, result, !allowed)
+}
+
+fn isolation(manifest: &Manifest, policy: &Policy) -> ExplanationRow {
+    let wish = if manifest.config.isolation {
+        "an isolated region"
+    } else {
+        "no isolation"
+    };
+    let providers: Vec<_> = policy
+        .isolation
+        .iter()
+        .map(|known| known.as_str())
+        .collect();
+    let controls = policy.controls.join(", ");
+    let word = match providers.as_slice() {
+        [] => "no provider".to_owned(),
+        some if controls.is_empty() => some.join(", "),
+        some => format!("{} with {controls}", some.join(", ")),
+    };
+    let result = if providers.is_empty() {
+        "may not run".to_owned()
+    } else {
+        format!("isolated by {}", providers.join(" or "))
+    };
+    let overridden = providers.is_empty() || !manifest.config.isolation;
+    row("isolation", wish, word, result, overridden)
+}
+
+fn egress(manifest: &Manifest, policy: &Policy) -> ExplanationRow {
+    let list = |places: Vec<&str>| match places.as_slice() {
+        [] => "none".to_owned(),
+        some => some.join(", "),
+    };
+    let wish: Vec<_> = manifest.config.egress.iter().map(String::as_str).collect();
+    let word: Vec<_> = policy
+        .egress
+        .iter()
+        .map(|rule| rule.place.as_str())
+        .collect();
+    let rules = policy.egress_of(manifest);
+    let result: Vec<_> = rules.iter().map(|rule| rule.place.as_str()).collect();
+    let overridden = wish.iter().any(|place| !result.contains(place));
+    row("egress", list(wish), list(word), list(result), overridden)
+}
+
+fn limits(wish: Limits, policy: Limits) -> Vec<ExplanationRow> {
+    let result = wish.within(policy);
+    let fields: [(&str, fn(&Limits) -> u64); 4] = [
+        ("limits.fuel", |limits| limits.fuel),
+        ("limits.memoryBytes", |limits| limits.memory_bytes),
+        ("limits.wallMillis", |limits| limits.wall_millis),
+        ("limits.responseBytes", |limits| limits.response_bytes),
+    ];
+    fields
+        .into_iter()
+        .map(|(aspect, of)| {
+            let overridden = of(&result) != of(&wish);
+            row(aspect, of(&wish), of(&policy), of(&result), overridden)
+        })
+        .collect()
+}
+
+fn service(policy: &Policy) -> ExplanationRow {
+    let serve = &policy.serve;
+    let word = format!(
+        "{}, every {} s at most, {} gas at most",
+        whom(&serve.consumers),
+        serve.minimum_interval_seconds,
+        serve.maximum_callback_gas
+    );
+    row(
+        "serve",
+        "whoever subscribes",
+        &word,
+        &word,
+        serve.consumers != Whom::Anyone,
+    )
+}
+
+fn whom(whom: &Whom) -> String {
+    match whom {
+        Whom::Anyone => "anyone".to_owned(),
+        Whom::Only(accounts) if accounts.is_empty() => "nobody".to_owned(),
+        Whom::Only(accounts) => {
+            let accounts: Vec<_> = accounts.iter().map(ToString::to_string).collect();
+            format!("only {}", accounts.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::Address;
+    use cryptlet_types::{
+        CryptletId, Provider,
+        manifest::ManifestConfig,
+        policy::{EgressRule, Trust},
+    };
+
+    fn record() -> CryptletRecord {
+        CryptletRecord {
+            cryptlet: CryptletId(Address::repeat_byte(1)),
+            name: "gold-price".into(),
+            publisher: Address::repeat_byte(2),
+            owner: Address::repeat_byte(2),
+            revoked: false,
+            versions: vec![],
+            signers: vec![],
+            hosts: vec![],
+        }
+    }
+
+    fn manifest() -> Manifest {
+        Manifest {
+            name: "gold-price".into(),
+            public_key: Address::repeat_byte(3),
+            version: "0.1.0".into(),
+            config: ManifestConfig {
+                egress: vec!["a.example:443".into(), "b.example:443".into()],
+                ..ManifestConfig::default()
+            },
+        }
+    }
+
+    #[test]
+    fn what_policy_takes_away_is_marked() {
+        let limits = Limits {
+            fuel: 10,
+            ..Limits::default()
+        };
+        let policy = Policy {
+            publishers: Whom::Anyone,
+            isolation: vec![Provider::Process],
+            egress: vec![EgressRule {
+                place: "a.example:443".into(),
+                trust: Trust::WebPki,
+            }],
+            limits,
+            ..Policy::closed(4)
+        };
+        let rows = rows(&record(), &manifest(), &policy);
+        let overridden: Vec<_> = rows
+            .iter()
+            .filter(|row| row.overridden)
+            .map(|row| (row.aspect.as_str(), row.result.as_str()))
+            .collect();
+        let word = "nobody, every 60 s at most, 1000000 gas at most";
+        assert_eq!(
+            overridden,
+            [
+                ("egress", "a.example:443"),
+                ("limits.fuel", "10"),
+                ("serve", word)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_closed_policy_says_no_in_every_row_that_matters() {
+        let rows = rows(&record(), &manifest(), &Policy::closed(1));
+        for aspect in ["publishers", "isolation", "egress", "serve"] {
+            let row = rows.iter().find(|row| row.aspect == aspect).unwrap();
+            assert!(row.overridden, "{row:?}");
+        }
+    }
+}

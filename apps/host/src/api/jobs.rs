@@ -1,0 +1,161 @@
+//! Subscriptions and jobs, as the journal has them.
+
+use super::{Service, problems};
+use alloy_primitives::{Address, Bytes};
+use cryptlet_api::{
+    JobQuery, Problem,
+    types::{
+        Hex, HexBytes, JobSummary, JobTrace, Page, PageQuery, Result, Step, SubscriptionRow,
+        TransactionInfo,
+    },
+};
+use cryptlet_journal::{ActiveSubscription, HistoryEntry, JobFilter, JobRecord, StoredReceipt};
+use cryptlet_register::Register;
+use cryptlet_types::{JobId, Subject, TriggerSpec};
+use cryptlet_watch::next_due;
+
+impl Service {
+    pub(super) async fn list_subscriptions(
+        &self,
+        page: &PageQuery,
+    ) -> Result<Page<SubscriptionRow>> {
+        let known = self.journal.subscriptions().await;
+        let known = known.map_err(problems::journal)?;
+        let page = page.cut(known, |known| known.subscription.subject.to_string());
+        let mut items = Vec::with_capacity(page.items.len());
+        for known in page.items {
+            items.push(self.subscription_row(known).await?);
+        }
+        Ok(Page {
+            items,
+            next: page.next,
+        })
+    }
+
+    async fn subscription_row(&self, known: ActiveSubscription) -> Result<SubscriptionRow> {
+        let ActiveSubscription {
+            subscription,
+            fired_until,
+        } = known;
+        let cryptlet = self.replica.by_id(subscription.cryptlet).await;
+        let cryptlet = cryptlet.map_err(problems::register)?;
+        let refused = match &cryptlet {
+            Some(known) => self.verdict(known).await?.reasons.into_iter().next(),
+            None => Some("the register knows no such cryptlet".to_owned()),
+        };
+        let TriggerSpec::Clock(clock) = &subscription.trigger;
+        Ok(SubscriptionRow {
+            subject: subscription.subject.0.into(),
+            consumer: subscription.consumer.into(),
+            cryptlet: subscription.cryptlet.0.into(),
+            name: cryptlet.map(|known| known.record.name),
+            callback: Hex(subscription.callback),
+            callback_gas: subscription.callback_gas,
+            validity: subscription.validity,
+            trigger: format!("{} {}", clock.cron, clock.time_zone),
+            next_due: next_due(&subscription, fired_until),
+            on_behalf_of: (subscription.on_behalf_of != Address::ZERO)
+                .then(|| subscription.on_behalf_of.into()),
+            params: HexBytes(subscription.params),
+            since: subscription.since,
+            refused,
+        })
+    }
+
+    pub(super) async fn list_jobs(&self, query: JobQuery) -> Result<Page<JobSummary>> {
+        let filter = JobFilter {
+            subject: query.subject.map(|subject| Subject(subject.0)),
+            state: query.state.map(Into::into),
+        };
+        let page = cryptlet_journal::Page {
+            after: place(&query.page)?,
+            limit: u32::try_from(query.page.size()).unwrap_or(u32::MAX),
+        };
+        let listing = self.journal.jobs(filter, page).await;
+        let listing = listing.map_err(problems::journal)?;
+        Ok(Page {
+            items: listing.items.iter().map(summary).collect(),
+            next: listing.next.map(|next| next.to_string()),
+        })
+    }
+
+    pub(super) async fn trace_job(&self, job: Hex<32>) -> Result<JobTrace> {
+        let id = JobId(job.0);
+        let record = self.journal.job(id).await.map_err(problems::journal)?;
+        let record = record.ok_or_else(|| no_job(id))?;
+        let history = self.journal.history(id).await.map_err(problems::journal)?;
+        let receipt = self.journal.receipt(id).await.map_err(problems::journal)?;
+        Ok(JobTrace {
+            summary: summary(&record),
+            consumer: record.job.subscription.consumer.into(),
+            package_digest: record.job.package.0.into(),
+            policy_epoch: record.job.policy_epoch,
+            steps: history.into_iter().map(step).collect(),
+            receipt: receipt.is_some(),
+            transaction: receipt.as_ref().map(transaction).transpose()?,
+        })
+    }
+
+    pub(super) async fn receipt_of(&self, job: Hex<32>) -> Result<Bytes> {
+        let id = JobId(job.0);
+        let stored = self.journal.receipt(id).await.map_err(problems::journal)?;
+        let stored = stored.ok_or_else(|| {
+            Problem::not_found(
+                format!("job {id} has no receipt: it is not known or not delivered"),
+                format!("see how it stands: cryptlet trace {id}"),
+            )
+        })?;
+        let bytes = stored.receipt.to_json();
+        Ok(bytes.map_err(|error| Problem::internal(&error))?.into())
+    }
+}
+
+/// Pages of jobs are named by the journal's own numbers.
+fn place(page: &PageQuery) -> Result<u64> {
+    let Some(after) = &page.after else {
+        return Ok(0);
+    };
+    after.as_str().parse().map_err(|_| {
+        let what = format!("after: {after} is not the `next` of a page of jobs");
+        Problem::refused(what, "take it from the page before")
+    })
+}
+
+fn no_job(id: JobId) -> Problem {
+    Problem::not_found(
+        format!("the journal knows no job {id}"),
+        "list them all: cryptlet trace",
+    )
+}
+
+fn summary(record: &JobRecord) -> JobSummary {
+    let job = &record.job;
+    JobSummary {
+        job: job.id.0.into(),
+        subject: job.subscription.subject.0.into(),
+        cryptlet: job.subscription.cryptlet.0.into(),
+        due: job.event.trigger.due(),
+        state: record.state.into(),
+        attempts: record.attempts,
+        reason: record.note.clone(),
+    }
+}
+
+fn step(entry: HistoryEntry) -> Step {
+    Step {
+        at_millis: entry.at,
+        state: entry.state.into(),
+        note: entry.note,
+    }
+}
+
+fn transaction(stored: &StoredReceipt) -> Result<TransactionInfo> {
+    let inclusion = &stored.receipt.inclusion;
+    let block = cryptlet_audit::block_number(inclusion)
+        .ok_or_else(|| Problem::internal(&"a receipt's header is not one"))?;
+    Ok(TransactionInfo {
+        hash: alloy_primitives::keccak256(&inclusion.transaction).into(),
+        block,
+        callback_succeeded: stored.success,
+    })
+}

@@ -1,0 +1,201 @@
+//! What the host answers to those who ask over HTTPS ([`cryptlet_api::HostApi`]).
+//!
+//! `cryptlets`: the register, as this host knows it; `explain`: wish, policy's word, result; `publish`: keys and packages
+//! of versions to come; `jobs`: subscriptions and jobs; `admin`: keys, policy, delegations; `serve`: certificates,
+//! tokens, the listener.
+
+mod admin;
+mod cryptlets;
+mod explain;
+mod jobs;
+mod problems;
+mod publish;
+mod serve;
+
+pub use serve::ApiServer;
+
+use crate::{ApiConfig, Parts, delegations::Delegations};
+use alloy_primitives::{Address, Bytes};
+use async_trait::async_trait;
+use cryptlet_api::{
+    Caller, HostApi, JobQuery,
+    types::{
+        CreatedKey, CryptletDetail, CryptletRef, CryptletSummary, DelegationInfo, Explanation, Hex,
+        HostInfo, JobSummary, JobTrace, KeyInfo, NewDelegation, NewKey, NewPackage, NewPolicy,
+        Page, PageQuery, PolicyInfo, PolicyMark, RegisterInfo, RegisterState, Result, SearchText,
+        StoredPackage, SubscriptionRow,
+    },
+};
+use cryptlet_chain::Chain;
+use cryptlet_journal::Journal;
+use cryptlet_register::Replica;
+use cryptlet_route::Router;
+use cryptlet_vault::Vault;
+use std::sync::Arc;
+
+/// A host, as its callers see it.
+pub(crate) struct Service {
+    journal: Arc<Journal>,
+    replica: Arc<Replica>,
+    vault: Arc<dyn Vault>,
+    chain: Arc<dyn Chain>,
+    rules: Arc<crate::Rules>,
+    router: Arc<Router>,
+    delegations: Arc<Delegations>,
+    clock: crate::HostClock,
+    about: About,
+}
+
+/// What never changes while the host runs.
+pub(crate) struct About {
+    host: Address,
+    url: String,
+    authority: Hex<32>,
+    rpc: Option<String>,
+    register_rpc: Option<String>,
+    first_block: u64,
+    register_first_block: u64,
+}
+
+impl Service {
+    pub(crate) fn new(
+        parts: &Parts,
+        router: Arc<Router>,
+        config: &ApiConfig,
+        url: String,
+        authority: Hex<32>,
+    ) -> Self {
+        let show = |url: &String| config.show_rpc.then(|| url.clone());
+        Self {
+            journal: parts.journal.clone(),
+            replica: parts.replica.clone(),
+            vault: parts.vault.clone(),
+            chain: parts.chain.clone(),
+            rules: parts.rules.clone(),
+            router,
+            delegations: parts.delegations.clone(),
+            clock: parts.clock.clone(),
+            about: About {
+                host: parts.host,
+                url,
+                authority,
+                rpc: show(&parts.rpc),
+                register_rpc: show(&parts.register_rpc),
+                first_block: parts.first_block,
+                register_first_block: parts.register_first_block,
+            },
+        }
+    }
+
+    fn info(&self) -> HostInfo {
+        let standing = self.rules.standing();
+        let now = self.clock.now();
+        let domain = self.chain.domain();
+        let register = self.rules.domain();
+        let mark = |policy: &Arc<cryptlet_types::policy::PolicyInForce>| PolicyMark {
+            epoch: policy.policy.epoch,
+            digest: policy.digest.0.into(),
+        };
+        HostInfo {
+            host: self.about.host.into(),
+            url: self.about.url.clone(),
+            authority: self.about.authority,
+            chain_id: domain.chain_id,
+            rpc: self.about.rpc.clone(),
+            delegate: domain.delegate.into(),
+            first_block: self.about.first_block,
+            register: RegisterInfo {
+                chain_id: register.chain_id,
+                address: register.register.into(),
+                rpc: self.about.register_rpc.clone(),
+                first_block: self.about.register_first_block,
+            },
+            register_state: RegisterState {
+                synced_block: standing.synced.map_or(0, |synced| synced.block),
+                age_seconds: standing.freshness(now).age_seconds.unwrap_or(u64::MAX),
+                stale: standing.admits_jobs(now).is_err(),
+            },
+            policy: standing.policy.as_ref().map(mark),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+#[async_trait]
+impl HostApi for Service {
+    async fn host(&self) -> Result<HostInfo> {
+        Ok(self.info())
+    }
+
+    async fn cryptlets(
+        &self,
+        query: Option<SearchText>,
+        page: PageQuery,
+    ) -> Result<Page<CryptletSummary>> {
+        self.find_cryptlets(query, page).await
+    }
+
+    async fn cryptlet(&self, cryptlet: CryptletRef) -> Result<CryptletDetail> {
+        self.show_cryptlet(cryptlet).await
+    }
+
+    async fn header(&self, cryptlet: CryptletRef, version: Option<u32>) -> Result<Bytes> {
+        self.header_of(cryptlet, version).await
+    }
+
+    async fn source(&self, cryptlet: CryptletRef, version: Option<u32>) -> Result<Bytes> {
+        self.source_of(cryptlet, version).await
+    }
+
+    async fn explain(&self, cryptlet: CryptletRef) -> Result<Explanation> {
+        self.explain_cryptlet(cryptlet).await
+    }
+
+    async fn create_key(&self, caller: &Caller, key: NewKey) -> Result<CreatedKey> {
+        self.make_key(caller, key).await
+    }
+
+    async fn keys(&self, page: PageQuery) -> Result<Page<KeyInfo>> {
+        self.list_keys(&page).await
+    }
+
+    async fn store_package(&self, caller: &Caller, package: NewPackage) -> Result<StoredPackage> {
+        self.take_package(caller, package).await
+    }
+
+    async fn subscriptions(&self, page: PageQuery) -> Result<Page<SubscriptionRow>> {
+        self.list_subscriptions(&page).await
+    }
+
+    async fn jobs(&self, query: JobQuery) -> Result<Page<JobSummary>> {
+        self.list_jobs(query).await
+    }
+
+    async fn job(&self, job: Hex<32>) -> Result<JobTrace> {
+        self.trace_job(job).await
+    }
+
+    async fn receipt(&self, job: Hex<32>) -> Result<Bytes> {
+        self.receipt_of(job).await
+    }
+
+    async fn policy(&self) -> Result<PolicyInfo> {
+        self.show_policy().await
+    }
+
+    async fn set_policy(&self, caller: &Caller, policy: NewPolicy) -> Result<PolicyInfo> {
+        self.install_policy(caller, policy).await
+    }
+
+    async fn delegations(&self, page: PageQuery) -> Result<Page<DelegationInfo>> {
+        self.list_delegations(&page).await
+    }
+
+    async fn add_delegation(
+        &self,
+        caller: &Caller,
+        delegation: NewDelegation,
+    ) -> Result<DelegationInfo> {
+        self.take_delegation(caller, delegation).await
+    }
+}

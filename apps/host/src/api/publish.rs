@@ -1,0 +1,148 @@
+//! Keys and packages of versions to come. Registering them is the publisher's own transaction.
+
+use super::{Service, problems};
+use crate::checks::{self, Accepted};
+use alloy_primitives::{Address, keccak256};
+use alloy_sol_types::SolValue;
+use cryptlet_api::{
+    Caller, Problem,
+    types::{CreatedKey, NewKey, NewPackage, Result, StoredPackage},
+};
+use cryptlet_register::{Register, RegisterError};
+use cryptlet_seal::package::PackageFiles;
+use cryptlet_types::{CryptletId, region::Package};
+use cryptlet_vault::KeyId;
+
+/// Most keys that a cryptlet may have in the vault beyond those of its published versions.
+const MAX_SPARE_KEYS: usize = 8;
+
+impl Service {
+    pub(super) async fn make_key(&self, caller: &Caller, key: NewKey) -> Result<CreatedKey> {
+        let cryptlet = cryptlet_id(key.publisher.into(), key.name.as_str());
+        self.check_publisher(key.publisher.into())?;
+        self.check_spare_keys(cryptlet).await?;
+        let signer = self.vault.create(&KeyId::Cryptlet(cryptlet)).await;
+        let signer = signer.map_err(problems::vault)?;
+        tracing::info!(caller = caller.name, %cryptlet, name = %key.name, %signer, "key made");
+        Ok(CreatedKey {
+            cryptlet: cryptlet.0.into(),
+            signer: signer.into(),
+        })
+    }
+
+    pub(super) async fn take_package(
+        &self,
+        caller: &Caller,
+        package: NewPackage,
+    ) -> Result<StoredPackage> {
+        let files = files(package);
+        let (accepted, files) = tokio::task::spawn_blocking(move || {
+            checks::accept(&files).map(|accepted| (accepted, files))
+        })
+        .await
+        .map_err(|error| Problem::internal(&error))?
+        .map_err(|reason| Problem::refused(reason, "mend it and see: cryptlet check"))?;
+        self.check_key(&accepted).await?;
+        let digest = match self.replica.put(files).await {
+            Ok(digest) => digest,
+            Err(error @ RegisterError::StoreFull { .. }) => {
+                let next = "ask the operator to raise packages.quotaBytes";
+                return Err(Problem::refused(error.to_string(), next));
+            }
+            Err(error) => return Err(problems::register(error)),
+        };
+        let Accepted {
+            cryptlet,
+            manifest,
+            header,
+            manifest_digest,
+        } = accepted;
+        tracing::info!(caller = caller.name, %cryptlet, name = manifest.name, %digest, "package taken");
+        Ok(StoredPackage {
+            cryptlet: cryptlet.0.into(),
+            name: manifest.name,
+            label: manifest.version,
+            package_digest: digest.0.into(),
+            header_digest: header.0.into(),
+            manifest_digest: manifest_digest.0.into(),
+            uri: String::new(),
+        })
+    }
+
+    /// Policy's word on who may publish holds from the first step on, not only when the cryptlet is to run.
+    fn check_publisher(&self, publisher: Address) -> Result<()> {
+        let Some(policy) = self.rules.standing().policy else {
+            let next = "ask the operator to put a policy in force";
+            return Err(Problem::refused("this host has no policy in force", next));
+        };
+        if policy.policy.publishers.includes(publisher) {
+            return Ok(());
+        }
+        Err(Problem::refused(
+            format!("policy: {publisher} is not among `publishers`"),
+            "ask an administrator to list the account in the next policy",
+        ))
+    }
+
+    async fn check_spare_keys(&self, cryptlet: CryptletId) -> Result<()> {
+        let known = self.replica.by_id(cryptlet).await;
+        let known = known.map_err(problems::register)?;
+        let enrolled = |address: Option<Address>| {
+            known.as_ref().is_some_and(|known| {
+                let signers = &known.record.signers;
+                signers.iter().any(|signer| Some(signer.signer) == address)
+            })
+        };
+        let keys = self.vault.list().await.map_err(problems::vault)?;
+        let spare = keys
+            .iter()
+            .filter(|key| key.id == KeyId::Cryptlet(cryptlet) && !enrolled(Some(key.address)))
+            .count();
+        if spare < MAX_SPARE_KEYS {
+            return Ok(());
+        }
+        let what = format!("cryptlet {cryptlet} has {spare} keys that no version uses");
+        Err(Problem::conflict(
+            what,
+            "publish a version with the newest: cryptlet publish",
+        ))
+    }
+
+    /// The key that the manifest names has to be in this vault, or the package could never sign here.
+    async fn check_key(&self, accepted: &Accepted) -> Result<()> {
+        let keys = self.vault.list().await.map_err(problems::vault)?;
+        let signer = accepted.manifest.public_key;
+        let known = keys
+            .iter()
+            .any(|key| key.id == KeyId::Cryptlet(accepted.cryptlet) && key.address == signer);
+        if known {
+            return Ok(());
+        }
+        Err(Problem::refused(
+            format!(
+                "publicKey: the vault has no key {signer} of cryptlet {}",
+                accepted.cryptlet
+            ),
+            "take the key from POST /v1/keys, as cryptlet publish does",
+        ))
+    }
+}
+
+fn files(package: NewPackage) -> PackageFiles {
+    PackageFiles {
+        package: Package {
+            index: package.index.0,
+            manifest: package.manifest.0,
+            code: package.code.0,
+        },
+        header: package.header.0,
+        source: package.source.map(|source| source.0),
+    }
+}
+
+/// The id that the register derives: the last 20 bytes of `keccak256(abi.encode(publisher, name))`.
+fn cryptlet_id(publisher: Address, name: &str) -> CryptletId {
+    CryptletId(Address::from_word(keccak256(
+        (publisher, name).abi_encode_params(),
+    )))
+}

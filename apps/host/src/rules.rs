@@ -1,0 +1,200 @@
+//! What is in force at this host: the policy, as far as register and operator agree on it, and how old the register's
+//! word is.
+//!
+//! There is no default and no grace: without a policy that the register has, or with a register that was not heard of
+//! for longer than that policy lets evidence be old, no job starts. What is due then stays in the journal.
+
+use crate::HostError;
+use cryptlet_register::{
+    Freshness, Index, PolicySet, PolicyStore, RegisterError, Synced, is_the_registers,
+};
+use cryptlet_types::{
+    UnixSeconds,
+    policy::{PolicyInForce, SignedPolicy},
+    register::RegisterDomain,
+};
+use std::{path::PathBuf, sync::Arc};
+use tokio::{sync::watch, task::spawn_blocking};
+
+/// What is in force, and what it rests on.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// The policy that register and operator agree on.
+    pub policy: Option<Arc<PolicyInForce>>,
+    /// Why there is none, for people.
+    pub without: Option<String>,
+    /// Up to where the register is known.
+    pub synced: Option<Synced>,
+}
+
+impl Standing {
+    /// How old the register's word is.
+    #[must_use]
+    pub fn freshness(&self, now: UnixSeconds) -> Freshness {
+        Freshness::of(self.synced, now)
+    }
+
+    /// The policy under which a job may start at `now`.
+    ///
+    /// # Errors
+    /// Why none may, for people.
+    pub fn admits_jobs(&self, now: UnixSeconds) -> Result<&Arc<PolicyInForce>, String> {
+        let Some(policy) = &self.policy else {
+            let reason = self.without.as_deref();
+            return Err(reason.unwrap_or("no policy is in force").to_owned());
+        };
+        if self.freshness(now).admits_jobs(&policy.policy.evidence) {
+            return Ok(policy);
+        }
+        Err(format!(
+            "the register's chain was not heard of for longer than {} s (evidence.maxAgeSeconds)",
+            policy.policy.evidence.max_age_seconds
+        ))
+    }
+}
+
+/// Decides what is in force, and tells whoever wants to know.
+pub struct Rules {
+    store: PolicyStore,
+    index: Arc<Index>,
+    domain: RegisterDomain,
+    /// A file that the operator named; it is looked at whenever the register asks for another policy.
+    file: Option<PathBuf>,
+    standing: watch::Sender<Standing>,
+}
+
+impl Rules {
+    /// The rules that `store` remembers and `index` confirms.
+    #[must_use]
+    pub fn new(
+        store: PolicyStore,
+        index: Arc<Index>,
+        domain: RegisterDomain,
+        file: Option<PathBuf>,
+    ) -> Self {
+        Self {
+            store,
+            index,
+            domain,
+            file,
+            standing: watch::Sender::default(),
+        }
+    }
+
+    /// What is in force now.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
+
+    /// What is in force, each time that it changes.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// Where the register is.
+    #[must_use]
+    pub fn domain(&self) -> RegisterDomain {
+        self.domain
+    }
+
+    /// Looks again at what the register says.
+    ///
+    /// # Errors
+    /// Index or policy memory cannot be read.
+    pub async fn refresh(&self) -> Result<(), HostError> {
+        let synced = self.index.synced().await?;
+        let set = self.index.policy().await?;
+        let record = set.as_ref().map(|set| &set.record);
+        let kept = self.standing.borrow().policy.clone();
+        let decided = match kept.filter(|policy| is_the_registers(policy, record)) {
+            Some(policy) => Ok(policy),
+            None => self.decide(set).await?,
+        };
+        let (policy, without) = match decided {
+            Ok(policy) => (Some(policy), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        self.announce(Standing {
+            policy,
+            without,
+            synced,
+        });
+        Ok(())
+    }
+
+    /// Takes a policy that somebody handed in, and puts it in force.
+    ///
+    /// # Errors
+    /// [`HostError::Register`] says why it is refused; then the last one stays.
+    pub async fn install(&self, document: Vec<u8>) -> Result<Arc<PolicyInForce>, HostError> {
+        let set = self.index.policy().await?;
+        let (store, domain) = (self.store.clone(), self.domain);
+        let installed = blocking(move || store.install(&document, &domain, set.as_ref())).await??;
+        self.refresh().await?;
+        Ok(Arc::new(installed))
+    }
+
+    /// The document of the last policy that was taken here, with its approvals.
+    ///
+    /// # Errors
+    /// The memory was damaged.
+    pub async fn document(&self) -> Result<Option<SignedPolicy>, HostError> {
+        let store = self.store.clone();
+        Ok(blocking(move || store.document()).await??)
+    }
+
+    /// The policy that the memory or the operator's file has for `set`, or the reason why there is none.
+    async fn decide(
+        &self,
+        set: Option<PolicySet>,
+    ) -> Result<Result<Arc<PolicyInForce>, String>, HostError> {
+        let (store, domain, file) = (self.store.clone(), self.domain, self.file.clone());
+        let decided = blocking(move || {
+            let record = set.as_ref().map(|set| &set.record);
+            match (store.current(record), file) {
+                (Err(error), Some(file)) if is_about_the_policy(&error) => {
+                    store.load(&file, &domain, set.as_ref())
+                }
+                (current, _) => current,
+            }
+        })
+        .await?;
+        match decided {
+            Ok(policy) => Ok(Ok(Arc::new(policy))),
+            Err(error) if is_about_the_policy(&error) => Ok(Err(error.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn announce(&self, new: Standing) {
+        let digest = |standing: &Standing| standing.policy.as_ref().map(|policy| policy.digest);
+        let old = self.standing.send_replace(new.clone());
+        if digest(&old) == digest(&new) && old.without == new.without {
+            return;
+        }
+        match (&new.policy, &new.without) {
+            (Some(policy), _) => {
+                let epoch = policy.policy.epoch;
+                tracing::info!(epoch, digest = %policy.digest, "policy in force");
+            }
+            (None, reason) => tracing::error!(?reason, "no policy in force: no job starts"),
+        }
+    }
+}
+
+/// Whether the error says that there is no such policy, rather than that the memory cannot be read.
+fn is_about_the_policy(error: &RegisterError) -> bool {
+    !matches!(
+        error,
+        RegisterError::Malformed { .. } | RegisterError::Interrupted
+    )
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, HostError> {
+    let done = spawn_blocking(work).await;
+    done.map_err(|_| HostError::Ended("the policy's memory"))
+}

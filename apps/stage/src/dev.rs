@@ -1,0 +1,256 @@
+//! A stage that stays: chain, register, feed and host of a developer's own, kept in a folder over restarts.
+//!
+//! | in the folder | what |
+//! |---|---|
+//! | `chain` | the chain's state |
+//! | `contracts.json` | where register and delegate are |
+//! | `host.json`, `policy.json`, `vault.key` | what the host is started with; written anew at each start, but for the key |
+//! | `host/` | the host's data |
+//! | `connection.json` | how to talk to the host: its URL, its authority, a token (mode 0600) |
+//!
+//! Anyone may publish and be served here, and the keys of the chain's accounts are public knowledge: it is for one
+//! machine, listens on loopback addresses only, and holds nothing of value.
+
+use crate::{
+    FEED_NAME, chain_id,
+    contracts::{self, Contracts},
+    error::{Doing, StageError},
+    folder::{self, Keys, Setting, write_json},
+    policy, wallet,
+};
+use alloy::{
+    primitives::{Address, U256},
+    providers::{DynProvider, Provider},
+};
+use cryptlet_api::{
+    Connection, TokenStore,
+    types::{NewToken, Role, TokenLifetime},
+    wall_clock,
+};
+use cryptlet_feed::{Feed, Rates};
+use cryptlet_host::{ApiConfig, ClockSource, DataFolder, Host, HostConfig};
+use cryptlet_node::{Node, NodeConfig};
+use cryptlet_types::{
+    policy::Retry,
+    register::{HostRecord, RegisterDomain},
+};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+use zeroize::Zeroizing;
+
+/// What a developer's stage is started with.
+pub struct DevOptions {
+    /// The folder that keeps everything.
+    pub folder: PathBuf,
+    /// The container's binary.
+    pub container: PathBuf,
+    /// Port of the chain's JSON-RPC; 0 takes any free one.
+    pub rpc_port: u16,
+    /// Port of the host's API; 0 takes any free one.
+    pub api_port: u16,
+    /// Further sources, `host:port`, that cryptlets may reach, by the public web's roots.
+    pub allow: Vec<String>,
+    /// What the feed serves.
+    pub rates: Rates,
+}
+
+/// A developer's stage that serves.
+pub struct Dev {
+    /// The host.
+    pub host: Host,
+    /// How to talk to it.
+    pub connection: Connection,
+    /// The delegate.
+    pub delegate: Address,
+    /// The register.
+    pub register: Address,
+    /// URL of the chain's JSON-RPC.
+    pub rpc: String,
+    node: Node,
+    _feed: Feed,
+}
+
+impl Dev {
+    /// Starts chain, feed and host; deploys the contracts at the first start.
+    ///
+    /// # Errors
+    /// Says what could not be done, and why.
+    pub async fn start(options: DevOptions) -> Result<Self, StageError> {
+        let DevOptions {
+            folder,
+            container,
+            rpc_port,
+            api_port,
+            allow,
+            rates,
+        } = options;
+        std::fs::create_dir_all(&folder).doing("cannot make the folder")?;
+        let node = start_node(&folder, rpc_port).await?;
+        let (provider, account) = wallet(&node)?;
+        let contracts = contracts_in(&folder, &provider, account.address()).await?;
+        let domain = RegisterDomain {
+            chain_id: chain_id(&provider).await?,
+            register: contracts.register,
+        };
+        let feed = Feed::start(rates, FEED_NAME, loopback(0))
+            .await
+            .doing("the feed did not start")?;
+        let config = folder::configure(Setting {
+            out: &folder,
+            rpc: node.ws_url(),
+            contracts,
+            container,
+            feed: feed.address(),
+            clock: ClockSource::System,
+            api: Some(api(api_port)),
+        })?;
+        keys_in(&folder, &config, &provider).await?;
+        let epoch = policy::next_epoch(&provider, contracts.register).await?;
+        let root = feed.root_pem().to_owned();
+        let open = policy::open_policy(epoch, root, &allow, Retry::default());
+        let signed = policy::enact(&provider, &account, &domain, open).await?;
+        write_json(&folder.join("policy.json"), &signed)?;
+
+        let token = token_in(&folder, &config)?;
+        let host = Host::open(&config).await.doing("the host did not start")?;
+        let connection = connect(&host, &provider, contracts, token).await?;
+        connection
+            .save(&folder.join("connection.json"))
+            .doing("cannot write connection.json")?;
+        Ok(Self {
+            host,
+            connection,
+            delegate: contracts.delegate,
+            register: contracts.register,
+            rpc: node.url(),
+            node,
+            _feed: feed,
+        })
+    }
+
+    /// Stops all of it; nothing is lost.
+    ///
+    /// # Errors
+    /// The chain did not stop cleanly.
+    pub async fn stop(mut self) -> Result<(), StageError> {
+        self.host.stop().await;
+        drop(self.host);
+        self.node
+            .shutdown()
+            .await
+            .doing("the node did not stop cleanly")
+    }
+}
+
+async fn start_node(folder: &Path, port: u16) -> Result<Node, StageError> {
+    let config = NodeConfig {
+        listen: loopback(port),
+        state_file: Some(folder.join("chain")),
+        ..NodeConfig::default()
+    };
+    Node::start(config).await.doing("the chain did not start")
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+fn api(port: u16) -> ApiConfig {
+    ApiConfig {
+        listen: loopback(port),
+        names: vec!["localhost".into(), "127.0.0.1".into()],
+        certificate: None,
+        client_authorities: vec![],
+        clients: Default::default(),
+        show_rpc: true,
+    }
+}
+
+/// The contracts of an earlier start, or new ones.
+async fn contracts_in(
+    folder: &Path,
+    provider: &DynProvider,
+    administrator: Address,
+) -> Result<Contracts, StageError> {
+    let path = folder.join("contracts.json");
+    if path.exists() {
+        let doing = format!("{} is damaged", path.display());
+        let bytes = std::fs::read(&path).doing(&doing)?;
+        return serde_json::from_slice(&bytes).doing(&doing);
+    }
+    let contracts = Contracts::deploy(provider, administrator).await?;
+    write_json(&path, &contracts)?;
+    Ok(contracts)
+}
+
+/// Makes the vault at the first start, and sees that its transmitter can pay.
+async fn keys_in(
+    folder: &Path,
+    config: &HostConfig,
+    provider: &DynProvider,
+) -> Result<(), StageError> {
+    let data = DataFolder::at(&config.data);
+    let key = folder::key_file(folder);
+    let keys = if data.vault().exists() {
+        Keys::open(&data, &key).await?
+    } else {
+        Keys::make(&data, &key).await?
+    };
+    let doing = "cannot read the transmitter's balance";
+    let balance = provider.get_balance(keys.transmitter).await.doing(doing)?;
+    if balance < U256::from(10).pow(U256::from(18)) {
+        contracts::fund(provider, keys.transmitter).await?;
+    }
+    Ok(())
+}
+
+/// The token in the connection of an earlier start, or a new one.
+fn token_in(folder: &Path, config: &HostConfig) -> Result<Zeroizing<String>, StageError> {
+    let doing = "cannot make a token";
+    let path = DataFolder::at(&config.data).tokens();
+    let saved = folder.join("connection.json");
+    if path.exists() && saved.exists() {
+        return Ok(Connection::load(&saved).doing(doing)?.token);
+    }
+    let store = if path.exists() {
+        TokenStore::open(&path, wall_clock())
+    } else {
+        TokenStore::create(&path, wall_clock()).doing(doing)?
+    };
+    let made = store
+        .add(&NewToken {
+            role: Role::Operator,
+            label: "dev".parse().doing(doing)?,
+            lifetime_seconds: TokenLifetime::new(YEAR).doing(doing)?,
+        })
+        .doing(doing)?;
+    Ok(Zeroizing::new(made.token.clone()))
+}
+
+/// Seconds of 365 days.
+const YEAR: u64 = 365 * 86_400;
+
+/// Registers the host as it serves now, and says how to talk to it.
+async fn connect(
+    host: &Host,
+    provider: &DynProvider,
+    contracts: Contracts,
+    token: Zeroizing<String>,
+) -> Result<Connection, StageError> {
+    let api = host
+        .api()
+        .ok_or_else(|| StageError::new("the host serves no API"))?;
+    let record = HostRecord {
+        host: host.address(),
+        url: api.url.clone(),
+        authority: api.authority_digest,
+    };
+    contracts::register_host(provider, contracts.register, &record).await?;
+    Ok(Connection {
+        url: api.url.clone(),
+        authority: api.authority.clone(),
+        token,
+    })
+}

@@ -1,0 +1,85 @@
+//! The policy of a stage, and its administrator's approval.
+
+use crate::{
+    FEED_PLACE, contracts,
+    error::{Doing, StageError},
+};
+use alloy::{
+    primitives::Address,
+    providers::DynProvider,
+    signers::{SignerSync, local::PrivateKeySigner},
+};
+use cryptlet_seal::sha256;
+use cryptlet_types::{
+    Policy, Provider,
+    policy::{Approval, EgressRule, Retry, ServeRule, SignedPolicy, Trust, Whom},
+    register::{PolicyRecord, RegisterDomain},
+};
+
+/// A policy for a machine of one's own: anyone may publish and be served, the process provider isolates, and of all sources
+/// only the feed, with its own root, and `allowed`, by the public web's roots, may be reached.
+pub(crate) fn open_policy(
+    epoch: u64,
+    feed_root: String,
+    allowed: &[String],
+    retry: Retry,
+) -> Policy {
+    let feed = EgressRule {
+        place: FEED_PLACE.into(),
+        trust: Trust::Roots(feed_root),
+    };
+    let others = allowed.iter().map(|place| EgressRule {
+        place: place.clone(),
+        trust: Trust::WebPki,
+    });
+    Policy {
+        publishers: Whom::Anyone,
+        isolation: vec![Provider::Process],
+        controls: ["seccomp-kill", "no-new-privileges", "resource-limits"]
+            .map(Into::into)
+            .to_vec(),
+        egress: std::iter::once(feed).chain(others).collect(),
+        retry,
+        serve: ServeRule {
+            consumers: Whom::Anyone,
+            minimum_interval_seconds: 1,
+            maximum_callback_gas: 5_000_000,
+        },
+        ..Policy::closed(epoch)
+    }
+}
+
+/// Approves `policy`, and puts it in force at the register.
+pub(crate) async fn enact(
+    provider: &DynProvider,
+    administrator: &PrivateKeySigner,
+    domain: &RegisterDomain,
+    policy: Policy,
+) -> Result<SignedPolicy, StageError> {
+    let doing = "cannot approve the policy";
+    let record = PolicyRecord {
+        epoch: policy.epoch,
+        digest: sha256(&policy.to_json().doing(doing)?),
+        uri: String::new(),
+    };
+    let digest = domain.policy_digest(record.epoch, record.digest);
+    let signature = administrator.sign_hash_sync(&digest).doing(doing)?;
+    let signed = SignedPolicy {
+        policy,
+        approvals: vec![Approval {
+            administrator: administrator.address(),
+            signature: signature.as_bytes().to_vec().into(),
+        }],
+    };
+    contracts::set_policy(provider, domain.register, &record, &signed).await?;
+    Ok(signed)
+}
+
+/// The epoch that comes next at `register`.
+pub(crate) async fn next_epoch(
+    provider: &DynProvider,
+    register: Address,
+) -> Result<u64, StageError> {
+    let epoch = contracts::policy_epoch(provider, register).await?;
+    Ok(epoch.saturating_add(1))
+}

@@ -1,0 +1,103 @@
+//! Publishing a cryptlet without a network: straight into the host's vault and content store.
+
+use crate::{
+    contracts,
+    error::{Doing, StageError},
+};
+use alloy::{
+    primitives::{Address, keccak256},
+    providers::DynProvider,
+    sol_types::SolValue,
+};
+use cryptlet_header::{Header, HeaderSource};
+use cryptlet_register::PackageStore;
+use cryptlet_seal::package;
+use cryptlet_types::{CryptletId, Sha256Digest, manifest::ManifestSource, register::VersionRecord};
+use cryptlet_vault::{KeyId, Vault};
+
+/// What is published: all of it as its author writes it.
+pub struct CryptletSource {
+    /// The manifest, without its key.
+    pub manifest: Vec<u8>,
+    /// The Solidity interface.
+    pub interface: String,
+    /// The component.
+    pub code: Vec<u8>,
+}
+
+/// What publishing gave.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The cryptlet's id in the register.
+    pub cryptlet: CryptletId,
+    /// Its name.
+    pub name: String,
+    /// Address of its signing key, enrolled in the register.
+    pub signer: Address,
+    /// Digest of its package.
+    pub package: Sha256Digest,
+}
+
+/// What it takes to publish.
+pub(crate) struct Press<'p> {
+    pub(crate) provider: &'p DynProvider,
+    pub(crate) publisher: Address,
+    pub(crate) register: Address,
+    pub(crate) vault: &'p dyn Vault,
+    pub(crate) store: &'p PackageStore,
+}
+
+impl Press<'_> {
+    /// Makes the cryptlet's key, packs manifest, code and header, keeps the package and registers the cryptlet.
+    pub(crate) async fn publish(&self, source: &CryptletSource) -> Result<Published, StageError> {
+        let doing = "cannot publish the cryptlet";
+        let manifest = ManifestSource::from_json(&source.manifest).doing("manifest")?;
+        let cryptlet = cryptlet_id(self.publisher, &manifest.name);
+        let key = KeyId::Cryptlet(cryptlet);
+        let signer = self.vault.create(&key).await.doing(doing)?;
+        let header = Header::build(HeaderSource {
+            name: &manifest.name,
+            label: &manifest.version,
+            interface: &source.interface,
+            cryptlet,
+            public_key: signer,
+        })
+        .and_then(|header| header.to_json())
+        .doing(doing)?;
+        let manifest = manifest.with_key(signer).doing(doing)?;
+        let files = package::build(&manifest, &source.code, &header, None).doing(doing)?;
+        let opened = package::open(&files.package).doing(doing)?;
+        let digest = self.store.put(&files).doing(doing)?;
+        let version = VersionRecord {
+            number: 1,
+            label: manifest.version.clone(),
+            package: digest,
+            header: opened.header,
+            manifest: opened.manifest_digest,
+            uri: String::new(),
+            published_at: 0,
+            revoked: false,
+        };
+        contracts::register(
+            self.provider,
+            self.register,
+            &manifest.name,
+            &version,
+            signer,
+        )
+        .await?;
+        Ok(Published {
+            cryptlet,
+            name: manifest.name,
+            signer,
+            package: digest,
+        })
+    }
+}
+
+/// The id that the register derives: the last 20 bytes of `keccak256(abi.encode(publisher, name))`.
+fn cryptlet_id(publisher: Address, name: &str) -> CryptletId {
+    CryptletId(Address::from_word(keccak256(
+        (publisher, name).abi_encode_params(),
+    )))
+}
