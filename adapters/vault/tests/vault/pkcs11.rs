@@ -49,8 +49,15 @@ fn a_private_key_cannot_be_taken_out_or_put_to_another_use() {
                 let changed = session.update_attributes(key, std::slice::from_ref(&change));
                 assert!(changed.is_err(), "{change:?}");
             }
-            let copied = session.copy_object(key, &[Attribute::Id(vec![1; 32])]);
-            assert!(copied.is_err(), "copied under another name");
+            let fixed = session
+                .get_attributes(key, &[AttributeType::Copyable, AttributeType::Modifiable])
+                .unwrap();
+            let never = [Attribute::Copyable(false), Attribute::Modifiable(false)];
+            assert_eq!(fixed, never);
+            for copy in [Attribute::Id(vec![1; 32]), Attribute::Token(false)] {
+                let copied = session.copy_object(key, std::slice::from_ref(&copy));
+                assert!(copied.is_err(), "copied with {copy:?}");
+            }
             let wrapping = session
                 .generate_key(
                     &Mechanism::AesKeyGen,
