@@ -1,7 +1,7 @@
 //! The author's tools: from a new project to a component that was checked and tested, without a chain.
 //!
-//! [`new`] makes a project that works as it stands, [`build`] makes its component, [`check`] says what is to be mended, and
-//! [`test`] runs the recorded cases in the real container. The program `cryptlet` shows what they return.
+//! [`new`] makes a project that works as it stands, [`build()`] makes its component, [`check()`] says what is to be mended, and
+//! [`test()`] runs the recorded cases in the real container. The program `cryptlet` shows what they return.
 //!
 //! A project is a folder with `cryptlet.json` (the manifest without its key), `interface.sol` (see `cryptlet_header`), a
 //! Rust crate, and `tests/*.json` (see [`case`]).

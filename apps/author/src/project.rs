@@ -77,7 +77,7 @@ impl Project {
         })
     }
 
-    /// Where [`build`](crate::build) puts the component.
+    /// Where [`build`](crate::build()) puts the component.
     #[must_use]
     pub fn component(&self) -> PathBuf {
         let file = format!("{}.wasm", self.manifest.name);

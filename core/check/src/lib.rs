@@ -4,7 +4,7 @@
 //! gives that if it has no import but our own, no threads, no relaxed SIMD, and NaNs of one kind (the container makes them
 //! canonical). Imports are compared with what the manifest declares, both ways: a component's imports show what it can do.
 //!
-//! The author's tools, the host at upload and auditors ask the same question here: [`check`]. Time is linear in the size of
+//! The author's tools, the host at upload and auditors ask the same question here: [`check()`]. Time is linear in the size of
 //! the component, which is bounded.
 
 mod code;
