@@ -26,7 +26,7 @@ use std::{
 use support::{
     HOSTILE, MARKET_WATCHER, NAME, Setup, behave, fault, said,
     source::{Certificate, Manner, Source, page},
-    watch,
+    subscribed, watch,
 };
 
 const OPEN: &str = "Date,USD,GBP,\n2026-10-16,1.1172,0.8338,\n";
@@ -70,7 +70,7 @@ async fn certificates_are_judged_at_the_jobs_time() {
         due: earlier.issued_at,
     };
     earlier.valid_until = earlier.issued_at + 3_600;
-    let answer = region.run(earlier.clone()).await.unwrap();
+    let answer = region.run(subscribed(earlier)).await.unwrap();
     assert!(said(&answer).starts_with("200 Date"));
     let later = behave("fetch", &format!("https://{NAME}/"));
     assert!(said(&region.run(later).await.unwrap()).contains("Insecure"));

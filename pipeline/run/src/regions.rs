@@ -143,7 +143,9 @@ impl Runner {
             Some(live) => live,
             None => self.create(job, limits, policy, now).await?,
         };
-        input.settings.clone_from(&live.terms.manifest.config.settings);
+        input
+            .settings
+            .clone_from(&live.terms.manifest.config.settings);
         match live.region.run(input.clone()).await {
             Ok(answer) => {
                 let ran = self.accept(job, &live.terms, input, answer, now).await?;

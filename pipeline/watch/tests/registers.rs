@@ -40,6 +40,7 @@ impl World {
     async fn new() -> Self {
         let node = Node::start(NodeConfig::default()).await.unwrap();
         let publisher = PrivateKeySigner::from_bytes(&node.accounts()[0].1).unwrap();
+        let _known_already = rustls::crypto::ring::default_provider().install_default();
         let provider = ProviderBuilder::new()
             .with_simple_nonce_management()
             .wallet(EthereumWallet::from(publisher.clone()))

@@ -38,6 +38,7 @@ impl World {
     async fn new() -> Self {
         let node = Node::start(NodeConfig::default()).await.unwrap();
         let (publisher, key) = node.accounts()[0];
+        let _known_already = rustls::crypto::ring::default_provider().install_default();
         let provider = ProviderBuilder::new()
             .with_simple_nonce_management()
             .wallet(EthereumWallet::from(

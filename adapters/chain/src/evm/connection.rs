@@ -47,6 +47,8 @@ impl Connection {
         let parsed: Url = url
             .parse()
             .map_err(|error: url::ParseError| ChainError::Url(error.to_string()))?;
+        // The HTTP client is built without a TLS provider of its own and panics where the process has none.
+        let _known_already = rustls::crypto::ring::default_provider().install_default();
         let builder = ProviderBuilder::new().disable_recommended_fillers();
         let (provider, push) = match parsed.scheme() {
             "http" | "https" => (builder.connect_http(parsed).erased(), false),

@@ -204,9 +204,13 @@ mod tests {
 
     #[test]
     fn a_new_token_is_its_publishers_and_a_transferred_one_the_new_owners() {
-        let transfer = |from, tokenId| {
-            let to = Address::repeat_byte(9);
-            change(&log(&abi::Transfer { from, to, tokenId }), AT)
+        let transfer = |from, number| {
+            let event = abi::Transfer {
+                from,
+                to: Address::repeat_byte(9),
+                tokenId: number,
+            };
+            change(&log(&event), AT)
         };
         let number = U256::from_be_bytes(CRYPTLET.into_word().0);
         assert_eq!(transfer(Address::ZERO, number), Ok(None));

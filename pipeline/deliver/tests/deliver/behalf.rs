@@ -1,19 +1,49 @@
 //! Reports on somebody's behalf: the delegate judges the delegation, and this crate hands it over.
 
-use crate::world::{Callback, Consumer, MemoryOutbox, World, send, world};
-use alloy::primitives::{Address, B256, Bytes, FixedBytes};
-use cryptlet_chain::{Rejection, evm::abi::CryptoDelegate};
+use crate::world::{Consumer, MemoryOutbox, World, deploy, send, world};
+use alloy::{
+    primitives::{Address, B256, Bytes, FixedBytes, U256},
+    sol_types::SolValue,
+};
+use cryptlet_chain::{Chain, ChangeKind, Rejection, evm::abi::CryptoDelegate};
 use cryptlet_deliver::Outcome;
 use cryptlet_seal::SigningKey;
-use cryptlet_types::{Delegation, SignedDelegation, report::CompactSignature};
+use cryptlet_types::{Delegation, SignedDelegation, Subject, report::CompactSignature};
 
-fn identity() -> SigningKey {
-    SigningKey::from_secret(&[0x22; 32]).unwrap()
+const IDENTITY_CONSUMER: &str =
+    include_str!("../../../../contracts/artifacts/test/IdentityConsumer.json");
+const WALLET: &str = include_str!("../../../../contracts/artifacts/test/Wallet.json");
+
+alloy::sol! {
+    #[sol(rpc)]
+    contract IdentityConsumer {
+        function word() external view returns (uint256);
+        function subject() external view returns (bytes32);
+        function spokenFor() external view returns (address);
+    }
 }
 
-fn delegation(world: &World) -> Delegation {
+/// The account that the world's provider sends from, which can therefore revoke, too.
+fn account(world: &World) -> SigningKey {
+    let (_, key) = world.node.as_ref().unwrap().accounts()[0];
+    SigningKey::from_secret(&key.0).unwrap()
+}
+
+/// A consumer that subscribes on behalf of `identity` and takes nobody else's word.
+async fn consumer_of(world: &World, identity: Address) -> Consumer {
+    let arguments = (world.delegate, world.cryptlet.0, identity, identity).abi_encode_params();
+    let address = deploy(&world.provider, IDENTITY_CONSUMER, &arguments).await;
+    let contract = IdentityConsumer::new(address, &world.provider);
+    Consumer {
+        address,
+        subject: Subject(contract.subject().call().await.unwrap()),
+        gas: 200_000,
+    }
+}
+
+fn delegation(world: &World, identity: Address) -> Delegation {
     Delegation {
-        identity: identity().address(),
+        identity,
         cryptlet: world.cryptlet,
         consumer: Address::ZERO,
         callback: FixedBytes::ZERO,
@@ -58,25 +88,40 @@ async fn deliver(
 #[tokio::test]
 async fn a_report_under_a_delegation_is_delivered_on_its_identitys_behalf() {
     let world = world().await;
-    let consumer = world.consumer(Callback::Stores, 60_000).await;
-    let signed = sign(&world, delegation(&world), &identity());
-    let digest = signed.delegation.digest(&world.domain());
-    let contract = CryptoDelegate::new(world.delegate, &world.provider);
-    let hash = contract.hashDelegation(signed.delegation.to_abi().into());
-    assert_eq!(hash.call().await.unwrap(), digest);
-    let (outcome, sent) = deliver(&world, &consumer, digest, Some(signed)).await;
-    assert!(
-        matches!(&outcome, Outcome::Delivered(delivery) if delivery.report.success),
-        "{outcome:?}"
-    );
-    assert_eq!(sent, 1);
+    let key = account(&world);
+    let wallet = deploy(&world.provider, WALLET, &key.address().abi_encode()).await;
+    for identity in [key.address(), wallet] {
+        let consumer = consumer_of(&world, identity).await;
+        let signed = sign(&world, delegation(&world, identity), &key);
+        let digest = signed.delegation.digest(&world.domain());
+        let contract = CryptoDelegate::new(world.delegate, &world.provider);
+        let hash = contract.hashDelegation(signed.delegation.to_abi().into());
+        assert_eq!(hash.call().await.unwrap(), digest);
+        let (outcome, sent) = deliver(&world, &consumer, digest, Some(signed)).await;
+        assert!(
+            matches!(&outcome, Outcome::Delivered(delivery) if delivery.report.success),
+            "{outcome:?}"
+        );
+        assert_eq!(sent, 1);
+        let contract = IdentityConsumer::new(consumer.address, &world.provider);
+        assert_eq!(contract.word().call().await.unwrap(), U256::from(7));
+        assert_eq!(contract.spokenFor().call().await.unwrap(), identity);
+    }
+    let head = world.chain.head().await.unwrap().number;
+    let changes = world.chain.subscription_changes(0..=head).await.unwrap();
+    let on_behalf = changes.iter().map(|change| match &change.kind {
+        ChangeKind::Subscribed(subscription) => subscription.on_behalf_of,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(on_behalf.collect::<Vec<_>>(), [key.address(), wallet]);
 }
 
 #[tokio::test]
 async fn a_delegation_that_does_not_hold_is_refused_before_anything_is_paid() {
     let world = world().await;
-    let consumer = world.consumer(Callback::Stores, 60_000).await;
-    let good = || delegation(&world);
+    let key = account(&world);
+    let consumer = consumer_of(&world, key.address()).await;
+    let good = || delegation(&world, key.address());
     let expired = Delegation {
         expiry: 1,
         ..good()
@@ -86,31 +131,39 @@ async fn a_delegation_that_does_not_hold_is_refused_before_anything_is_paid() {
         ..good()
     };
     let revoked = Delegation {
-        identity: world.publisher,
+        salt: B256::repeat_byte(2),
         ..good()
     };
     let contract = CryptoDelegate::new(world.delegate, &world.provider);
     let call = contract.revokeDelegation(revoked.to_abi().into());
     send(&world.provider, call.into_transaction_request()).await;
     let stranger = SigningKey::from_secret(&[0x33; 32]).unwrap();
+    let strangers = delegation(&world, stranger.address());
+    let another = "missing, or of another identity than subscribed";
     let cases = [
-        (expired, identity(), "expired"),
-        (elsewhere, identity(), "out of scope"),
-        (revoked, identity(), "revoked"),
-        (good(), stranger, "not signed by its identity"),
+        (expired, &key, "expired"),
+        (elsewhere, &key, "out of scope"),
+        (revoked, &key, "revoked"),
+        (good(), &stranger, "not signed by its identity"),
+        (strangers, &stranger, another),
     ];
     for (delegation, key, reason) in cases {
-        let signed = sign(&world, delegation, &key);
+        let signed = sign(&world, delegation, key);
         let digest = signed.delegation.digest(&world.domain());
         let refused = deliver(&world, &consumer, digest, Some(signed)).await;
         let rejection = Rejection::DelegationRefused(reason);
         assert_eq!(refused, (Outcome::Refused(rejection), 0));
     }
-    let signed = sign(&world, good(), &identity());
+    let signed = sign(&world, good(), &key);
     let digest = signed.delegation.digest(&world.domain());
-    for (named, given) in [(digest, None), (B256::ZERO, Some(signed))] {
+    let other = "another than the report's";
+    for (named, given, reason) in [
+        (digest, None, other),
+        (B256::ZERO, Some(signed), other),
+        (B256::ZERO, None, another),
+    ] {
         let refused = deliver(&world, &consumer, named, given).await;
-        let rejection = Rejection::DelegationRefused("another than the report's");
+        let rejection = Rejection::DelegationRefused(reason);
         assert_eq!(refused, (Outcome::Refused(rejection), 0));
     }
 }

@@ -93,6 +93,7 @@ impl World {
     /// Deploys and registers on a development chain that mines at once.
     pub(crate) async fn build(url: &str, keys: &[B256]) -> Self {
         let publisher = PrivateKeySigner::from_bytes(&keys[0]).unwrap();
+        let _known_already = rustls::crypto::ring::default_provider().install_default();
         let provider = ProviderBuilder::new()
             .with_simple_nonce_management()
             .wallet(EthereumWallet::from(publisher.clone()))
