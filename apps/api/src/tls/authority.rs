@@ -184,7 +184,10 @@ impl Authority {
         now: UnixSeconds,
     ) -> Result<ServerCertificate, TlsError> {
         let mut params = leaf_params("Bletchley host", now, SERVER_SECONDS);
-        params.subject_alt_names = names.iter().map(alternative).collect::<Result<_, _>>()?;
+        params.subject_alt_names = names
+            .iter()
+            .map(|name| alternative(name))
+            .collect::<Result<_, _>>()?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate()?;
         let certificate = self.sign(&params, &key)?.der().clone();
@@ -270,10 +273,10 @@ fn validity(params: &mut CertificateParams, now: UnixSeconds, seconds: u64) {
     params.not_after = at(now.saturating_add(seconds));
 }
 
-fn alternative(name: &String) -> Result<SanType, TlsError> {
+fn alternative(name: &str) -> Result<SanType, TlsError> {
     Ok(match name.parse::<IpAddr>() {
         Ok(address) => SanType::IpAddress(address),
-        Err(_) => SanType::DnsName(name.as_str().try_into()?),
+        Err(_) => SanType::DnsName(name.try_into()?),
     })
 }
 

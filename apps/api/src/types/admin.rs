@@ -1,6 +1,6 @@
 //! Keys, packages, policy, delegations, tokens: what publishers and operators hand in.
 
-use super::object::{object, objects};
+use super::object::{object, objects, present};
 use super::{
     Base64, Bounded, Bytes4, Bytes20, Bytes32, Document, FormError, HexBytes, Label, Moment, Name,
     TokenId,
@@ -107,7 +107,11 @@ pub struct NewPackage {
     /// The header document.
     pub header: Base64,
     /// The source archive, if it is revealed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schema(nullable = false)]
     pub source: Option<Base64>,
 }

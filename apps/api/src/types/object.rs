@@ -1,4 +1,5 @@
-//! JSON objects and nothing else: a derived parser would take an array of the fields, too.
+//! What derived parsers take beyond the schema, refused: an array of the fields for an object, `null` for a field that
+//! is left out.
 
 use serde::{
     Deserialize, Deserializer,
@@ -42,4 +43,11 @@ pub(crate) fn objects<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 ) -> Result<Vec<T>, D::Error> {
     let objects = Vec::<Object<T>>::deserialize(deserializer)?;
     Ok(objects.into_iter().map(|object| object.0).collect())
+}
+
+/// For an optional field: it may be left out, but is not `null`.
+pub(crate) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }

@@ -1,7 +1,10 @@
 //! Errors on the wire: problem details (RFC 9457) with the next step.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType},
+};
 
 /// Media type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -12,8 +15,7 @@ pub type Result<T> = std::result::Result<T, Problem>;
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $status:literal, $urn:literal, $title:literal;)*) => {
         /// Kinds of problems. Each has its own `type` and status.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-        #[schema(description = "URN of the kind of problem.")]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum ProblemKind {
             $($(#[$doc])* #[serde(rename = $urn)] $kind,)*
         }
@@ -21,6 +23,12 @@ macro_rules! kinds {
         impl ProblemKind {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$kind),*];
+
+            /// Its `type`.
+            #[must_use]
+            pub fn urn(self) -> &'static str {
+                match self { $(Self::$kind => $urn,)* }
+            }
 
             /// Its HTTP status.
             #[must_use]
@@ -93,6 +101,18 @@ pub struct Problem {
     /// What to do next.
     pub next: String,
 }
+
+impl PartialSchema for ProblemKind {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::String))
+            .enum_values(Some(Self::ALL.iter().map(|kind| kind.urn())))
+            .description(Some("URN of the kind of problem."))
+            .into()
+    }
+}
+
+impl ToSchema for ProblemKind {}
 
 impl Problem {
     /// A problem of `kind`: `detail` says what is wrong and names the field, `next` what to do.
@@ -171,12 +191,7 @@ mod tests {
             let problem = Problem::new(*kind, "detail", "next");
             let json = serde_json::to_value(&problem).unwrap();
             assert_eq!(json["status"], kind.status());
-            assert!(
-                json["type"]
-                    .as_str()
-                    .unwrap()
-                    .starts_with("urn:bletchley:problem:")
-            );
+            assert_eq!(json["type"], kind.urn());
             assert_eq!(serde_json::from_value::<Problem>(json).unwrap(), problem);
         }
     }

@@ -264,16 +264,37 @@ impl<const MIN: u64, const MAX: u64> Serialize for Bounded<MIN, MAX> {
 
 impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Bounded<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(u64::deserialize(deserializer)?).map_err(de::Error::custom)
+        deserializer
+            .deserialize_u64(WholeNumber)
+            .and_then(|number| Self::new(number).map_err(de::Error::custom))
+    }
+}
+
+/// A number without a fraction, however JSON spells it: 60, 60.0 and 6e1 are the same.
+struct WholeNumber;
+
+impl de::Visitor<'_> for WholeNumber {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number")
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
+        Ok(number)
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<u64, E> {
+        // Up to 2^53 every whole number is exact.
+        let exact = number.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&number);
+        let digits = exact.then(|| format!("{number:.0}").parse().ok()).flatten();
+        digits.ok_or_else(|| E::invalid_value(de::Unexpected::Float(number), &self))
     }
 }
 
 impl<const MIN: u64, const MAX: u64> PartialSchema for Bounded<MIN, MAX> {
     fn schema() -> RefOr<Schema> {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "the bounds used are far below 2^53, where f64 is exact"
-        )]
+        // The bounds in use are far below 2^53, up to which f64 is exact.
         let (min, max) = (MIN as f64, MAX as f64);
         ObjectBuilder::new()
             .schema_type(SchemaType::Type(Type::Integer))
@@ -422,8 +443,8 @@ mod tests {
         for wrong in [
             "",
             "0x",
-            &address[2..],
-            &address[..41],
+            address.get(2..).unwrap(),
+            address.get(..41).unwrap(),
             &format!("0X{}", "ab".repeat(20)),
             &format!("0x{}", "zz".repeat(20)),
             &format!("0x0x{}", "ab".repeat(19)),
@@ -469,6 +490,19 @@ mod tests {
             "99999999999999999999",
         ] {
             assert!(wrong.parse::<Bounded<1, 9>>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_may_be_spelled_as_json_does() {
+        let read = |json: &str| serde_json::from_str::<Bounded<1, 99>>(json).map(Bounded::get);
+        for right in ["60", "60.0", "6e1"] {
+            assert_eq!(read(right).unwrap(), 60, "{right}");
+        }
+        for wrong in [
+            "60.5", "-0.5", "-60", "1e300", "100.0", "\"60\"", "null", "[60]",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -41,6 +41,13 @@ async fn bodies_are_read_strictly() {
         assert!(detail.contains(named), "{body:.80}: {detail}");
     }
     let delegation = r#"{"delegation":[],"signature":"0x"}"#;
+    let package = r#"{"index":"","manifest":"","code":"","header":"","source":null}"#;
+    let answer = Request::new("POST", "/v1/packages")
+        .by(&token)
+        .body(package)
+        .send(&host)
+        .await;
+    assert_eq!(answer.status, 400);
     let answer = Request::new("POST", "/v1/delegations")
         .by(&token)
         .body(delegation)
