@@ -2,16 +2,19 @@
 # Installs what a build or a test run needs and a fresh machine may lack. Safe to run again; quick when nothing is missing.
 #
 #   scripts/setup.sh rust cc          what `make demo` needs
-#   scripts/setup.sh rust cc wasm node   what `make test` needs
+#   scripts/setup.sh rust cc wasm node services python   what `make test` needs
 #
 # rust  the compiler that rust-toolchain.toml pins, by rustup
 # cc    a C compiler and linker, by apt
 # wasm  the target that cryptlets are built for, by rustup
 # node  Node.js 18 or newer and npm, by apt
+# services  a PKCS#11 token in software (softhsm2) and an OCI registry (docker-registry), by apt
+# python    Python 3 with venv, by apt, and the API fuzzer schemathesis, by pip into a folder of its own
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly NODE_AT_LEAST=18
+readonly SCHEMATHESIS=4.32.5
 packages=()
 
 say() { printf '==> setup: %s\n' "$*"; }
@@ -53,6 +56,24 @@ need_node() {
   fi
 }
 
+need_services() {
+  [ -e /usr/lib/softhsm/libsofthsm2.so ] || packages+=(softhsm2)
+  command -v docker-registry >/dev/null || packages+=(docker-registry)
+}
+
+need_python() {
+  python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv)
+}
+
+# The fuzzer lies outside the clone and is shared by all clones: its folder is named after its version.
+check_python() {
+  local folder=${XDG_CACHE_HOME:-$HOME/.cache}/bletchley/tools/schemathesis-$SCHEMATHESIS
+  [ ! -x "$folder/bin/schemathesis" ] || return 0
+  say "install schemathesis $SCHEMATHESIS (pip, into $folder)"
+  python3 -m venv "$folder"
+  "$folder/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$SCHEMATHESIS"
+}
+
 check_node() {
   local version major
   version=$(node --version 2>/dev/null) || fail "Node.js is still missing; $NODE_AT_LEAST or newer is needed (https://nodejs.org)"
@@ -77,12 +98,14 @@ install_packages() {
 
 for part in "$@"; do
   case "$part" in
-    rust | cc | wasm | node) "need_$part" ;;
-    *) fail "unknown part '$part': rust, cc, wasm or node" ;;
+    rust | cc | wasm | node | services | python) "need_$part" ;;
+    *) fail "unknown part '$part': rust, cc, wasm, node, services or python" ;;
   esac
 done
 [ "${#packages[@]}" -eq 0 ] || install_packages
 for part in "$@"; do
-  [ "$part" != node ] || check_node
+  case "$part" in
+    node | python) "check_$part" ;;
+  esac
 done
 say "ready: $*"

@@ -19,6 +19,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Wake a contract with the European Central Bank's rates, day by day, and check every receipt.
     Demo(DemoOptions),
+    /// Run chain, register and host of your own until Ctrl-C; the other commands find them by themselves.
+    Dev(DevOptions),
     /// Run an Ethereum chain for development: JSON-RPC over HTTP and WebSocket on one port.
     Node(NodeOptions),
     /// Run a host: serve the subscriptions of one delegate until interrupted.
@@ -68,6 +70,25 @@ pub(crate) struct DemoOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DevOptions {
+    /// Folder that keeps everything over restarts.
+    #[arg(long, value_name = "DIR", default_value = "bletchley-dev")]
+    pub(crate) dir: PathBuf,
+    /// Port of the chain's JSON-RPC; 0 takes any free one.
+    #[arg(long, value_name = "PORT", default_value_t = 8545)]
+    pub(crate) rpc_port: u16,
+    /// Port of the host's API; 0 takes any free one.
+    #[arg(long, value_name = "PORT", default_value_t = 8600)]
+    pub(crate) api_port: u16,
+    /// Source that cryptlets may reach besides the embedded feed, by the public web's roots; may be repeated.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) allow: Vec<String>,
+    /// Print one JSON object when it is ready, and one a finished job.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct NodeOptions {
     /// Address to listen at. Development methods exist on loopback addresses only.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
@@ -87,6 +108,15 @@ pub(crate) struct NodeOptions {
     /// Keep the chain in this file over restarts.
     #[arg(long, value_name = "FILE")]
     pub(crate) state: Option<PathBuf>,
+    /// URL or file that says where the chain's delegate, register and policy are; a host serves it as /v1/delegate.
+    #[arg(long, value_name = "URL", requires = "crypto_delegate_signature")]
+    pub(crate) crypto_delegate_path: Option<String>,
+    /// Signature of the host over it, which came by another way: no other document fits it.
+    #[arg(long, value_name = "0x…", requires = "crypto_delegate_path")]
+    pub(crate) crypto_delegate_signature: Option<String>,
+    /// Certificate of the authority (PEM) that the URL's host is trusted by. Default: the roots of this system.
+    #[arg(long, value_name = "FILE", requires = "crypto_delegate_path")]
+    pub(crate) crypto_delegate_authority: Option<PathBuf>,
     /// Print one JSON object (addresses, accounts) instead of text.
     #[arg(long)]
     pub(crate) json: bool,

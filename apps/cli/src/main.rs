@@ -32,6 +32,7 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> Result<ExitCode, CliError> {
     match command {
         Command::Demo(options) => commands::demo::run(options).await,
+        Command::Dev(options) => commands::dev::run(options).await,
         Command::Node(options) => commands::node::run(options).await,
         Command::Host(options) => commands::host::run(options).await,
         Command::Verify(options) => commands::verify::run(&options),

@@ -14,7 +14,7 @@ use alloy::{
 };
 use cryptlet_chain::evm::abi::CryptoDelegate;
 use cryptlet_feed::Rates;
-use cryptlet_stage::{MARKET_WATCHER, MARKET_WATCHER_MANIFEST, Source, Stage, StageOptions};
+use cryptlet_stage::{CryptletSource, Source, Stage, StageOptions};
 use cryptlet_types::{Subject, policy::Retry};
 use std::{
     io::{BufRead, BufReader},
@@ -71,8 +71,7 @@ async fn stage(out: &Path) -> (Stage, Subject) {
         out: out.to_owned(),
         container,
         genesis: MONDAY - DAY / 2,
-        manifest: MARKET_WATCHER_MANIFEST.to_vec(),
-        code: MARKET_WATCHER.to_vec(),
+        cryptlet: CryptletSource::market_watcher(),
         source: Source::Rates(Rates::parse(RATES).unwrap()),
         retry: Retry {
             attempts: 5,

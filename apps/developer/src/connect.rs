@@ -58,7 +58,7 @@ impl Places {
             .map(|folder| folder.join(PROJECT_FOLDER).join(CONNECTION_FILE))
             .collect();
         let state = self.state.as_ref();
-        places.extend(state.map(|folder| folder.join("bletchley").join(CONNECTION_FILE)));
+        places.extend(state.map(|folder| in_state(folder)));
         places
     }
 
@@ -74,6 +74,18 @@ impl Places {
             None => Err(DeveloperError::NoHost(places)),
         }
     }
+}
+
+/// The connection file in the user's state folder: where whoever serves this machine's developer leaves it. None if there
+/// is no home folder.
+#[must_use]
+pub fn state_file() -> Option<PathBuf> {
+    let state = state_folder(variable("XDG_STATE_HOME"), variable("HOME"));
+    state.map(|state| in_state(&state))
+}
+
+fn in_state(state: &Path) -> PathBuf {
+    state.join("bletchley").join(CONNECTION_FILE)
 }
 
 fn variable(name: &str) -> Option<PathBuf> {
@@ -174,9 +186,7 @@ impl Session {
     /// [`DeveloperError::NoRpc`] if nobody says where its chain answers; the node does not, or serves another chain.
     pub async fn register(&self) -> Result<RegisterClient, DeveloperError> {
         let url = self.register_rpc().ok_or(DeveloperError::NoRpc("register"))?;
-        let domain = self.register_domain();
-        let chain = ChainClient::open(url, domain.chain_id).await?;
-        Ok(RegisterClient::new(chain, domain))
+        RegisterClient::open(url, self.register_domain()).await
     }
 
     /// The consumers' chain.

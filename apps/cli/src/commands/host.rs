@@ -6,7 +6,7 @@ use crate::{
     error::{CliError, Doing},
     screen::say,
 };
-use cryptlet_host::{Host, HostConfig, Progress};
+use cryptlet_host::{Host, HostConfig, Progress, Standing};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -16,16 +16,28 @@ pub(crate) async fn run(options: HostOptions) -> Result<ExitCode, CliError> {
         .map_err(|error| error.next("cryptlet demo leaves an example: bletchley-demo/host.json"))?;
     let mut host = Host::open(&config).await.doing("the host did not start")?;
     let mut progress = host.watch();
+    let url = host.api().map(|api| api.url.clone());
     if options.json {
-        say(json!({ "state": "ready", "delegate": config.delegate, "rpc": config.rpc }));
+        say(
+            json!({ "state": "ready", "delegate": config.delegate, "rpc": config.rpc, "api": url }),
+        );
     } else {
+        if let Some(url) = &url {
+            say(format_args!("API at {url}"));
+        }
         say(format_args!(
             "ready: serving delegate {} at {}; Ctrl-C ends it",
             config.delegate, config.rpc
         ));
     }
+    let mut standing = host.rules().watch();
+    let mut told = None;
+    tell_standing(&standing.borrow_and_update(), &mut told, options.json);
     loop {
         tokio::select! {
+            changed = standing.changed() => if changed.is_ok() {
+                tell_standing(&standing.borrow_and_update(), &mut told, options.json);
+            },
             outcome = interrupted() => {
                 outcome?;
                 host.stop().await;
@@ -42,7 +54,34 @@ pub(crate) async fn run(options: HostOptions) -> Result<ExitCode, CliError> {
     }
 }
 
-fn tell(news: &Progress, json: bool) {
+/// Says which policy is in force, or why none is, when that has changed since it was told last.
+fn tell_standing(standing: &Standing, told: &mut Option<Value>, json: bool) {
+    let value = match (&standing.policy, &standing.without) {
+        (Some(policy), _) => {
+            json!({ "state": "policy", "epoch": policy.policy.epoch, "digest": policy.digest })
+        }
+        (None, reason) => json!({ "state": "waiting", "reason": reason }),
+    };
+    if told.as_ref() == Some(&value) {
+        return;
+    }
+    if json {
+        say(&value);
+    } else if let Some(policy) = &standing.policy {
+        let epoch = policy.policy.epoch;
+        say(format_args!("policy of epoch {epoch} is in force"));
+    } else {
+        let reason = standing.without.as_deref();
+        say(format_args!(
+            "no job starts: {}",
+            reason.unwrap_or("the register was not read yet")
+        ));
+    }
+    *told = Some(value);
+}
+
+/// Says how a job ended.
+pub(crate) fn tell(news: &Progress, json: bool) {
     let value = as_json(news);
     if json {
         say(value);

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod demo;
+pub(crate) mod dev;
 pub(crate) mod host;
 pub(crate) mod node;
 pub(crate) mod trace;

@@ -6,7 +6,7 @@ use crate::{
     screen::say,
 };
 use cryptlet_host::DataFolder;
-use cryptlet_journal::{JobRecord, Journal, JournalError, Page, wall_clock};
+use cryptlet_journal::{JobFilter, JobRecord, Journal, JournalError, Page, wall_clock};
 use cryptlet_types::{JobId, UnixSeconds};
 use serde_json::json;
 use std::process::ExitCode;
@@ -33,7 +33,7 @@ pub(crate) async fn run(options: TraceOptions) -> Result<ExitCode, CliError> {
 async fn list(journal: &Journal, json: bool) -> Result<(), CliError> {
     let mut page = Page::default();
     loop {
-        let listing = journal.jobs(page).await.doing("cannot read the journal")?;
+        let listing = journal.jobs(JobFilter::default(), page).await.doing("cannot read the journal")?;
         for record in &listing.items {
             if json {
                 say(as_json(record))

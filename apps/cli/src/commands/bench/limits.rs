@@ -8,7 +8,7 @@ use crate::{
 use alloy::{
     eips::eip2718::Encodable2718,
     network::{EthereumWallet, NetworkTransactionBuilder, TransactionBuilder},
-    primitives::{Address, B256, U256, keccak256},
+    primitives::{Address, B256, FixedBytes, U256, keccak256},
     providers::Provider,
     rpc::types::TransactionRequest,
     signers::local::PrivateKeySigner,
@@ -18,9 +18,9 @@ use cryptlet_isolation::{IsolationProvider, ProcessProvider, Region, Relay, Trac
 use cryptlet_seal::{SigningKey, key_binding, package, wrap};
 use cryptlet_stage::{MARKET_WATCHER, MARKET_WATCHER_MANIFEST, Stage};
 use cryptlet_types::{
-    CryptletId, JobId, Policy, ReportDomain, Subject, Trigger,
+    ClockSpec, CryptletId, Event, Job, ReportDomain, Subject, Subscription, Trigger, TriggerSpec,
     manifest::ManifestSource,
-    region::{RegionSettings, RunInput},
+    region::{KeyGrant, RegionSettings, RunInput},
 };
 use futures::StreamExt;
 use std::{
@@ -78,9 +78,11 @@ async fn create_region(
         .doing(doing)?
         .with_key(key.address())
         .doing(doing)?;
-    let files = package::build(&manifest, code).doing(doing)?;
-    let policy =
-        Policy::from_json(&std::fs::read(&stage.config.policy).doing(doing)?).doing(doing)?;
+    // A region never sees the header: any bytes do.
+    let files = package::build(&manifest, code, b"{}", None)
+        .doing(doing)?
+        .package;
+    let policy = &stage.policy.policy;
     let limits = manifest.config.limits.within(policy.limits);
     let settings = RegionSettings {
         limits,
@@ -102,7 +104,10 @@ async fn create_region(
         key.secret().as_slice(),
     )
     .doing(doing)?;
-    region.provision(wrapped).await.doing(doing)?;
+    region
+        .provision(KeyGrant::Wrapped(wrapped))
+        .await
+        .doing(doing)?;
     Ok((region, manifest.config.settings))
 }
 
@@ -113,20 +118,38 @@ fn input(
     due: u64,
     sequence: u64,
 ) -> RunInput {
-    RunInput {
-        job: JobId(keccak256(sequence.to_be_bytes())),
-        domain: ReportDomain {
-            chain_id: demo.stage.chain_id,
-            delegate: demo.stage.delegate,
-        },
-        cryptlet: CryptletId(Address::repeat_byte(1)),
-        subject: Subject(B256::repeat_byte(2)),
+    let domain = ReportDomain {
+        chain_id: demo.stage.chain_id,
+        delegate: demo.stage.delegate,
+    };
+    let mut subscription = Subscription {
+        subject: Subject(B256::ZERO),
         consumer: demo.consumer,
+        nonce: 0,
+        cryptlet: CryptletId(Address::repeat_byte(1)),
+        on_behalf_of: Address::ZERO,
+        callback: FixedBytes([1; 4]),
+        callback_gas: 100_000,
+        validity: 86_400,
+        trigger: TriggerSpec::Clock(ClockSpec {
+            cron: "0 16 * * *".into(),
+            time_zone: "Europe/Berlin".into(),
+        }),
+        params: params.to_vec().into(),
+        since: 0,
+    };
+    subscription.subject = subscription.subject_in(&domain);
+    let trigger = Trigger::Clock { due };
+    let event = Event::new(&domain, subscription.subject, trigger.clone());
+    RunInput {
+        job: Job::id_of(&event),
+        domain,
+        subscription,
+        trigger,
         sequence,
         issued_at: due,
         valid_until: due.saturating_add(86_400),
-        trigger: Trigger::Clock { due },
-        params: params.to_vec().into(),
+        delegation: None,
         settings: settings.clone(),
     }
 }

@@ -7,9 +7,7 @@ use crate::{
 use alloy::primitives::Address;
 use cryptlet_feed::Rates;
 use cryptlet_seal::package;
-use cryptlet_stage::{
-    FEED_NAME, MARKET_WATCHER, MARKET_WATCHER_MANIFEST, Source, Stage, StageOptions,
-};
+use cryptlet_stage::{CryptletSource, FEED_NAME, Source, Stage, StageOptions};
 use cryptlet_types::{Subject, policy::Retry};
 use jiff::{civil::Date, tz::TimeZone};
 use std::path::{Path, PathBuf};
@@ -40,8 +38,7 @@ impl DemoStage {
             out: out.to_owned(),
             container: find_container()?,
             genesis: midnight(from)?,
-            manifest: MARKET_WATCHER_MANIFEST.to_vec(),
-            code: MARKET_WATCHER.to_vec(),
+            cryptlet: CryptletSource::market_watcher(),
             source: Source::Rates(rates.clone()),
             retry: Retry {
                 attempts: 5,
@@ -136,7 +133,7 @@ fn replace_folder(out: &Path) -> Result<(), CliError> {
 }
 
 /// The container's binary: beside this one.
-fn find_container() -> Result<PathBuf, CliError> {
+pub(crate) fn find_container() -> Result<PathBuf, CliError> {
     let own = std::env::current_exe().doing("cannot find this program's own file")?;
     let container = own.with_file_name("cryptlet-container");
     if container.is_file() {

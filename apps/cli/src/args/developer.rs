@@ -1,0 +1,406 @@
+//! What authors, contract developers and administrators can say.
+
+use alloy::primitives::{Address, B256};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use cryptlet_api::types::{CryptletRef, Label, Role, SearchText, TokenId};
+use cryptlet_register::OciReference;
+use cryptlet_types::JobId;
+use std::path::PathBuf;
+
+/// Which host, and which nodes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Host")]
+pub(crate) struct HostArgs {
+    /// Connection file. Default: CRYPTLET_HOST, else .cryptlet/connection.json here or above, else that of `cryptlet dev`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) host_file: Option<PathBuf>,
+    /// Node of the register's chain, asked in place of the one that the host names.
+    #[arg(long, value_name = "URL")]
+    pub(crate) register_rpc: Option<String>,
+    /// Node of the consumers' chain, asked in place of the one that the host names.
+    #[arg(long, value_name = "URL")]
+    pub(crate) rpc: Option<String>,
+}
+
+/// Whose account signs and pays.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Wallet")]
+pub(crate) struct WalletArgs {
+    /// Ethereum keystore file (version 3) of the account that signs and pays.
+    #[arg(long, value_name = "FILE", conflicts_with = "dev_account")]
+    pub(crate) keystore: Option<PathBuf>,
+    /// File with the keystore's password. Default: CRYPTLET_PASSWORD, else it is asked for.
+    #[arg(long, value_name = "FILE", requires = "keystore")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Well-known development account, counted from 0; on a development chain of this machine only.
+    #[arg(long, value_name = "N")]
+    pub(crate) dev_account: Option<u32>,
+    /// Seconds to wait for a block, and for the host to follow.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) wait: u64,
+}
+
+/// A listing.
+#[derive(Debug, Args)]
+pub(crate) struct ListOptions {
+    /// Most lines.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: u32,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SearchOptions {
+    /// Part of a name or id. Without it, all cryptlets are listed.
+    #[arg(value_name = "WORD")]
+    pub(crate) word: Option<SearchText>,
+    #[command(flatten)]
+    pub(crate) list: ListOptions,
+}
+
+/// One cryptlet to look at.
+#[derive(Debug, Args)]
+pub(crate) struct OneOptions {
+    /// Name or id.
+    #[arg(value_name = "CRYPTLET")]
+    pub(crate) cryptlet: CryptletRef,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusOptions {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceOptions {
+    /// Job to follow from event to receipt. Without it, all jobs are listed.
+    #[arg(value_name = "JOB")]
+    pub(crate) job: Option<JobId>,
+    /// Read the data folder of a stopped host, and ask no host.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["host_file", "register_rpc", "rpc"])]
+    pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) list: ListOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportOptions {
+    /// Name or id.
+    #[arg(value_name = "CRYPTLET", required_unless_present = "check", conflicts_with = "check")]
+    pub(crate) cryptlet: Option<CryptletRef>,
+    /// Folder for the files, in place of the sources of the forge or hardhat project.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Take a changed header, and overwrite files that were edited.
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) accept: bool,
+    /// Write nothing: compare all that is imported with register and files, and fail if something differs.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Print one JSON object (with --check: one a finding).
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+/// Kinds of cryptlet.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum KindWord {
+    /// Serves any contract that subscribes.
+    Utility,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewOptions {
+    /// Name: 1 to 64 of a-z, 0-9 and hyphen.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// What kind of cryptlet.
+    #[arg(long, value_enum, default_value_t = KindWord::Utility)]
+    pub(crate) kind: KindWord,
+    /// Folder for the project. Default: the name.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// A cryptlet's project.
+#[derive(Debug, Args)]
+pub(crate) struct ProjectOptions {
+    /// Folder of the project.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildOptions {
+    /// Stay off the network.
+    #[arg(long)]
+    pub(crate) offline: bool,
+    #[command(flatten)]
+    pub(crate) project: ProjectOptions,
+}
+
+/// How a version's key lives.
+#[derive(Debug, Args)]
+pub(crate) struct VersionArgs {
+    /// Push the package to an OCI registry and record that place (OCI_USERNAME and OCI_PASSWORD, if it asks).
+    #[arg(long, value_name = "oci://HOST/REPOSITORY")]
+    pub(crate) to: Option<OciReference>,
+    /// Reveal the source: pack the project's files into the package.
+    #[arg(long)]
+    pub(crate) source: bool,
+    /// Days for which the version's key may sign.
+    #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=36_500))]
+    pub(crate) valid_days: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PublishOptions {
+    /// Publish a further version, under this label or the manifest's.
+    #[arg(long, value_name = "LABEL", num_args = 0..=1)]
+    pub(crate) new_version: Option<Option<String>>,
+    #[command(flatten)]
+    pub(crate) version: VersionArgs,
+    #[command(flatten)]
+    pub(crate) project: ProjectOptions,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    #[command(flatten)]
+    pub(crate) wallet: WalletArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).args(["version_label", "signer", "all"]))]
+pub(crate) struct RevokeOptions {
+    /// Name or id.
+    #[arg(value_name = "CRYPTLET")]
+    pub(crate) cryptlet: CryptletRef,
+    /// A version, by label or number, and its signers.
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) version_label: Option<String>,
+    /// One signer.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) signer: Option<Address>,
+    /// The whole cryptlet.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    #[command(flatten)]
+    pub(crate) wallet: WalletArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// List the keys of the host's vault, public parts.
+    List(ListOptions),
+    /// Publish the project's current version again under a new key, and revoke the old one.
+    Rotate(RotateOptions),
+    /// Print public keys as JSON.
+    ExportPublic(ExportOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RotateOptions {
+    /// Name of the cryptlet; its project has to be what the current version was made of.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Keep the old key valid.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) version: VersionArgs,
+    #[command(flatten)]
+    pub(crate) project: ProjectOptions,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    #[command(flatten)]
+    pub(crate) wallet: WalletArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportOptions {
+    /// Name or id. Without it, the host's own keys.
+    #[arg(value_name = "CRYPTLET")]
+    pub(crate) cryptlet: Option<CryptletRef>,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Write a policy file for the next epoch that allows nothing, to be edited.
+    #[command(after_help = POLICY_HELP)]
+    New(NewPolicyOptions),
+    /// Add an administrator's approval to a policy file.
+    Sign(SignPolicyOptions),
+    /// Set an approved policy in the register and hand it to the host.
+    Set(SetPolicyOptions),
+    /// Show the policy in force.
+    Show(StatusOptions),
+}
+
+const POLICY_HELP: &str = "\
+Fields of the policy (all are required):
+  publishers  \"anyone\", or {\"only\": [ADDRESS]}: whose cryptlets may run
+  isolation   providers that are accepted: [\"process\"]
+  controls    parts of the sandbox that have to be in force
+  egress      [{\"place\": \"HOST:PORT\", \"trust\": \"webPki\" or {\"roots\": PEM}}]: what may be reached
+  limits      what a run may use up at most
+  retry       attempts, and milliseconds between them
+  signing     \"ecdsa\"
+  evidence    maxAgeSeconds of a region's evidence, and of the register's state
+  serve       consumers, minimumIntervalSeconds, maximumCallbackGas";
+
+#[derive(Debug, Args)]
+pub(crate) struct NewPolicyOptions {
+    /// File to write; one that is there is left alone.
+    #[arg(value_name = "FILE", default_value = "policy.json")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SignPolicyOptions {
+    /// Policy file; the approval is added to it.
+    #[arg(value_name = "FILE", default_value = "policy.json")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    #[command(flatten)]
+    pub(crate) wallet: WalletArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetPolicyOptions {
+    /// Policy file with its approvals.
+    #[arg(value_name = "FILE", default_value = "policy.json")]
+    pub(crate) file: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    #[command(flatten)]
+    pub(crate) wallet: WalletArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Delegation {
+    /// Sign a delegation and hand it to the host.
+    Sign(SignDelegationOptions),
+    /// Revoke a delegation on chain.
+    Revoke(RevokeDelegationOptions),
+    /// List the delegations that the host has.
+    List(ListOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SignDelegationOptions {
+    /// The cryptlet that may speak in the wallet's name, by name or id.
+    #[arg(value_name = "CRYPTLET")]
+    pub(crate) cryptlet: CryptletRef,
+    /// Only to this contract.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) consumer: Option<Address>,
+    /// Only at this function: a selector, or a signature such as priceOf(uint64,uint256).
+    #[arg(long, value_name = "FUNCTION")]
+    pub(crate) callback: Option<String>,
+    /// Days for which it counts.
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3_650))]
+    pub(crate) days: u64,
+    /// Write it to this file and hand it to nobody.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    #[command(flatten)]
+    pub(crate) wallet: WalletArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RevokeDelegationOptions {
+    /// Its digest, as `cryptlet delegation list` shows it.
+    #[arg(value_name = "DIGEST")]
+    pub(crate) digest: B256,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    #[command(flatten)]
+    pub(crate) wallet: WalletArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// List the host's tokens, without their secrets.
+    List(ListOptions),
+    /// Make a token and write a connection file with it, or print it.
+    Create(CreateTokenOptions),
+    /// Revoke a token.
+    Revoke(RevokeTokenOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateTokenOptions {
+    /// What its bearer may do: reader, publisher or operator.
+    #[arg(long)]
+    pub(crate) role: Role,
+    /// What it is for.
+    #[arg(long)]
+    pub(crate) label: Label,
+    /// Days for which it counts.
+    #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=3_650))]
+    pub(crate) days: u64,
+    /// Connection file to write, for its owner only. Without it, the token is printed.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RevokeTokenOptions {
+    /// Its id, as `cryptlet token list` shows it.
+    #[arg(value_name = "ID")]
+    pub(crate) id: TokenId,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}

@@ -1,0 +1,106 @@
+//! `cryptlet dev`: chain, register, feed and host of a developer's own, in one folder, until Ctrl-C.
+//!
+//! While it serves, a connection file in the user's state folder says where it is, so that the other commands find it.
+
+use crate::{
+    args::DevOptions,
+    commands::{
+        demo::{rates, stage::find_container},
+        host::tell,
+        node::interrupted,
+    },
+    error::{CliError, Doing},
+    screen::{note, say},
+};
+use cryptlet_api::Connection;
+use cryptlet_stage::dev::{self, Dev};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+pub(crate) async fn run(options: DevOptions) -> Result<ExitCode, CliError> {
+    let folder = options.dir;
+    fs::create_dir_all(&folder).doing(format_args!("cannot make {}", folder.display()))?;
+    let folder = folder.canonicalize().doing("cannot find the folder")?;
+    let mut dev = Dev::start(dev::DevOptions {
+        folder: folder.clone(),
+        container: find_container()?,
+        rpc_port: options.rpc_port,
+        api_port: options.api_port,
+        allow: options.allow,
+        rates: rates()?,
+    })
+    .await
+    .doing("the development stage did not start")
+    .map_err(|error| {
+        error.next("see what is in its way; --rpc-port 0 and --api-port 0 take any free ports")
+    })?;
+    let notice = Notice::leave(&dev.connection)?;
+    introduce(&dev, &folder, options.json);
+    let outcome = serve(&mut dev, options.json).await;
+    drop(notice);
+    dev.stop().await.doing("it did not stop cleanly")?;
+    outcome
+}
+
+async fn serve(dev: &mut Dev, json: bool) -> Result<ExitCode, CliError> {
+    let mut progress = dev.host.watch();
+    loop {
+        tokio::select! {
+            outcome = interrupted() => {
+                outcome?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            ended = dev.host.ended() => {
+                ended.doing("the host cannot go on")?;
+                return Ok(ExitCode::FAILURE);
+            }
+            news = progress.recv() => if let Ok(news) = news {
+                tell(&news, json);
+            },
+        }
+    }
+}
+
+fn introduce(dev: &Dev, folder: &Path, json: bool) {
+    if json {
+        say(serde_json::json!({
+            "state": "ready", "folder": folder, "rpc": dev.rpc, "api": dev.connection.url,
+            "register": dev.register, "delegate": dev.delegate,
+        }));
+        return;
+    }
+    note(
+        "For development on this machine only: the keys of the chain's accounts are public knowledge.",
+    );
+    say(format_args!("folder    {}", folder.display()));
+    say(format_args!("chain     {}", dev.rpc));
+    say(format_args!("register  {}", dev.register));
+    say(format_args!("delegate  {}", dev.delegate));
+    say(format_args!("api       {}", dev.connection.url));
+    say("ready");
+}
+
+/// The connection file in the user's state folder, as long as this program serves.
+struct Notice(PathBuf);
+
+impl Notice {
+    fn leave(connection: &Connection) -> Result<Self, CliError> {
+        let path = cryptlet_developer::connect::state_file()
+            .ok_or_else(|| CliError::new("there is no state folder: HOME is not set"))?;
+        let doing = format!("cannot write {}", path.display());
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).doing(&doing)?;
+        }
+        connection.save(&path).doing(&doing)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Notice {
+    fn drop(&mut self) {
+        let _gone_already = fs::remove_file(&self.0);
+    }
+}
