@@ -5,7 +5,6 @@
 
 use crate::{
     DeveloperError, Wallet,
-    abi::{CryptletRegister::CryptletRegisterErrors, CryptoDelegate::CryptoDelegateErrors},
 };
 use alloy::{
     eips::{BlockId, Encodable2718},
@@ -16,6 +15,9 @@ use alloy::{
 };
 use alloy_primitives::{Address, B256, Bytes};
 use alloy_sol_types::{SolCall, SolInterface};
+use cryptlet_chain::evm::abi::{
+    CryptletRegister::CryptletRegisterErrors, CryptoDelegate::CryptoDelegateErrors,
+};
 use cryptlet_types::bounded::clip;
 use serde::{Deserialize, Serialize};
 use std::{future::IntoFuture, time::Duration};
@@ -77,6 +79,8 @@ impl ChainClient {
         if !matches!(parsed.scheme(), "http" | "https") {
             return Err(DeveloperError::document(url, "is not an http or https URL"));
         }
+        // The HTTP client is built without a TLS provider of its own and panics where the process has none.
+        let _known_already = rustls::crypto::ring::default_provider().install_default();
         let provider = ProviderBuilder::new()
             .disable_recommended_fillers()
             .connect_http(parsed)

@@ -1,10 +1,11 @@
 //! Delegations: an identity lets a cryptlet speak in its name. Signed here, kept by the host, revoked on chain.
 
-use crate::{DeveloperError, Mined, Session, Wallet, abi::CryptoDelegate as abi, publish::find};
+use crate::{DeveloperError, Mined, Session, Wallet, publish::find};
 use alloy_primitives::{Address, B256, FixedBytes, keccak256};
 use cryptlet_api::types::{
     CryptletRef, DelegationBody, DelegationInfo, HexBytes, Moment, NewDelegation, PageQuery,
 };
+use cryptlet_chain::evm::abi::CryptoDelegate as abi;
 use cryptlet_types::{CryptletId, Delegation, UnixSeconds};
 use rand::TryRngCore;
 use std::time::Duration;

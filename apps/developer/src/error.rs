@@ -2,6 +2,7 @@
 
 use cryptlet_api::{ClientError, types::Hex};
 use cryptlet_header::HeaderError;
+use cryptlet_register::RegisterError;
 use cryptlet_seal::SealError;
 use cryptlet_types::{CryptletId, manifest::DocumentError};
 use alloy_primitives::{Address, B256};
@@ -132,6 +133,9 @@ pub enum DeveloperError {
     /// A header or interface is refused.
     #[error(transparent)]
     Header(#[from] HeaderError),
+    /// An OCI registry does not take the package.
+    #[error(transparent)]
+    Registry(#[from] RegisterError),
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     File {
@@ -158,6 +162,7 @@ impl DeveloperError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Client(error) => error.is_retryable(),
+            Self::Registry(error) => error.is_retryable(),
             Self::Chain { .. } | Self::NotMined(_) | Self::NotShown => true,
             _ => false,
         }
@@ -193,6 +198,7 @@ impl DeveloperError {
             Self::Changed { .. } => "if you want the change, run the same command with --accept",
             Self::Edited(_) => "move your changes elsewhere, or overwrite them with --accept",
             Self::NoProject(_) => "go to your project, or name a folder for the files with --out",
+            Self::Registry(_) => "check the --to reference, and OCI_USERNAME and OCI_PASSWORD",
             Self::NotShown => "run the same command again, or look: cryptlet show NAME",
             Self::Reverted { .. }
             | Self::Document { .. }

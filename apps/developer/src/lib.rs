@@ -8,7 +8,6 @@
 //!
 //! Two words are compared wherever it matters: the host's, and that of the register's chain.
 
-mod abi;
 mod chain;
 pub mod connect;
 pub mod delegation;

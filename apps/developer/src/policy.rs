@@ -1,12 +1,13 @@
 //! Policies: written from one that allows nothing, signed by administrators, set in the register, handed to the host.
 
 use crate::{
-    DeveloperError, Mined, Session, Wallet, abi::CryptletRegister as abi, files,
+    DeveloperError, Mined, Session, Wallet, files,
 };
 use alloy_primitives::Address;
 use cryptlet_api::types::{
     Approval as ApiApproval, Document, HexBytes, NewPolicy, PolicyInfo,
 };
+use cryptlet_chain::evm::abi::CryptletRegister as abi;
 use cryptlet_seal::{check_approvals, sha256};
 use cryptlet_types::{
     Policy, Sha256Digest,

@@ -2,11 +2,11 @@
 
 use crate::{
     ChainClient, DeveloperError, Mined, SignedTransaction, Wallet,
-    abi::CryptletRegister as abi,
     chain::{Fate, Revert},
 };
 use alloy_primitives::{Address, U256, keccak256};
 use alloy_sol_types::{SolCall, SolValue};
+use cryptlet_chain::evm::abi::CryptletRegister as abi;
 use cryptlet_types::{
     CryptletId,
     register::{Board, PolicyRecord, RegisterDomain, SignerRecord, VersionRecord},
@@ -46,8 +46,13 @@ pub fn cryptlet_id(publisher: Address, name: &str) -> CryptletId {
 }
 
 impl RegisterClient {
-    pub(crate) fn new(chain: ChainClient, domain: RegisterDomain) -> Self {
-        Self { chain, domain }
+    /// The register at `domain`, by the node at `url`.
+    ///
+    /// # Errors
+    /// The node does not answer, or serves another chain.
+    pub async fn open(url: &str, domain: RegisterDomain) -> Result<Self, DeveloperError> {
+        let chain = ChainClient::open(url, domain.chain_id).await?;
+        Ok(Self { chain, domain })
     }
 
     /// Where it is.

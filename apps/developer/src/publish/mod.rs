@@ -17,7 +17,6 @@ pub use rotate::{Rotated, rotate};
 
 use crate::{
     DeveloperError, Mined, RegisterClient, Registration, Session, SignedTransaction, Wallet,
-    abi::CryptletRegister as abi,
     chain::{Fate, Revert},
     cryptlet_id,
 };
@@ -27,7 +26,9 @@ use cryptlet_api::{
     ClientError, ProblemKind,
     types::{Base64, CryptletRef, Name, NewKey, NewPackage},
 };
+use cryptlet_chain::evm::abi::CryptletRegister as abi;
 use cryptlet_header::{Header, HeaderSource};
+use cryptlet_register::{OciAuth, OciReference, OciRegistries};
 use cryptlet_seal::package::{self, PackageFiles};
 use cryptlet_types::{
     CryptletId, Sha256Digest, UnixSeconds, manifest::ManifestSource, register::VersionRecord,
@@ -81,15 +82,24 @@ impl Parts {
     }
 }
 
+/// An OCI registry that gets the package, too.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// The repository, with a tag or without.
+    pub reference: OciReference,
+    /// Who pushes.
+    pub auth: OciAuth,
+}
+
 /// How to publish.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct PublishOptions {
     /// Publish a further version of a cryptlet that is registered already. Its label is the manifest's.
     pub further: bool,
     /// Last second at which the version's key may sign.
     pub expiry: UnixSeconds,
-    /// Where the package was put beside the host, if it was: `Version.uri`.
-    pub uri: Option<String>,
+    /// Where the package is put beside the host: the register says so. Nothing: where the host offers it.
+    pub to: Option<Destination>,
     /// Longest wait for a block, and for the host to show the version.
     pub patience: Duration,
     /// Folder in which unfinished work is kept.
@@ -222,6 +232,12 @@ impl<'a> Work<'a> {
             return Ok(None);
         };
         let name = || self.name().to_owned();
+        if known.owner != self.wallet.address() && !self.options.further {
+            return Err(DeveloperError::NameTaken {
+                name: name(),
+                by: known.cryptlet,
+            });
+        }
         if known.owner != self.wallet.address() {
             return Err(DeveloperError::NotTheOwner {
                 name: name(),
@@ -284,7 +300,7 @@ impl<'a> Work<'a> {
                 packageDigest: any,
                 headerDigest: any,
                 manifestDigest: any,
-                uri: self.options.uri.clone().unwrap_or_default(),
+                uri: String::new(),
             },
             signer: self.wallet.address(),
             signerExpiry: self.options.expiry,
@@ -339,6 +355,10 @@ impl<'a> Work<'a> {
     async fn store(&self, signer: Address) -> Result<abi::Version, DeveloperError> {
         let files = self.parts.pack(self.cryptlet, signer)?;
         let ours = package::open_files(&files)?;
+        let pushed = match &self.options.to {
+            Some(to) => Some(push(&files, to).await?),
+            None => None,
+        };
         let new = NewPackage {
             index: Base64(files.package.index),
             manifest: Base64(files.package.manifest),
@@ -357,7 +377,7 @@ impl<'a> Work<'a> {
             packageDigest: ours.digest.0,
             headerDigest: ours.header.0,
             manifestDigest: ours.manifest_digest.0,
-            uri: self.options.uri.clone().unwrap_or(stored.uri),
+            uri: pushed.unwrap_or(stored.uri),
         })
     }
 
@@ -474,6 +494,13 @@ impl<'a> Work<'a> {
             sleep(LOOK).await;
         }
     }
+}
+
+/// Pushes a package and returns its uri, by digest.
+async fn push(files: &PackageFiles, to: &Destination) -> Result<String, DeveloperError> {
+    let registries = OciRegistries::new(vec![to.reference.host().to_owned()])?;
+    let pushed = registries.push(files, &to.reference, &to.auth).await?;
+    Ok(pushed.to_string())
 }
 
 /// Whether the host says that there is no such thing (yet).

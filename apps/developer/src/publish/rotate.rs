@@ -3,9 +3,10 @@
 use super::{
     Parts, PublishOptions, Published, Step, Target, find, publish,
 };
-use crate::{DeveloperError, Session, Wallet, abi::CryptletRegister as abi};
+use crate::{DeveloperError, Session, Wallet};
 use alloy_primitives::Address;
 use cryptlet_api::types::{CryptletRef, Name};
+use cryptlet_chain::evm::abi::CryptletRegister as abi;
 use cryptlet_seal::package;
 use cryptlet_types::register::VersionRecord;
 use serde::Serialize;
