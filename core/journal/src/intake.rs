@@ -162,28 +162,6 @@ impl Journal {
         rows.iter().map(event_of).collect()
     }
 
-    /// When the latest job of a subscription that was due before `before` was due; none if there was none.
-    ///
-    /// # Errors
-    /// [`JournalError::OutOfRange`], [`JournalError::Corrupt`] or [`JournalError::Database`].
-    pub async fn last_due(
-        &self,
-        subject: Subject,
-        before: UnixSeconds,
-    ) -> Result<Option<UnixSeconds>> {
-        let before = signed("before", before)?;
-        let mut db = self.read().await?;
-        let row = sqlx::query(
-            "SELECT subject, due FROM job WHERE subject = ? AND due < ? ORDER BY due DESC LIMIT 1",
-        )
-        .bind(subject.to_string())
-        .bind(before)
-        .fetch_optional(db.conn())
-        .await?;
-        row.map(|row| Reader::new("job", "subject", &row)?.unsigned("due"))
-            .transpose()
-    }
-
     /// Settles an event that will not become a job: no cryptlet is registered, or policy says no.
     /// Refusing it again changes nothing.
     ///

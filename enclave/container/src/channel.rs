@@ -137,7 +137,6 @@ impl<S: Read + Write> Host for Channel<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy_primitives::Bytes;
     use proptest::prelude::*;
     use std::io::Cursor;
 

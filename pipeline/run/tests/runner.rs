@@ -34,7 +34,7 @@ fn assert_signed(world: &World, record: &RunRecord) {
 
 #[tokio::test]
 async fn a_report_is_signed_by_the_cryptlets_key_wherever_that_lies() {
-    for keys in [Keys::InRegion, Keys::InVault] {
+    for keys in [Keys::Released, Keys::Kept] {
         let world = World::new(keys);
         let job = behave(&world, "x", |_| ());
         let record = reported(world.runner.run(&job, 1, DUE, None).await);
@@ -48,7 +48,7 @@ async fn a_report_is_signed_by_the_cryptlets_key_wherever_that_lies() {
 
 #[tokio::test]
 async fn a_vault_that_keeps_its_key_signs_nothing_that_the_region_did_not() {
-    let world = World::new(Keys::InVaultOfAnother);
+    let world = World::new(Keys::KeptByAnother);
     let job = behave(&world, "x", |_| ());
     let refused = world.runner.run(&job, 1, DUE, None).await.unwrap_err();
     assert!(matches!(refused, RunError::Seal(_)), "{refused}");
@@ -56,7 +56,7 @@ async fn a_vault_that_keeps_its_key_signs_nothing_that_the_region_did_not() {
 
 #[tokio::test]
 async fn a_region_is_made_anew_when_its_evidence_is_older_than_policy_accepts() {
-    let world = World::new(Keys::InRegion);
+    let world = World::new(Keys::Released);
     let job = behave(&world, "x", |_| ());
     let age = world.policy().policy.evidence.max_age_seconds;
     let first = reported(world.runner.run(&job, 1, DUE, None).await);
@@ -69,7 +69,7 @@ async fn a_region_is_made_anew_when_its_evidence_is_older_than_policy_accepts() 
 
 #[tokio::test]
 async fn a_region_of_another_policy_is_not_used_again() {
-    let world = World::new(Keys::InRegion);
+    let world = World::new(Keys::Released);
     let job = behave(&world, "x", |_| ());
     let first = reported(world.runner.run(&job, 1, DUE, None).await);
     world.runner.set_policy(world.policy());
@@ -97,7 +97,7 @@ async fn a_region_of_another_policy_is_not_used_again() {
 
 #[tokio::test]
 async fn nobody_is_spoken_for_without_a_delegation() {
-    let world = World::new(Keys::InRegion);
+    let world = World::new(Keys::Released);
     let identity = Address::repeat_byte(6);
     let job = behave(&world, "x", |subscription| {
         subscription.on_behalf_of = identity
@@ -138,7 +138,7 @@ async fn nobody_is_spoken_for_without_a_delegation() {
 
 #[tokio::test]
 async fn a_job_that_does_not_fit_its_subscription_does_not_run() {
-    let world = World::new(Keys::InRegion);
+    let world = World::new(Keys::Released);
     let mut job = behave(&world, "x", |_| ());
     job.subscription.params = Bytes::new();
     let refused = world.runner.run(&job, 1, DUE, None).await.unwrap_err();

@@ -277,7 +277,8 @@ mod tests {
     #[test]
     fn a_subject_that_commits_to_something_else_is_refused() {
         let good = || event(1, condition(), Bytes::from_static(&[9]));
-        let forgeries: [(&str, fn(&mut abi::Subscribed)); 8] = [
+        type Forgery = (&'static str, fn(&mut abi::Subscribed));
+        let forgeries: [Forgery; 8] = [
             ("subject: ", |e| e.subscription.params = Bytes::new()),
             ("subject: ", |e| {
                 e.subscription.onBehalfOf = Address::repeat_byte(1)

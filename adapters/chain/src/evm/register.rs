@@ -96,7 +96,7 @@ impl RegisterChain for EvmRegister {
 
     async fn policy(&self) -> Result<Option<PolicyRecord>, ChainError> {
         let found = self.ask(CryptletRegister::policyCall {}).await?;
-        Ok((found.epoch != 0).then(|| PolicyRecord {
+        Ok((found.epoch != 0).then_some(PolicyRecord {
             epoch: found.epoch,
             digest: Sha256Digest(found.digest),
             uri: found.uri,

@@ -268,7 +268,8 @@ fn run(session: &mut Session, input: RunInput) -> Result<RunAnswer, RegionFault>
 
 #[test]
 fn a_host_cannot_hand_over_what_was_not_subscribed() {
-    let forgeries: [(&str, fn(&mut RunInput)); 8] = [
+    type Forgery = (&'static str, fn(&mut RunInput));
+    let forgeries: [Forgery; 8] = [
         ("subject", |i| i.subscription.params = Bytes::new()),
         ("subject", |i| {
             i.subscription.consumer = Address::repeat_byte(1)

@@ -44,11 +44,11 @@ const HOSTILE: &[u8] = include_bytes!("../../../../cryptlets/dist/hostile.wasm")
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Keys {
     /// The vault gives it to the region.
-    InRegion,
+    Released,
     /// The vault keeps it.
-    InVault,
+    Kept,
     /// The vault keeps it, and signs with another one.
-    InVaultOfAnother,
+    KeptByAnother,
 }
 
 /// A runner and what it runs with.
@@ -72,9 +72,9 @@ impl World {
         });
         let address = host.address();
         let vault: Arc<dyn Vault> = match keys {
-            Keys::InRegion => Arc::new(file_vault(folder.path(), &host, &cryptlet_key)),
-            Keys::InVault => Arc::new(Token::new(host, &cryptlet_key)),
-            Keys::InVaultOfAnother => Arc::new(Token::new(host, &SigningKey::generate())),
+            Keys::Released => Arc::new(file_vault(folder.path(), &host, &cryptlet_key)),
+            Keys::Kept => Arc::new(Token::new(host, &cryptlet_key)),
+            Keys::KeptByAnother => Arc::new(Token::new(host, &SigningKey::generate())),
         };
         let ports = Ports {
             isolation: isolation.clone(),
