@@ -150,9 +150,12 @@ pub struct ApiConfig {
     /// What holders of client certificates may do, by SHA-256 of the certificate (DER).
     #[serde(default)]
     pub clients: BTreeMap<Sha256Digest, Role>,
-    /// Whether callers are told the JSON-RPC URLs of the chains.
-    #[serde(default)]
-    pub show_rpc: bool,
+    /// JSON-RPC URL of the delegate's chain that callers are told; without it they bring their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rpc: Option<String>,
+    /// The same for the register's chain; the delegate's, if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub register_rpc: Option<String>,
 }
 
 /// A certificate from elsewhere.

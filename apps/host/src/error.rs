@@ -48,6 +48,9 @@ pub enum HostError {
     /// A manifest or policy.
     #[error(transparent)]
     Document(#[from] DocumentError),
+    /// A version in the register names digests of manifest and header that are not those of its package.
+    #[error("the register's digests of manifest and header are not those of package {0}")]
+    Contradiction(cryptlet_types::Sha256Digest),
     /// The delegations cannot be read or kept.
     #[error("delegations, {path}: {reason}")]
     Delegations {
@@ -85,6 +88,7 @@ impl HostError {
             | Self::NoPassword(_)
             | Self::Seal(_)
             | Self::Document(_)
+            | Self::Contradiction(_)
             | Self::Delegations { .. }
             | Self::Api { .. } => false,
         }

@@ -8,9 +8,7 @@ use cryptlet_chain::{Chain, ChainError, ChangeKind, SubscriptionChange as Change
 use cryptlet_journal::{Cursor, Journal, SubscriptionChange};
 use cryptlet_register::{Current, Register, Replica};
 use cryptlet_route::{Registered, Router};
-use cryptlet_types::{
-    CryptletId, Event, Job, Manifest, Subject, Subscription, policy::PolicyInForce,
-};
+use cryptlet_types::{CryptletId, Event, Job, Subject, Subscription, policy::PolicyInForce};
 use cryptlet_watch::{self as watch, Advance, Agenda, ClockWatch, SubscriptionWatch, WatchError};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::{broadcast, watch as standings};
@@ -292,7 +290,7 @@ impl Intake {
                 return Ok(nothing(reason));
             }
         };
-        let Some(manifest) = self.manifests.of(entry.version.package).await? else {
+        let Some(manifest) = self.manifests.of(&entry.version).await? else {
             return Ok(if self.fetcher.fetch(&entry.version) {
                 Runs::Later
             } else {
@@ -305,7 +303,7 @@ impl Intake {
         Ok(Runs::This(Box::new(Registered {
             package: entry.version.package,
             publisher: entry.record.publisher,
-            manifest: Manifest::clone(&manifest),
+            manifest,
         })))
     }
 

@@ -1,9 +1,12 @@
 //! Manifests of packages that this host has, read once each.
+//!
+//! A version in the register names three digests. That of the package commits to the two others, so that a publisher
+//! who names others there says two things at once: such a version does not run.
 
 use crate::HostError;
 use cryptlet_register::{Register, RegisterError, Replica};
-use cryptlet_seal::package;
-use cryptlet_types::{Manifest, Sha256Digest};
+use cryptlet_seal::package::{self, OpenPackage};
+use cryptlet_types::{Manifest, Sha256Digest, register::VersionRecord};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -15,7 +18,7 @@ const MAX_KEPT: usize = 10_000;
 /// Manifests by package.
 pub(crate) struct Manifests {
     replica: Arc<Replica>,
-    kept: Mutex<HashMap<Sha256Digest, Arc<Manifest>>>,
+    kept: Mutex<HashMap<Sha256Digest, Arc<OpenPackage>>>,
 }
 
 impl Manifests {
@@ -26,29 +29,36 @@ impl Manifests {
         }
     }
 
-    /// The manifest of a package; none if this host does not have it.
-    pub(crate) async fn of(
-        &self,
-        package: Sha256Digest,
-    ) -> Result<Option<Arc<Manifest>>, HostError> {
-        if let Some(manifest) = self.kept().get(&package) {
-            return Ok(Some(manifest.clone()));
+    /// The manifest of a version; none if this host does not have its package.
+    pub(crate) async fn of(&self, version: &VersionRecord) -> Result<Option<Manifest>, HostError> {
+        let Some(opened) = self.opened(version.package).await? else {
+            return Ok(None);
+        };
+        if (opened.manifest_digest, opened.header) != (version.manifest, version.header) {
+            return Err(HostError::Contradiction(version.package));
+        }
+        Ok(Some(opened.manifest.clone()))
+    }
+
+    async fn opened(&self, package: Sha256Digest) -> Result<Option<Arc<OpenPackage>>, HostError> {
+        if let Some(opened) = self.kept().get(&package) {
+            return Ok(Some(opened.clone()));
         }
         let files = match self.replica.package(package).await {
             Ok(files) => files,
             Err(RegisterError::UnknownPackage(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let manifest = Arc::new(package::open(&files)?.manifest);
+        let opened = Arc::new(package::open(&files)?);
         let mut kept = self.kept();
         if kept.len() >= MAX_KEPT {
             kept.clear();
         }
-        kept.insert(package, manifest.clone());
-        Ok(Some(manifest))
+        kept.insert(package, opened.clone());
+        Ok(Some(opened))
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, HashMap<Sha256Digest, Arc<Manifest>>> {
+    fn kept(&self) -> std::sync::MutexGuard<'_, HashMap<Sha256Digest, Arc<OpenPackage>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,10 +9,10 @@ use cryptlet_chain::{Chain, EvmChain, EvmRegister, Head, RegisterChain};
 use cryptlet_isolation::{CallOutHandler, IsolationProvider, ProcessProvider, Relay, TracingLog};
 use cryptlet_journal::{Journal, wall_clock};
 use cryptlet_register::{Index, PackageStore, PolicyStore, Replica};
-use cryptlet_types::UnixSeconds;
+use cryptlet_types::{UnixSeconds, bounded::MAX_DOCUMENT_BYTES, policy::SignedPolicy};
 use cryptlet_vault::{KeyId, Vault};
 use cryptlet_watch::{ChainClock, Clock, SystemClock};
-use std::sync::Arc;
+use std::{fs::File, io::Read, path::Path, sync::Arc};
 
 /// A host's clock.
 #[derive(Clone)]
@@ -81,10 +81,6 @@ pub struct Parts {
     pub first_block: u64,
     /// First block whose register's logs are read.
     pub register_first_block: u64,
-    /// JSON-RPC URL of the delegate's chain.
-    pub rpc: String,
-    /// JSON-RPC URL of the register's chain.
-    pub register_rpc: String,
     pub(crate) fetcher: Arc<Fetcher>,
     pub(crate) manifests: Arc<Manifests>,
 }
@@ -96,10 +92,13 @@ impl Parts {
     /// Says which part does not work; see [`HostError`].
     pub async fn open(config: &HostConfig, clock: Option<HostClock>) -> Result<Self, HostError> {
         let data = DataFolder::at(&config.data);
+        if let Some(path) = &config.policy {
+            check_policy_file(path)?;
+        }
         let vault = config.vault.open(&data).await?;
         let chain = EvmChain::connect(&config.rpc, config.delegate).await?;
-        let register_rpc = config.register.rpc.as_ref().unwrap_or(&config.rpc).clone();
-        let register_chain = EvmRegister::connect(&register_rpc, config.register.address).await?;
+        let register_rpc = config.register.rpc.as_ref().unwrap_or(&config.rpc);
+        let register_chain = EvmRegister::connect(register_rpc, config.register.address).await?;
         let index = Arc::new(Index::open(&data.index()).await?);
         let packages = PackageStore::open(&data.packages(), config.packages.quota_bytes)?;
         let replica = Arc::new(Replica::new(index.clone(), packages));
@@ -140,8 +139,23 @@ impl Parts {
             clock,
             first_block: config.first_block,
             register_first_block: config.register.first_block,
-            rpc: config.rpc.clone(),
-            register_rpc,
         })
     }
+}
+
+/// A policy file that the operator named has to be there and to be one. Whether it is the one that the register has is
+/// looked at later, and again and again.
+fn check_policy_file(path: &Path) -> Result<(), HostError> {
+    let refuse = |reason: String| HostError::Config {
+        path: path.to_owned(),
+        reason,
+    };
+    let file = File::open(path).map_err(|error| refuse(error.to_string()))?;
+    let mut bytes = Vec::new();
+    let bound = u64::try_from(MAX_DOCUMENT_BYTES).unwrap_or(u64::MAX);
+    file.take(bound.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|error| refuse(error.to_string()))?;
+    SignedPolicy::from_json(&bytes).map_err(|error| refuse(error.to_string()))?;
+    Ok(())
 }

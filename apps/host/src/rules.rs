@@ -34,6 +34,14 @@ impl Standing {
         Freshness::of(self.synced, now)
     }
 
+    /// Whether the register's word is too old to start jobs by; without a policy, any age is.
+    #[must_use]
+    pub fn is_stale(&self, now: UnixSeconds) -> bool {
+        let fresh =
+            |policy: &Arc<PolicyInForce>| self.freshness(now).admits_jobs(&policy.policy.evidence);
+        !self.policy.as_ref().is_some_and(fresh)
+    }
+
     /// The policy under which a job may start at `now`.
     ///
     /// # Errors
@@ -171,7 +179,8 @@ impl Rules {
     fn announce(&self, new: Standing) {
         let digest = |standing: &Standing| standing.policy.as_ref().map(|policy| policy.digest);
         let old = self.standing.send_replace(new.clone());
-        if digest(&old) == digest(&new) && old.without == new.without {
+        let known = old.synced.is_some() || new.synced.is_none();
+        if known && digest(&old) == digest(&new) && old.without == new.without {
             return;
         }
         match (&new.policy, &new.without) {
@@ -179,7 +188,12 @@ impl Rules {
                 let epoch = policy.policy.epoch;
                 tracing::info!(epoch, digest = %policy.digest, "policy in force");
             }
-            (None, reason) => tracing::error!(?reason, "no policy in force: no job starts"),
+            // Before the register was read for the first time there is nothing to say yet.
+            (None, _) if new.synced.is_none() => {}
+            (None, reason) => {
+                let reason = reason.as_deref().unwrap_or_default();
+                tracing::error!(reason, "no policy in force: no job starts");
+            }
         }
     }
 }

@@ -14,9 +14,9 @@ use cryptlet_register::{Register, Replica};
 use cryptlet_route::{Registered, Router};
 use cryptlet_run::{Ports, Ran, RunError, Runner};
 use cryptlet_types::{
-    Job, JobState, Manifest, RunRecord, Subject, Submission, UnixSeconds,
+    Job, JobState, RunRecord, Subject, Submission, UnixSeconds,
     policy::{PolicyInForce, Retry},
-    register::{CryptletRecord, SignerRecord},
+    register::{CryptletRecord, SignerRecord, VersionRecord},
 };
 use cryptlet_vault::Vault;
 use std::{sync::Arc, time::Duration};
@@ -159,16 +159,20 @@ impl Worker {
         let Some(known) = self.replica.by_id(cryptlet).await? else {
             return Ok(Err(format!("the register knows no cryptlet {cryptlet}")));
         };
-        if let Err(reason) = check_register(&known.record, job, now) {
-            return Ok(Err(reason));
-        }
-        let Some(manifest) = self.manifests.of(job.package).await? else {
-            return Ok(Err(format!("package {} is not at this host", job.package)));
+        let version = match version_of(&known.record, job, now) {
+            Ok(version) => version,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let manifest = match self.manifests.of(version).await {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => return Ok(Err(format!("package {} is not at this host", job.package))),
+            // One cryptlet's damaged package is no reason to stop serving the others.
+            Err(error) => return Ok(Err(error.to_string())),
         };
         let registered = Registered {
             package: job.package,
             publisher: known.record.publisher,
-            manifest: Manifest::clone(&manifest),
+            manifest,
         };
         let admitted = self.router.admits(&job.subscription, &registered);
         Ok(admitted.map_err(|refusal| refusal.to_string()))
@@ -278,25 +282,28 @@ impl Worker {
     }
 }
 
-/// Whether the register lets the job's package run: its version was not revoked and has a signer that is valid now.
-fn check_register(record: &CryptletRecord, job: &Job, now: UnixSeconds) -> Result<(), String> {
+/// The version that the job runs, if the register still lets it: it was not revoked and has a signer that is valid now.
+fn version_of<'r>(
+    record: &'r CryptletRecord,
+    job: &Job,
+    now: UnixSeconds,
+) -> Result<&'r VersionRecord, String> {
     let cryptlet = record.cryptlet;
     if record.revoked {
         return Err(format!("cryptlet {cryptlet} was revoked"));
     }
     let mut versions = record.versions.iter();
-    let usable = versions.any(|version| {
+    let usable = versions.find(|version| {
         let signs = |known: &SignerRecord| record.admits(known.signer, version.number, now);
         version.package == job.package && record.signers.iter().any(signs)
     });
-    if usable {
-        return Ok(());
-    }
-    Err(format!(
-        "package {} of cryptlet {cryptlet} has no signer that is valid now: its version was revoked, or its signers have \
-         expired or were revoked",
-        job.package
-    ))
+    usable.ok_or_else(|| {
+        format!(
+            "package {} of cryptlet {cryptlet} has no signer that is valid now: its version was revoked, or its signers \
+             have expired or were revoked",
+            job.package
+        )
+    })
 }
 
 /// Waiting time after that many earlier attempts: doubling, up to the longest.

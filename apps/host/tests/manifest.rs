@@ -7,9 +7,9 @@ use crate::support::{
 };
 use cryptlet_host::{Host, HostConfig, Progress};
 use cryptlet_stage::{
-    FEED_NAME, MARKET_WATCHER, MARKET_WATCHER_MANIFEST, Source, Stage, StageOptions,
+    CryptletSource, FEED_NAME, MARKET_WATCHER_MANIFEST, Source, Stage, StageOptions,
 };
-use cryptlet_types::JobState;
+use cryptlet_types::{JobState, Policy};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
@@ -42,8 +42,10 @@ async fn a_manifest_with_an_unknown_field_is_not_published() {
         out: folder.path().to_owned(),
         container: container(),
         genesis: due(11),
-        manifest: serde_json::to_vec(&manifest).unwrap(),
-        code: MARKET_WATCHER.to_vec(),
+        cryptlet: CryptletSource {
+            manifest: serde_json::to_vec(&manifest).unwrap(),
+            ..CryptletSource::market_watcher()
+        },
         source: Source::Other {
             address: feed.address(),
             root: feed.root_pem().to_owned(),
@@ -63,20 +65,21 @@ async fn unknown_fields_and_missing_parts_keep_a_host_from_starting() {
     let play = Play::market(retry(1)).await;
     let config = play.config();
 
-    let policy = read(&config.policy);
+    let path = config.policy.clone().unwrap();
+    let policy = read(&path);
     let mut odd = policy.clone();
-    odd["egress"][0]["anybody"] = json!(true);
-    write(&config.policy, &odd);
+    odd["policy"]["egress"][0]["anybody"] = json!(true);
+    write(&path, &odd);
     let said = refusal(&config).await;
     assert!(said.contains("anybody"), "{said}");
     let mut nothing = policy.clone();
-    nothing["retry"]["attempts"] = json!(0);
-    write(&config.policy, &nothing);
+    nothing["policy"]["retry"]["attempts"] = json!(0);
+    write(&path, &nothing);
     let said = refusal(&config).await;
-    assert!(said.contains("retry.attempts"), "{said}");
-    fs::remove_file(&config.policy).unwrap();
+    assert!(said.contains("policy.retry.attempts"), "{said}");
+    fs::remove_file(&path).unwrap();
     refusal(&config).await;
-    write(&config.policy, &policy);
+    write(&path, &policy);
 
     let file = play.folder.path().join("host.json");
     let mut odd = read(&file);
@@ -88,7 +91,7 @@ async fn unknown_fields_and_missing_parts_keep_a_host_from_starting() {
         "{said}"
     );
 
-    let key = config.policy.with_file_name("vault.key");
+    let key = path.with_file_name("vault.key");
     let kept = key.with_extension("kept");
     fs::rename(&key, &kept).unwrap();
     let said = refusal(&config).await;
@@ -106,14 +109,15 @@ async fn unknown_fields_and_missing_parts_keep_a_host_from_starting() {
 
 #[tokio::test]
 async fn a_policy_that_accepts_no_isolation_lets_nothing_run() {
-    let play = Play::market(retry(1)).await;
+    let mut play = Play::market(retry(1)).await;
     let watched = play.price_consumer(&["USD"]).await;
-    let config = play.config();
-    let mut policy = read(&config.policy);
-    let accepted = policy["isolation"].clone();
-    policy["isolation"] = json!([]);
-    policy["epoch"] = json!(2);
-    write(&config.policy, &policy);
+    let open = play.stage.policy.policy.clone();
+    let closed = Policy {
+        epoch: 2,
+        isolation: vec![],
+        ..open.clone()
+    };
+    play.stage.enact(closed).await.unwrap();
     let mut host = play.host().await;
     let mut news = host.watch();
     play.noon(12).await;
@@ -122,18 +126,10 @@ async fn a_policy_that_accepts_no_isolation_lets_nothing_run() {
         other => panic!("not refused: {other:?}"),
     }
     assert!(jobs(host.journal(), watched.subject).await.is_empty());
-    host.stop().await;
-    drop(host);
 
-    policy["isolation"] = accepted;
-    policy["epoch"] = json!(1);
-    write(&config.policy, &policy);
-    let said = refusal(&config).await;
-    assert!(said.contains("epoch"), "a host never goes back: {said}");
-    policy["epoch"] = json!(3);
-    write(&config.policy, &policy);
-    let host = play.host().await;
+    play.stage.enact(Policy { epoch: 3, ..open }).await.unwrap();
     play.noon(13).await;
     job_in(&host, watched, due(13), &[JobState::Delivered]).await;
     assert_delivered(&play, host.journal(), watched, &[due(13)], true).await;
+    host.stop().await;
 }

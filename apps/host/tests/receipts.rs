@@ -47,7 +47,7 @@ impl Genuine {
         let data = DataFolder::at(&play.stage.config.data);
         let vault = FileVault::open(
             &data.vault(),
-            &Unlock::KeyFile(play.stage.config.policy.with_file_name("vault.key")),
+            &Unlock::KeyFile(play.folder.path().join("vault.key")),
         )
         .unwrap();
         let (second, first) = (kept.pop().unwrap(), kept.pop().unwrap());

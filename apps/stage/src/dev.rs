@@ -104,7 +104,7 @@ impl Dev {
             container,
             feed: feed.address(),
             clock: ClockSource::System,
-            api: Some(api(api_port)),
+            api: Some(api(api_port, node.url())),
         })?;
         keys_in(&folder, &config, &provider).await?;
         let epoch = policy::next_epoch(&provider, contracts.register).await?;
@@ -157,14 +157,15 @@ fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-fn api(port: u16) -> ApiConfig {
+fn api(port: u16, rpc: String) -> ApiConfig {
     ApiConfig {
         listen: loopback(port),
         names: vec!["localhost".into(), "127.0.0.1".into()],
         certificate: None,
         client_authorities: vec![],
         clients: Default::default(),
-        show_rpc: true,
+        rpc: Some(rpc),
+        register_rpc: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Publishing a cryptlet without a network: straight into the host's vault and content store.
 
 use crate::{
-    contracts,
+    MARKET_WATCHER, MARKET_WATCHER_INTERFACE, MARKET_WATCHER_MANIFEST, contracts,
     error::{Doing, StageError},
 };
 use alloy::{
@@ -23,6 +23,18 @@ pub struct CryptletSource {
     pub interface: String,
     /// The component.
     pub code: Vec<u8>,
+}
+
+impl CryptletSource {
+    /// The market watcher, as it is checked in.
+    #[must_use]
+    pub fn market_watcher() -> Self {
+        Self {
+            manifest: MARKET_WATCHER_MANIFEST.to_vec(),
+            interface: MARKET_WATCHER_INTERFACE.to_owned(),
+            code: MARKET_WATCHER.to_vec(),
+        }
+    }
 }
 
 /// What publishing gave.

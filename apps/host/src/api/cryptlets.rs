@@ -92,7 +92,7 @@ impl Service {
             hosts: self.hosts_of(&record.hosts).await?,
             policy: verdict,
             source: files.as_ref().map_or(Ok(Source::NotRevealed), source)?,
-            stale: standing.admits_jobs(now).is_err(),
+            stale: standing.is_stale(now),
         })
     }
 

@@ -65,7 +65,6 @@ impl Service {
         url: String,
         authority: Hex<32>,
     ) -> Self {
-        let show = |url: &String| config.show_rpc.then(|| url.clone());
         Self {
             journal: parts.journal.clone(),
             replica: parts.replica.clone(),
@@ -79,8 +78,8 @@ impl Service {
                 host: parts.host,
                 url,
                 authority,
-                rpc: show(&parts.rpc),
-                register_rpc: show(&parts.register_rpc),
+                rpc: config.rpc.clone(),
+                register_rpc: config.register_rpc.clone().or_else(|| config.rpc.clone()),
                 first_block: parts.first_block,
                 register_first_block: parts.register_first_block,
             },
@@ -113,7 +112,7 @@ impl Service {
             register_state: RegisterState {
                 synced_block: standing.synced.map_or(0, |synced| synced.block),
                 age_seconds: standing.freshness(now).age_seconds.unwrap_or(u64::MAX),
-                stale: standing.admits_jobs(now).is_err(),
+                stale: standing.is_stale(now),
             },
             policy: standing.policy.as_ref().map(mark),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -4,7 +4,7 @@ use super::{Play, within_patience};
 use alloy::primitives::Address;
 use cryptlet_audit::verify;
 use cryptlet_host::Host;
-use cryptlet_journal::{HistoryEntry, JobRecord, Journal, Page, StoredReceipt};
+use cryptlet_journal::{HistoryEntry, JobFilter, JobRecord, Journal, Page, StoredReceipt};
 use cryptlet_types::{JobState, Subject};
 use std::collections::BTreeSet;
 
@@ -21,7 +21,11 @@ pub(crate) async fn jobs(journal: &Journal, subject: Subject) -> Vec<JobRecord> 
         after: 0,
         limit: 1_000,
     };
-    let mut jobs = journal.jobs(page).await.unwrap().items;
+    let mut jobs = journal
+        .jobs(JobFilter::default(), page)
+        .await
+        .unwrap()
+        .items;
     jobs.retain(|record| record.job.event.subject == subject);
     jobs.sort_by_key(|record| record.job.event.trigger.due());
     jobs

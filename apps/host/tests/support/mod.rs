@@ -15,9 +15,8 @@ use cryptlet_chain::evm::abi::CryptoDelegate;
 use cryptlet_feed::{Feed, Rates};
 use cryptlet_host::{DataFolder, Host, HostConfig, HostError, Progress};
 use cryptlet_journal::{Journal, JournalError, wall_clock};
-use cryptlet_stage::{
-    FEED_NAME, FEED_PLACE, MARKET_WATCHER, MARKET_WATCHER_MANIFEST, Source, Stage, StageOptions,
-};
+use cryptlet_register::RegisterError;
+use cryptlet_stage::{CryptletSource, FEED_NAME, FEED_PLACE, Source, Stage, StageOptions};
 use cryptlet_types::{
     ClockSpec, Job, Provider as Isolation, ReportDomain, Subject, TriggerSpec, policy::Retry,
 };
@@ -98,18 +97,24 @@ pub(crate) fn retry(attempts: u32) -> Retry {
 impl Play {
     /// The market watcher's, on Sunday 11 October 2026 in the evening.
     pub(crate) async fn market(retry: Retry) -> Self {
-        Self::with(MARKET_WATCHER_MANIFEST, MARKET_WATCHER, retry).await
+        Self::with(CryptletSource::market_watcher(), retry).await
     }
 
     /// The hostile cryptlet's.
     pub(crate) async fn hostile() -> Self {
         let manifest = br#"{"name": "hostile", "version": "0.1.0", "config": {
-            "description": "Misbehaves as it is told.", "isolation": true,
+            "description": "Misbehaves as it is told.", "isolation": true, "imports": ["http", "log"],
             "limits": {"fuel": 50000000, "memoryBytes": 16777216, "wallMillis": 5000, "responseBytes": 65536}}}"#;
-        Self::with(manifest, HOSTILE, retry(3)).await
+        let cryptlet = CryptletSource {
+            manifest: manifest.to_vec(),
+            interface: "interface IHostile {\n    function onReport(uint256 word) external;\n}\n"
+                .into(),
+            code: HOSTILE.to_vec(),
+        };
+        Self::with(cryptlet, retry(3)).await
     }
 
-    pub(crate) async fn with(manifest: &[u8], code: &[u8], retry: Retry) -> Self {
+    pub(crate) async fn with(cryptlet: CryptletSource, retry: Retry) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let rates = Feed::start(Rates::parse(RATES).unwrap(), FEED_NAME, any)
             .await
@@ -120,8 +125,7 @@ impl Play {
             out: folder.path().to_owned(),
             container: container(),
             genesis: due(11) + 3_600,
-            manifest: manifest.to_vec(),
-            code: code.to_vec(),
+            cryptlet,
             source: Source::Other {
                 address: feed.address,
                 root: rates.root_pem().to_owned(),
@@ -221,12 +225,26 @@ impl Play {
         callback_gas: u32,
         params: &[u8],
     ) -> Subject {
+        self.subscribe_on_behalf_of(Address::ZERO, account, callback, callback_gas, params)
+            .await
+    }
+
+    /// As [`Play::subscribe_as`], on behalf of an identity.
+    pub(crate) async fn subscribe_on_behalf_of(
+        &self,
+        on_behalf_of: Address,
+        account: Address,
+        callback: [u8; 4],
+        callback_gas: u32,
+        params: &[u8],
+    ) -> Subject {
         let spec = TriggerSpec::Clock(ClockSpec {
             cron: "0 16 * * *".into(),
             time_zone: "Europe/Berlin".into(),
         });
         let s = CryptoDelegate::Subscription {
             cryptlet: self.stage.cryptlet.cryptlet.0,
+            onBehalfOf: on_behalf_of,
             callback: FixedBytes(callback),
             callbackGas: callback_gas,
             validity: 86_400,
@@ -325,7 +343,9 @@ impl Play {
 fn is_held(error: &HostError) -> bool {
     matches!(
         error,
-        HostError::Vault(VaultError::InUse(_)) | HostError::Journal(JournalError::InUse(_))
+        HostError::Vault(VaultError::InUse(_))
+            | HostError::Journal(JournalError::InUse(_))
+            | HostError::Register(RegisterError::InUse(_))
     )
 }
 
