@@ -3,9 +3,7 @@
 //! A transaction is signed first and kept by the caller, then sent: sending the same bytes again after an interruption
 //! pays once.
 
-use crate::{
-    DeveloperError, Wallet,
-};
+use crate::{DeveloperError, Wallet};
 use alloy::{
     eips::{BlockId, Encodable2718},
     network::{EthereumWallet, NetworkTransactionBuilder, TransactionBuilder},
@@ -185,10 +183,8 @@ impl ChainClient {
             Err(_) => return Err(late(doing)),
             Ok(Ok(gas)) => gas,
             Ok(Err(error)) => {
-                return Err(revert(&error).map_or_else(
-                    || failed(doing, &error),
-                    |revert| revert.refusal(doing),
-                ));
+                return Err(revert(&error)
+                    .map_or_else(|| failed(doing, &error), |revert| revert.refusal(doing)));
             }
         };
         let nonce = answer(doing, provider.get_transaction_count(from).pending()).await?;
@@ -247,10 +243,18 @@ impl ChainClient {
         transaction: &SignedTransaction,
     ) -> Result<Fate, DeveloperError> {
         if let Some(receipt) = self.receipt(doing, transaction.hash).await? {
-            return Ok(if receipt.status() { Fate::Mined } else { Fate::Void });
+            return Ok(if receipt.status() {
+                Fate::Mined
+            } else {
+                Fate::Void
+            });
         }
         let count = answer(doing, self.provider.get_transaction_count(wallet)).await?;
-        Ok(if count > transaction.nonce { Fate::Void } else { Fate::Open })
+        Ok(if count > transaction.nonce {
+            Fate::Void
+        } else {
+            Fate::Open
+        })
     }
 
     async fn receipt(

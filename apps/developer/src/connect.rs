@@ -71,7 +71,20 @@ impl Places {
         let places = self.all();
         match places.iter().find(|place| place.is_file()) {
             Some(place) => Ok((place.clone(), Connection::load(place)?)),
-            None => Err(DeveloperError::NoHost(places)),
+            None => Err(DeveloperError::NoHost(self.described())),
+        }
+    }
+
+    /// The places in words: the folders above are not written out.
+    fn described(&self) -> String {
+        if let Some(only) = self.named.as_ref().or(self.environment.as_ref()) {
+            return only.display().to_string();
+        }
+        let near = self.folder.join(PROJECT_FOLDER).join(CONNECTION_FILE);
+        let near = format!("{} or the like in a folder above it", near.display());
+        match &self.state {
+            Some(state) => format!("{near}, no {}", in_state(state).display()),
+            None => near,
         }
     }
 }
@@ -185,7 +198,9 @@ impl Session {
     /// # Errors
     /// [`DeveloperError::NoRpc`] if nobody says where its chain answers; the node does not, or serves another chain.
     pub async fn register(&self) -> Result<RegisterClient, DeveloperError> {
-        let url = self.register_rpc().ok_or(DeveloperError::NoRpc("register"))?;
+        let url = self
+            .register_rpc()
+            .ok_or(DeveloperError::NoRpc("register"))?;
         RegisterClient::open(url, self.register_domain()).await
     }
 
@@ -215,7 +230,11 @@ impl Session {
                 return refuse(format!("chain {chain} is not {DEVELOPMENT_CHAIN}"));
             }
         }
-        let urls = [Some(self.info.url.as_str()), self.chain_rpc(), self.register_rpc()];
+        let urls = [
+            Some(self.info.url.as_str()),
+            self.chain_rpc(),
+            self.register_rpc(),
+        ];
         match urls.into_iter().flatten().find(|url| !is_loopback(url)) {
             Some(url) => refuse(format!("{url} is not on this machine")),
             None => Ok(()),
@@ -254,7 +273,12 @@ mod tests {
     #[test]
     fn what_the_user_says_comes_before_the_environment_and_both_before_looking() {
         let mut places = places(Path::new("/a/b"));
-        let found = ["/a/b/.cryptlet", "/a/.cryptlet", "/.cryptlet", "/a/b/state/bletchley"];
+        let found = [
+            "/a/b/.cryptlet",
+            "/a/.cryptlet",
+            "/.cryptlet",
+            "/a/b/state/bletchley",
+        ];
         let found = found.map(|folder| Path::new(folder).join(CONNECTION_FILE));
         assert_eq!(places.all(), found);
         places.environment = Some("/env.json".into());
@@ -296,7 +320,12 @@ mod tests {
         for url in ["http://127.0.0.1:1", "https://localhost:2", "http://[::1]"] {
             assert!(is_loopback(url), "{url}");
         }
-        for url in ["http://localhost.example", "http://10.0.0.1", "127.0.0.1", "http://127.0.0.1.example"] {
+        for url in [
+            "http://localhost.example",
+            "http://10.0.0.1",
+            "127.0.0.1",
+            "http://127.0.0.1.example",
+        ] {
             assert!(!is_loopback(url), "{url}");
         }
     }

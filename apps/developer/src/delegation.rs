@@ -84,7 +84,11 @@ async fn resolve(session: &Session, name: &CryptletRef) -> Result<CryptletId, De
         let detail = session.client().cryptlet(name).await?;
         (detail.cryptlet.into(), detail.name, detail.revoked)
     };
-    if revoked { Err(DeveloperError::Revoked(name)) } else { Ok(id) }
+    if revoked {
+        Err(DeveloperError::Revoked(name))
+    } else {
+        Ok(id)
+    }
 }
 
 /// Hands a signed delegation to the host.
@@ -118,7 +122,11 @@ pub async fn revoke(
     let mut page = PageQuery::default();
     let found = loop {
         let listed = session.client().delegations(&page).await?;
-        if let Some(found) = listed.items.into_iter().find(|known| known.digest.0 == digest) {
+        if let Some(found) = listed
+            .items
+            .into_iter()
+            .find(|known| known.digest.0 == digest)
+        {
             break found;
         }
         match listed.next.map(|next| next.parse()) {
@@ -144,7 +152,9 @@ pub async fn revoke(
         },
     };
     let from = wallet.address();
-    let tried = chain.attempt(REVOKING, from, domain.delegate, &call).await?;
+    let tried = chain
+        .attempt(REVOKING, from, domain.delegate, &call)
+        .await?;
     tried.map_err(|revert| revert.refusal(REVOKING))?;
     let signed = chain.sign(REVOKING, wallet, domain.delegate, &call).await?;
     chain.submit(REVOKING, &signed, patience).await
@@ -184,7 +194,16 @@ mod tests {
         for text in ["0xa9059cbb", "transfer(address,uint256)"] {
             assert_eq!(parse_callback(text).unwrap(), transfer, "{text}");
         }
-        for text in ["", "0x", "0xa9059c", "0x0xa9059c", "transfer", "(uint256)", "f(uint256 a)", "f(a"] {
+        for text in [
+            "",
+            "0x",
+            "0xa9059c",
+            "0x0xa9059c",
+            "transfer",
+            "(uint256)",
+            "f(uint256 a)",
+            "f(a",
+        ] {
             assert!(parse_callback(text).is_err(), "{text}");
         }
     }
@@ -200,7 +219,10 @@ mod tests {
             salt: B256::repeat_byte(5),
         };
         assert_eq!(read(&body(&delegation).unwrap()), delegation);
-        let late = Delegation { expiry: u64::MAX, ..delegation };
+        let late = Delegation {
+            expiry: u64::MAX,
+            ..delegation
+        };
         assert!(body(&late).is_err());
     }
 }

@@ -1,19 +1,19 @@
 //! What goes wrong for a developer, with the next step.
 
+use alloy_primitives::{Address, B256};
 use cryptlet_api::{ClientError, types::Hex};
 use cryptlet_header::HeaderError;
 use cryptlet_register::RegisterError;
 use cryptlet_seal::SealError;
 use cryptlet_types::{CryptletId, manifest::DocumentError};
-use alloy_primitives::{Address, B256};
 use std::{fmt::Display, io, path::PathBuf};
 
 /// Why something could not be done. No variant holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum DeveloperError {
     /// No connection file.
-    #[error("no host was found; looked at {}", list(.0))]
-    NoHost(Vec<PathBuf>),
+    #[error("no host was found: no {0}")]
+    NoHost(String),
     /// The host said no, could not be asked, or is not the one that it should be.
     #[error("{0}")]
     Client(#[from] ClientError),
@@ -212,7 +212,10 @@ impl DeveloperError {
 }
 
 fn list(paths: &[PathBuf]) -> String {
-    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    let paths: Vec<_> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
     paths.join(", ")
 }
 

@@ -1,10 +1,6 @@
 //! What a host lists, as text. As JSON they are the API's own types.
 
-use crate::{
-    DeveloperError, Session, Sheet, Table,
-    import::Verified,
-    publish::Published,
-};
+use crate::{DeveloperError, Session, Sheet, Table, import::Verified, publish::Published};
 use cryptlet_api::{
     ClientResult,
     types::{
@@ -45,7 +41,9 @@ pub async fn all<T, F: Future<Output = ClientResult<Page<T>>>>(
 /// A moment as people read it: RFC 3339 in UTC.
 #[must_use]
 pub fn moment(seconds: UnixSeconds) -> String {
-    let timestamp = i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    let timestamp = i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
     timestamp.map_or_else(|| seconds.to_string(), |timestamp| timestamp.to_string())
 }
 
@@ -99,26 +97,49 @@ pub fn cryptlet(detail: &CryptletDetail, verified: Option<&Verified>) -> String 
         format!("runs here (policy {})", detail.policy.epoch)
     } else {
         let reasons = detail.policy.reasons.join("\n");
-        format!("does not run here (policy {}):\n{reasons}", detail.policy.epoch)
+        format!(
+            "does not run here (policy {}):\n{reasons}",
+            detail.policy.epoch
+        )
     };
     sheet.field("policy", allowed);
     sheet.field("source", source(&detail.source));
-    let hosts: Vec<String> = detail.hosts.iter().map(|host| format!("{} {}", host.host, host.url)).collect();
-    sheet.field("attested hosts", if hosts.is_empty() { "none".into() } else { hosts.join("\n") });
+    let hosts: Vec<String> = detail
+        .hosts
+        .iter()
+        .map(|host| format!("{} {}", host.host, host.url))
+        .collect();
+    sheet.field(
+        "attested hosts",
+        if hosts.is_empty() {
+            "none".into()
+        } else {
+            hosts.join("\n")
+        },
+    );
     if detail.stale {
         sheet.field("register", "this host's copy is too old to be relied on");
     }
     if let Some(verified) = verified {
         let word = match verified.witness {
-            Some(crate::Witness::Own) => "header, package and key are those of the register, by your node",
-            Some(crate::Witness::Host) => "header, package and key are those of the register, by the host's node",
+            Some(crate::Witness::Own) => {
+                "header, package and key are those of the register, by your node"
+            }
+            Some(crate::Witness::Host) => {
+                "header, package and key are those of the register, by the host's node"
+            }
             None => "only the host's word: name a node with --register-rpc URL",
         };
         sheet.field("checked", word);
     }
     let mut parts = vec![sheet.to_string(), versions(detail).to_string()];
     if let Some(interface) = &detail.interface {
-        let lines: Vec<String> = interface.solidity.trim_end().lines().map(crate::plain).collect();
+        let lines: Vec<String> = interface
+            .solidity
+            .trim_end()
+            .lines()
+            .map(crate::plain)
+            .collect();
         parts.push(lines.join("\n"));
     }
     parts.join("\n\n")
@@ -133,12 +154,26 @@ fn source(source: &Source) -> String {
 }
 
 fn versions(detail: &CryptletDetail) -> Table {
-    let headings = ["", "VERSION", "PUBLISHED", "STATE", "SIGNER", "PACKAGE", "HEADER", "MANIFEST"];
+    let headings = [
+        "",
+        "VERSION",
+        "PUBLISHED",
+        "STATE",
+        "SIGNER",
+        "PACKAGE",
+        "HEADER",
+        "MANIFEST",
+    ];
     let mut table = Table::new(&headings, "no versions");
     for version in &detail.versions {
-        let signers = detail.signers.iter().filter(|signer| signer.version == version.number);
-        let signers: Vec<String> = signers.filter(|signer| !signer.revoked)
-            .map(|signer| signer.signer.to_string()).collect();
+        let signers = detail
+            .signers
+            .iter()
+            .filter(|signer| signer.version == version.number);
+        let signers: Vec<String> = signers
+            .filter(|signer| !signer.revoked)
+            .map(|signer| signer.signer.to_string())
+            .collect();
         let current = detail.current == Some(version.number);
         let state = match (version.revoked, current, version.stored) {
             (true, ..) => "revoked",
@@ -163,7 +198,10 @@ fn versions(detail: &CryptletDetail) -> Table {
 /// What code and manifest wish, what policy says, what comes out.
 #[must_use]
 pub fn explanation(explanation: &Explanation) -> String {
-    let mut table = Table::new(&["ASPECT", "WISH", "POLICY", "RESULT", ""], "nothing to explain");
+    let mut table = Table::new(
+        &["ASPECT", "WISH", "POLICY", "RESULT", ""],
+        "nothing to explain",
+    );
     for row in &explanation.rows {
         table.row([
             row.aspect.clone(),
@@ -174,10 +212,17 @@ pub fn explanation(explanation: &Explanation) -> String {
         ]);
     }
     let mut sheet = Sheet::default();
-    sheet.field("cryptlet", format!("{} version {}", explanation.name, explanation.version));
+    sheet.field(
+        "cryptlet",
+        format!("{} version {}", explanation.name, explanation.version),
+    );
     sheet.field("policy", explanation.epoch);
     let verdict = &explanation.verdict;
-    let result = if verdict.allowed { "runs".to_owned() } else { format!("does not run:\n{}", verdict.reasons.join("\n")) };
+    let result = if verdict.allowed {
+        "runs".to_owned()
+    } else {
+        format!("does not run:\n{}", verdict.reasons.join("\n"))
+    };
     sheet.field("result", result);
     format!("{sheet}\n\n{table}")
 }
@@ -185,13 +230,20 @@ pub fn explanation(explanation: &Explanation) -> String {
 /// Subscriptions that the host serves, or says why not.
 #[must_use]
 pub fn subscriptions(items: &[SubscriptionRow]) -> Table {
-    let headings = ["SUBJECT", "CRYPTLET", "CONSUMER", "TRIGGER", "NEXT", "STATE"];
+    let headings = [
+        "SUBJECT", "CRYPTLET", "CONSUMER", "TRIGGER", "NEXT", "STATE",
+    ];
     let mut table = Table::new(&headings, "no subscriptions");
     for item in items {
-        let state = item.refused.as_ref().map_or_else(|| "served".into(), |reason| format!("refused: {reason}"));
+        let state = item
+            .refused
+            .as_ref()
+            .map_or_else(|| "served".into(), |reason| format!("refused: {reason}"));
         table.row([
             item.subject.to_string(),
-            item.name.clone().unwrap_or_else(|| item.cryptlet.to_string()),
+            item.name
+                .clone()
+                .unwrap_or_else(|| item.cryptlet.to_string()),
             item.consumer.to_string(),
             item.trigger.clone(),
             text(item.next_due.map(moment)),
@@ -232,26 +284,49 @@ pub fn trace(trace: &JobTrace) -> String {
     sheet.field("due", moment(summary.due));
     sheet.field("state", summary.state);
     if let Some(sent) = &trace.transaction {
-        let outcome = if sent.callback_succeeded { "callback succeeded" } else { "callback reverted" };
-        sheet.field("transaction", format!("{} in block {}, {outcome}", sent.hash, sent.block));
+        let outcome = if sent.callback_succeeded {
+            "callback succeeded"
+        } else {
+            "callback reverted"
+        };
+        sheet.field(
+            "transaction",
+            format!("{} in block {}, {outcome}", sent.hash, sent.block),
+        );
     }
-    sheet.field("receipt", if trace.receipt { "there" } else { "not there yet" });
+    sheet.field(
+        "receipt",
+        if trace.receipt {
+            "there"
+        } else {
+            "not there yet"
+        },
+    );
     let mut steps = Table::new(&["AT", "STATE", "NOTE"], "no steps");
     for step in &trace.steps {
-        steps.row([millis(step.at_millis), step.state.to_string(), text(step.note.as_ref())]);
+        steps.row([
+            millis(step.at_millis),
+            step.state.to_string(),
+            text(step.note.as_ref()),
+        ]);
     }
     format!("{sheet}\n\n{steps}")
 }
 
 fn millis(at: u64) -> String {
-    let timestamp = i64::try_from(at).ok().and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
+    let timestamp = i64::try_from(at)
+        .ok()
+        .and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
     timestamp.map_or_else(|| at.to_string(), |timestamp| format!("{timestamp:.3}"))
 }
 
 /// Keys of the host's vault, public parts.
 #[must_use]
 pub fn keys(items: &[KeyInfo]) -> Table {
-    let mut table = Table::new(&["PURPOSE", "CRYPTLET", "ADDRESS", "PUBLIC KEY", ""], "no keys");
+    let mut table = Table::new(
+        &["PURPOSE", "CRYPTLET", "ADDRESS", "PUBLIC KEY", ""],
+        "no keys",
+    );
     for item in items {
         table.row([
             item.purpose.clone(),
@@ -284,7 +359,9 @@ pub fn tokens(items: &[TokenInfo]) -> Table {
 /// Delegations that the host has.
 #[must_use]
 pub fn delegations(items: &[DelegationInfo]) -> Table {
-    let headings = ["DIGEST", "IDENTITY", "CRYPTLET", "CONSUMER", "CALLBACK", "EXPIRES", ""];
+    let headings = [
+        "DIGEST", "IDENTITY", "CRYPTLET", "CONSUMER", "CALLBACK", "EXPIRES", "",
+    ];
     let mut table = Table::new(&headings, "no delegations");
     let any = |zero: bool, text: String| if zero { "any".to_owned() } else { text };
     for item in items {
@@ -309,9 +386,17 @@ pub fn policy(info: &PolicyInfo) -> String {
     sheet.field("epoch", info.epoch);
     sheet.field("digest", info.digest);
     sheet.field("uri", &info.uri);
-    let confirmed = if info.confirmed { "yes" } else { "no: no job runs" };
+    let confirmed = if info.confirmed {
+        "yes"
+    } else {
+        "no: no job runs"
+    };
     sheet.field("confirmed by the register", confirmed);
-    let approvals: Vec<String> = info.approvals.iter().map(|known| known.administrator.to_string()).collect();
+    let approvals: Vec<String> = info
+        .approvals
+        .iter()
+        .map(|known| known.administrator.to_string())
+        .collect();
     sheet.field("approved by", approvals.join("\n"));
     let document = serde_json::to_string_pretty(&info.policy).unwrap_or_default();
     format!("{sheet}\n\n{document}")
@@ -326,15 +411,41 @@ pub fn host(session: &Session) -> Sheet {
     sheet.field("url", &info.url);
     sheet.field("authority", info.authority);
     sheet.field("version", &info.version);
-    sheet.field("chain", format!("{} {}", info.chain_id, text(info.rpc.as_ref())));
+    sheet.field(
+        "chain",
+        format!("{} {}", info.chain_id, text(info.rpc.as_ref())),
+    );
     sheet.field("delegate", info.delegate);
     let register = &info.register;
-    sheet.field("register", format!("{} on chain {} {}", register.address, register.chain_id, text(register.rpc.as_ref())));
+    sheet.field(
+        "register",
+        format!(
+            "{} on chain {} {}",
+            register.address,
+            register.chain_id,
+            text(register.rpc.as_ref())
+        ),
+    );
     let state = &info.register_state;
-    let stale = if state.stale { ", stale: no job runs" } else { "" };
-    sheet.field("register read", format!("up to block {}, {} s ago{stale}", state.synced_block, state.age_seconds));
-    let policy = info.policy.map(|policy| format!("{} {}", policy.epoch, policy.digest));
-    sheet.field("policy", policy.unwrap_or_else(|| "none: no job runs".into()));
+    let stale = if state.stale {
+        ", stale: no job runs"
+    } else {
+        ""
+    };
+    sheet.field(
+        "register read",
+        format!(
+            "up to block {}, {} s ago{stale}",
+            state.synced_block, state.age_seconds
+        ),
+    );
+    let policy = info
+        .policy
+        .map(|policy| format!("{} {}", policy.epoch, policy.digest));
+    sheet.field(
+        "policy",
+        policy.unwrap_or_else(|| "none: no job runs".into()),
+    );
     sheet
 }
 
@@ -344,7 +455,10 @@ pub fn published(published: &Published) -> Sheet {
     let mut sheet = Sheet::default();
     sheet.field("name", &published.name);
     sheet.field("id", Hex::<20>::from(published.cryptlet));
-    sheet.field("version", format!("{} ({})", published.label, published.number));
+    sheet.field(
+        "version",
+        format!("{} ({})", published.label, published.number),
+    );
     sheet.field("signer", published.signer);
     sheet.field("package", published.package_digest);
     sheet.field("header", published.header_digest);
@@ -357,4 +471,94 @@ pub fn published(published: &Published) -> Sheet {
         _ => sheet.field("transaction", "none: the register has this version already"),
     }
     sheet
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cryptlet_api::types::{SignerInfo, Verdict, VersionInfo};
+    use std::cell::Cell;
+
+    fn detail() -> CryptletDetail {
+        let version = |number, revoked| VersionInfo {
+            number,
+            label: format!("0.{number}.0"),
+            package_digest: Hex::default(),
+            header_digest: Hex::default(),
+            manifest_digest: Hex::default(),
+            uri: String::new(),
+            published_at: 0,
+            revoked,
+            stored: true,
+        };
+        CryptletDetail {
+            cryptlet: Hex::default(),
+            name: "gold-price".into(),
+            description: Some("gold\u{1b}[2J\u{202e}".into()),
+            publisher: Hex::default(),
+            owner: Hex::default(),
+            revoked: false,
+            current: Some(2),
+            versions: vec![version(1, true), version(2, false), version(3, true)],
+            signers: vec![SignerInfo {
+                signer: Hex::default(),
+                version: 2,
+                expiry: 1,
+                revoked: false,
+            }],
+            interface: None,
+            hosts: vec![],
+            policy: Verdict {
+                allowed: false,
+                reasons: vec!["publisher is not allowed".into()],
+                epoch: 3,
+            },
+            source: Source::NotRevealed,
+            stale: true,
+        }
+    }
+
+    #[test]
+    fn a_cryptlet_is_shown_with_what_speaks_against_it_and_cannot_draw_on_the_terminal() {
+        let text = cryptlet(&detail(), None);
+        for words in [
+            "not revealed",
+            "publisher is not allowed",
+            "too old to be relied on",
+            "attested hosts  none",
+        ] {
+            assert!(text.contains(words), "{text} lacks {words}");
+        }
+        assert_eq!(text.matches("revoked").count(), 2);
+        assert_eq!(text.matches("in force").count(), 1);
+        assert!(!text.contains(['\u{1b}', '\u{202e}']));
+    }
+
+    #[tokio::test]
+    async fn a_list_is_fetched_to_its_end_and_no_further_than_wanted() {
+        let asked = Cell::new(0);
+        let ask = |query: PageQuery| {
+            asked.set(asked.get() + 1);
+            async move {
+                let page = query.cut(0..1_200, |number: &u32| format!("{number:05}"));
+                Ok(page)
+            }
+        };
+        assert_eq!(all(5_000, ask).await.unwrap().len(), 1_200);
+        assert_eq!(asked.replace(0), 3);
+        assert_eq!(all(501, ask).await.unwrap().len(), 501);
+        assert_eq!(asked.get(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_host_whose_pages_do_not_end_is_not_asked_for_ever() {
+        let endless = async |_: PageQuery| {
+            let next = Some("a".to_owned());
+            Ok(Page {
+                items: Vec::<u32>::new(),
+                next,
+            })
+        };
+        assert!(all(usize::MAX, endless).await.unwrap().is_empty());
+    }
 }

@@ -1,12 +1,8 @@
 //! Policies: written from one that allows nothing, signed by administrators, set in the register, handed to the host.
 
-use crate::{
-    DeveloperError, Mined, Session, Wallet, files,
-};
+use crate::{DeveloperError, Mined, Session, Wallet, files};
 use alloy_primitives::Address;
-use cryptlet_api::types::{
-    Approval as ApiApproval, Document, HexBytes, NewPolicy, PolicyInfo,
-};
+use cryptlet_api::types::{Approval as ApiApproval, Document, HexBytes, NewPolicy, PolicyInfo};
 use cryptlet_chain::evm::abi::CryptletRegister as abi;
 use cryptlet_seal::{check_approvals, sha256};
 use cryptlet_types::{
@@ -84,17 +80,23 @@ pub async fn sign(
         .register_domain()
         .policy_digest(signed.policy.epoch, digest(&signed.policy)?);
     let signature = wallet.sign(message)?;
-    signed.approvals.retain(|known| known.administrator != administrator);
+    signed
+        .approvals
+        .retain(|known| known.administrator != administrator);
     signed.approvals.push(Approval {
         administrator,
         signature,
     });
-    signed.approvals.sort_by_key(|approval| approval.administrator);
+    signed
+        .approvals
+        .sort_by_key(|approval| approval.administrator);
     Ok(signed)
 }
 
 fn not_a_member(account: Address) -> DeveloperError {
-    DeveloperError::Wallet(format!("{account} is not an administrator of this register"))
+    DeveloperError::Wallet(format!(
+        "{account} is not an administrator of this register"
+    ))
 }
 
 /// What setting a policy did.
@@ -127,7 +129,11 @@ pub async fn set(
     } else {
         let board = register.board().await?;
         // Wallets that are contracts count on chain only: the register's own trial below has the last word.
-        if signed.approvals.iter().all(|approval| approval.signature.len() == 65) {
+        if signed
+            .approvals
+            .iter()
+            .all(|approval| approval.signature.len() == 65)
+        {
             check_approvals(signed, &register.domain(), &board)?;
         }
         let call = abi::setPolicyCall {

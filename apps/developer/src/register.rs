@@ -82,11 +82,12 @@ impl RegisterClient {
     ///
     /// # Errors
     /// [`DeveloperError::Unknown`] if there is none.
-    pub async fn registration(
-        &self,
-        cryptlet: CryptletId,
-    ) -> Result<Registration, DeveloperError> {
-        let record = self.read(abi::cryptletOfCall { cryptlet: cryptlet.0 }).await?;
+    pub async fn registration(&self, cryptlet: CryptletId) -> Result<Registration, DeveloperError> {
+        let record = self
+            .read(abi::cryptletOfCall {
+                cryptlet: cryptlet.0,
+            })
+            .await?;
         let token = U256::from_be_slice(cryptlet.0.as_slice());
         Ok(Registration {
             cryptlet,
@@ -133,7 +134,11 @@ impl RegisterClient {
         cryptlet: CryptletId,
     ) -> Result<Vec<VersionRecord>, DeveloperError> {
         let cryptlet_ = cryptlet.0;
-        let count = self.read(abi::versionCountCall { cryptlet: cryptlet_ }).await?;
+        let count = self
+            .read(abi::versionCountCall {
+                cryptlet: cryptlet_,
+            })
+            .await?;
         let mut versions = Vec::new();
         for number in 1..=count {
             versions.extend(self.version(cryptlet, number).await?);
@@ -149,7 +154,9 @@ impl RegisterClient {
         &self,
         cryptlet: CryptletId,
     ) -> Result<Option<VersionRecord>, DeveloperError> {
-        let call = abi::currentVersionCall { cryptlet: cryptlet.0 };
+        let call = abi::currentVersionCall {
+            cryptlet: cryptlet.0,
+        };
         match self.read(call).await? {
             0 => Ok(None),
             number => self.version(cryptlet, number).await,
@@ -271,8 +278,7 @@ mod tests {
     use alloy_primitives::address;
 
     #[test]
-    fn ids_are_the_registers() {
-        // cast: keccak256(abi.encode(0xf39F…2266, "gold-price")), last 20 bytes, checked on chain by tests/publish.rs.
+    fn publisher_and_name_make_an_id() {
         let publisher = address!("f39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
         let one = cryptlet_id(publisher, "gold-price");
         assert_ne!(one, cryptlet_id(publisher, "gold-prices"));

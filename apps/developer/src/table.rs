@@ -125,10 +125,7 @@ mod tests {
         assert_eq!(table.to_string(), "nothing");
         table.row(["gold-price".into(), "a".into()]);
         table.row(["é".into(), String::new()]);
-        assert_eq!(
-            table.to_string(),
-            "NAME        WHAT\ngold-price  a\né"
-        );
+        assert_eq!(table.to_string(), "NAME        WHAT\ngold-price  a\né");
     }
 
     #[test]

@@ -4,9 +4,9 @@
 //! development chains of this machine only. There is no way to hand one over in the clear.
 
 use crate::{DeveloperError, Session};
+use alloy::signers::SignerSync;
 use alloy_primitives::{Address, B256, Bytes};
 use alloy_signer_local::{MnemonicBuilder, PrivateKeySigner};
-use alloy::signers::SignerSync;
 use std::{fmt, fs, path::Path};
 use zeroize::Zeroizing;
 
@@ -37,9 +37,8 @@ impl Wallet {
     /// # Errors
     /// [`DeveloperError::Wallet`] if it cannot be read, or the password is wrong.
     pub fn open(keystore: &Path, password: &Zeroizing<String>) -> Result<Self, DeveloperError> {
-        let wrong = |reason: String| {
-            DeveloperError::Wallet(format!("{}: {reason}", keystore.display()))
-        };
+        let wrong =
+            |reason: String| DeveloperError::Wallet(format!("{}: {reason}", keystore.display()));
         let size = fs::metadata(keystore).map_err(|error| wrong(error.to_string()))?;
         if !size.is_file() || size.len() > MAX_KEYSTORE_BYTES {
             return Err(wrong("is no keystore file".into()));
@@ -145,7 +144,10 @@ mod tests {
         let (r, s) = rs.split_at(32);
         let mut vs = B256::from_slice(s);
         vs.0[0] |= (v - 27) << 7;
-        let compact = CompactSignature { r: B256::from_slice(r), vs };
+        let compact = CompactSignature {
+            r: B256::from_slice(r),
+            vs,
+        };
         assert_eq!(recover(digest, &compact).unwrap(), wallet.address());
     }
 }

@@ -33,10 +33,13 @@ mod tests {
         for (file, text) in BASE {
             for line in text.lines().filter(|line| line.starts_with("import ")) {
                 let from = line.split('"').nth(1).unwrap();
-                let here = from.strip_prefix("./").is_some_and(|name| {
-                    BASE.iter().any(|(known, _)| *known == name)
-                });
-                assert!(here || from.starts_with("@openzeppelin/contracts/"), "{file}: {line}");
+                let here = from
+                    .strip_prefix("./")
+                    .is_some_and(|name| BASE.iter().any(|(known, _)| *known == name));
+                assert!(
+                    here || from.starts_with("@openzeppelin/contracts/"),
+                    "{file}: {line}"
+                );
             }
         }
     }

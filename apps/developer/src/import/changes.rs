@@ -23,7 +23,11 @@ pub(super) fn changes(
         format!("{} on chain {}", was.register, was.chain_id),
         format!("{} on chain {}", is.register, is.chain_id),
     );
-    line("id", locked.id.to_string(), now.header.cryptlet().to_string());
+    line(
+        "id",
+        locked.id.to_string(),
+        now.header.cryptlet().to_string(),
+    );
     line(
         "version",
         format!("{} ({})", locked.label, locked.number),
@@ -34,8 +38,16 @@ pub(super) fn changes(
         locked.public_key.to_string(),
         now.header.public_key().to_string(),
     );
-    line("package", locked.package.to_string(), now.version.package.to_string());
-    line("header", locked.header.to_string(), now.version.header.to_string());
+    line(
+        "package",
+        locked.package.to_string(),
+        now.version.package.to_string(),
+    );
+    line(
+        "header",
+        locked.header.to_string(),
+        now.version.header.to_string(),
+    );
     if locked.header != now.version.header {
         match before {
             Some(before) => lines.extend(items_changed(before, now.header.abi())),
@@ -70,7 +82,11 @@ mod tests {
     #[test]
     fn functions_events_and_errors_that_went_or_came_are_named() {
         let abi = |items: &[&str]| JsonAbi::parse(items.iter().copied()).unwrap();
-        let before = abi(&["function f(uint64 day)", "event E(uint256 indexed a)", "error X()"]);
+        let before = abi(&[
+            "function f(uint64 day)",
+            "event E(uint256 indexed a)",
+            "error X()",
+        ]);
         let now = abi(&["function f(uint128 day)", "event E(uint256 a)", "error X()"]);
         let lines = items_changed(&before, &now);
         assert_eq!(

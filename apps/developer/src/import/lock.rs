@@ -82,7 +82,9 @@ impl Lock {
             return Err(wrong(format!("this program reads version {VERSION}")));
         }
         if let Some(outside) = lock.paths().find(|path| !stays_inside(path)) {
-            return Err(wrong(format!("{outside:?} is not a path inside the project")));
+            return Err(wrong(format!(
+                "{outside:?} is not a path inside the project"
+            )));
         }
         Ok(lock)
     }

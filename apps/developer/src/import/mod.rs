@@ -87,9 +87,15 @@ pub async fn fetch_verified(
         None => cryptlet.as_str() == detail.name,
     };
     if !named {
-        return Err(untrue(format!("asked for {cryptlet}, the host answers with {}", detail.name)));
+        return Err(untrue(format!(
+            "asked for {cryptlet}, the host answers with {}",
+            detail.name
+        )));
     }
-    let said = detail.versions.iter().find(|version| Some(version.number) == detail.current);
+    let said = detail
+        .versions
+        .iter()
+        .find(|version| Some(version.number) == detail.current);
     let said = match said {
         Some(said) if !detail.revoked && !said.revoked => said,
         _ => return Err(DeveloperError::Revoked(detail.name)),
@@ -104,13 +110,20 @@ pub async fn fetch_verified(
         published_at: said.published_at,
         revoked: said.revoked,
     };
-    let bytes = session.client().header(&id.into(), Some(said.number)).await?;
+    let bytes = session
+        .client()
+        .header(&id.into(), Some(said.number))
+        .await?;
     if sha256(&bytes) != said.header {
-        return Err(untrue("the header's digest is not the one that the host names".into()));
+        return Err(untrue(
+            "the header's digest is not the one that the host names".into(),
+        ));
     }
     let header = Header::from_json(&bytes)?;
     if header.cryptlet() != id || header.name() != detail.name || header.label() != said.label {
-        return Err(untrue("the header is another cryptlet's, or another version's".into()));
+        return Err(untrue(
+            "the header is another cryptlet's, or another version's".into(),
+        ));
     }
     let verified = Verified {
         header,
@@ -136,7 +149,9 @@ async fn compare_with_chain(
     let id = said.header.cryptlet();
     let untrue = |what: &str| {
         let name = said.header.name();
-        Err(DeveloperError::Untrue(format!("the register says of {name} that {what}")))
+        Err(DeveloperError::Untrue(format!(
+            "the register says of {name} that {what}"
+        )))
     };
     if known.cryptlet != id || known.name != said.header.name() {
         return untrue("it is another cryptlet");
@@ -177,7 +192,11 @@ pub async fn import(
     let name = verified.header.name().to_owned();
     let locked = lock.cryptlets.get(&name);
     let changes = locked.map_or_else(Vec::new, |locked| {
-        changes::changes(locked, locked_abi(&project.root, locked).as_ref(), &verified)
+        changes::changes(
+            locked,
+            locked_abi(&project.root, locked).as_ref(),
+            &verified,
+        )
     });
     if !changes.is_empty() && !accept {
         return Err(DeveloperError::Changed { name, changes });
@@ -235,14 +254,15 @@ pub async fn check(session: &Session, root: &Path) -> Result<Vec<Finding>, Devel
     let lock = Lock::load(root)?;
     if lock.cryptlets.is_empty() {
         let path = root.join(LOCK_FILE);
-        return Err(DeveloperError::document(path.display(), "nothing is imported here"));
+        return Err(DeveloperError::document(
+            path.display(),
+            "nothing is imported here",
+        ));
     }
     let mut findings = Vec::new();
     for (name, locked) in &lock.cryptlets {
         let mut changes = match fetch_verified(session, &CryptletRef::from(locked.id)).await {
-            Ok(verified) => {
-                changes::changes(locked, locked_abi(root, locked).as_ref(), &verified)
-            }
+            Ok(verified) => changes::changes(locked, locked_abi(root, locked).as_ref(), &verified),
             Err(error) if error.is_retryable() => return Err(error),
             Err(error) => match error {
                 DeveloperError::Revoked(_)
@@ -278,7 +298,10 @@ fn difference(
 
 /// The interface that was locked, if its file is as import wrote it.
 fn locked_abi(root: &Path, locked: &LockedCryptlet) -> Option<JsonAbi> {
-    let (path, digest) = locked.files.iter().find(|(path, _)| path.ends_with(".abi.json"))?;
+    let (path, digest) = locked
+        .files
+        .iter()
+        .find(|(path, _)| path.ends_with(".abi.json"))?;
     let bytes = files::read(&root.join(path), MAX_HEADER_BYTES).ok()??;
     (sha256(&bytes) == *digest).then(|| serde_json::from_slice(&bytes).ok())?
 }
@@ -297,10 +320,15 @@ struct Plan {
 impl Plan {
     fn of(project: &ContractProject, header: &Header) -> Result<Self, DeveloperError> {
         let below = project.sources.strip_prefix(&project.root).map_err(|_| {
-            let reason = format!("has to lie in the project's folder {}", project.root.display());
+            let reason = format!(
+                "has to lie in the project's folder {}",
+                project.root.display()
+            );
             DeveloperError::document(project.sources.display(), reason)
         })?;
-        let parts = below.components().map(|part| part.as_os_str().to_string_lossy());
+        let parts = below
+            .components()
+            .map(|part| part.as_os_str().to_string_lossy());
         let mut folder: Vec<String> = parts.map(Into::into).collect();
         folder.push(FOLDER.into());
         let folder = folder.join("/");
@@ -308,9 +336,9 @@ impl Plan {
         let abi = serde_json::to_string_pretty(header.abi())
             .map_err(|error| DeveloperError::document("the interface's ABI", error))?;
         let solidity = format!("{folder}/{contract}.sol");
-        let base = base::BASE.iter().map(|(name, text)| {
-            (format!("{folder}/{BASE_FOLDER}/{name}"), (*text).to_owned())
-        });
+        let base = base::BASE
+            .iter()
+            .map(|(name, text)| (format!("{folder}/{BASE_FOLDER}/{name}"), (*text).to_owned()));
         Ok(Self {
             header: [
                 (solidity.clone(), header.solidity().to_owned()),

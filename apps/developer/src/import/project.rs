@@ -137,9 +137,16 @@ mod tests {
         assert!(matches!(find(), Err(DeveloperError::NoProject(_))));
         fs::write(root.join("hardhat.config.ts"), "").unwrap();
         let hardhat = find().unwrap();
-        assert_eq!((hardhat.tool, hardhat.sources), (Tool::Hardhat, root.join("contracts")));
+        assert_eq!(
+            (hardhat.tool, hardhat.sources),
+            (Tool::Hardhat, root.join("contracts"))
+        );
         let near = root.join("packages/a");
-        fs::write(near.join("foundry.toml"), "[profile.default]\nsrc = 'contracts/src'\n").unwrap();
+        fs::write(
+            near.join("foundry.toml"),
+            "[profile.default]\nsrc = 'contracts/src'\n",
+        )
+        .unwrap();
         let foundry = find().unwrap();
         assert_eq!((foundry.tool, &foundry.root), (Tool::Foundry, &near));
         assert_eq!(foundry.sources, near.join("contracts/src"));
@@ -165,11 +172,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("foundry.toml"), "").unwrap();
         let project = ContractProject::find(folder.path(), None).unwrap();
-        assert!(project.missing_library().unwrap().starts_with("forge install"));
+        assert!(
+            project
+                .missing_library()
+                .unwrap()
+                .starts_with("forge install")
+        );
         fs::create_dir_all(folder.path().join("lib/openzeppelin-contracts")).unwrap();
         assert_eq!(project.missing_library(), None);
-        let hardhat = ContractProject { tool: Tool::Hardhat, ..project };
-        assert!(hardhat.missing_library().unwrap().starts_with("npm install"));
+        let hardhat = ContractProject {
+            tool: Tool::Hardhat,
+            ..project
+        };
+        assert!(
+            hardhat
+                .missing_library()
+                .unwrap()
+                .starts_with("npm install")
+        );
         fs::create_dir_all(folder.path().join("node_modules/@openzeppelin/contracts")).unwrap();
         assert_eq!(hardhat.missing_library(), None);
     }

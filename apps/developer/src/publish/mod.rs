@@ -15,12 +15,12 @@ mod rotate;
 
 pub use rotate::{Rotated, rotate};
 
+use self::progress::{Place, Progress, Sent};
 use crate::{
     DeveloperError, Mined, RegisterClient, Registration, Session, SignedTransaction, Wallet,
     chain::{Fate, Revert},
     cryptlet_id,
 };
-use self::progress::{Place, Progress, Sent};
 use alloy_primitives::{Address, B256, Bytes};
 use cryptlet_api::{
     ClientError, ProblemKind,
@@ -194,7 +194,9 @@ impl<'a> Work<'a> {
         let register = session.register().await?;
         let name = &parts.manifest.name;
         let known = register.by_name(name).await?;
-        let publisher = known.as_ref().map_or(wallet.address(), |known| known.publisher);
+        let publisher = known
+            .as_ref()
+            .map_or(wallet.address(), |known| known.publisher);
         let cryptlet = cryptlet_id(publisher, name);
         // A trial with the publisher's own address for the key: whatever is wrong with the parts is wrong with it too.
         parts.pack(cryptlet, wallet.address())?;
@@ -249,7 +251,10 @@ impl<'a> Work<'a> {
             return Err(DeveloperError::Revoked(name()));
         }
         let versions = self.register.versions(self.cryptlet).await?;
-        if let Some(version) = versions.iter().find(|version| version.label == self.label()) {
+        if let Some(version) = versions
+            .iter()
+            .find(|version| version.label == self.label())
+        {
             return self.same(version).await.map(Some);
         }
         match versions.last() {
@@ -286,7 +291,10 @@ impl<'a> Work<'a> {
     async fn signers_of(&self, number: u32) -> Result<Vec<Address>, DeveloperError> {
         let id = CryptletRef::from(self.cryptlet);
         let detail = self.session.client().cryptlet(&id).await?;
-        let signers = detail.signers.iter().filter(|known| known.version == number);
+        let signers = detail
+            .signers
+            .iter()
+            .filter(|known| known.version == number);
         Ok(signers.map(|known| known.signer.into()).collect())
     }
 
@@ -318,12 +326,19 @@ impl<'a> Work<'a> {
         let transaction = self.transaction(signer, &version).await?;
         tell(Step::Sent(transaction.hash));
         let patience = self.options.patience;
-        let mined = self.register.submit(PUBLISHING, &transaction, patience).await?;
+        let mined = self
+            .register
+            .submit(PUBLISHING, &transaction, patience)
+            .await?;
         tell(Step::Mined(mined.block));
         let versions = self.register.versions(self.cryptlet).await?;
-        let version = versions.iter().find(|version| version.label == self.label());
+        let version = versions
+            .iter()
+            .find(|version| version.label == self.label());
         let version = version.ok_or_else(|| {
-            DeveloperError::Untrue("the node says it mined a version that the register lacks".into())
+            DeveloperError::Untrue(
+                "the node says it mined a version that the register lacks".into(),
+            )
         })?;
         let published = self.published(version, signer, Some(mined))?;
         let published = self.finish(published).await?;
@@ -336,7 +351,10 @@ impl<'a> Work<'a> {
         if let Some(signer) = self.progress.signer(self.label()) {
             return Ok(signer);
         }
-        let name: Name = self.name().parse().map_err(|error| DeveloperError::document("name", error))?;
+        let name: Name = self
+            .name()
+            .parse()
+            .map_err(|error| DeveloperError::document("name", error))?;
         let key = NewKey {
             publisher: self.publisher.into(),
             name,
@@ -347,7 +365,8 @@ impl<'a> Work<'a> {
             return Err(DeveloperError::Untrue(said.into()));
         }
         let signer = created.signer.into();
-        self.progress.keep_key(&self.parts.manifest.version, signer)?;
+        self.progress
+            .keep_key(&self.parts.manifest.version, signer)?;
         Ok(signer)
     }
 
@@ -367,7 +386,11 @@ impl<'a> Work<'a> {
             source: files.source.map(Base64),
         };
         let stored = self.session.client().store_package(&new).await?;
-        let theirs = [stored.package_digest, stored.header_digest, stored.manifest_digest];
+        let theirs = [
+            stored.package_digest,
+            stored.header_digest,
+            stored.manifest_digest,
+        ];
         if theirs.map(Sha256Digest::from) != [ours.digest, ours.header, ours.manifest_digest] {
             let said = "the host stored something else than what it was given";
             return Err(DeveloperError::Untrue(said.into()));
@@ -436,9 +459,13 @@ impl<'a> Work<'a> {
             return Ok(Some(sent.transaction.clone()));
         }
         let patience = self.options.patience;
-        self.register.submit(PUBLISHING, &sent.transaction, patience).await?;
+        self.register
+            .submit(PUBLISHING, &sent.transaction, patience)
+            .await?;
         let versions = self.register.versions(self.cryptlet).await?;
-        let taken = versions.iter().find(|version| version.package == sent.package);
+        let taken = versions
+            .iter()
+            .find(|version| version.package == sent.package);
         Err(DeveloperError::VersionExists {
             name: self.name().to_owned(),
             label: self.label().to_owned(),
@@ -544,11 +571,15 @@ pub async fn revoke(
         Revocation::All => target.send(&abi::revokeCryptletCall { cryptlet }).await,
         Revocation::Signer(signer) => {
             let signer = *signer;
-            target.send(&abi::revokeSignerCall { cryptlet, signer }).await
+            target
+                .send(&abi::revokeSignerCall { cryptlet, signer })
+                .await
         }
         Revocation::Version(word) => {
             let number = version_number(&register, &known, word).await?;
-            target.send(&abi::revokeVersionCall { cryptlet, number }).await
+            target
+                .send(&abi::revokeVersionCall { cryptlet, number })
+                .await
         }
     }
 }
@@ -572,7 +603,11 @@ async fn version_number(
 ) -> Result<u32, DeveloperError> {
     let versions = register.versions(known.cryptlet).await?;
     let labelled = versions.iter().find(|version| version.label == word);
-    let numbered = || versions.iter().find(|version| version.number.to_string() == word);
+    let numbered = || {
+        versions
+            .iter()
+            .find(|version| version.number.to_string() == word)
+    };
     let found = labelled.or_else(numbered);
     found
         .map(|version| version.number)
@@ -597,7 +632,9 @@ impl Target<'_> {
         let from = self.wallet.address();
         match self.register.attempt(REVOKING, from, call).await? {
             Ok(()) => {
-                let sent = self.register.send(REVOKING, self.wallet, call, self.patience);
+                let sent = self
+                    .register
+                    .send(REVOKING, self.wallet, call, self.patience);
                 sent.await
             }
             Err(Revert::Register(abi::CryptletRegisterErrors::NotTheOwner(_))) => {

@@ -1,8 +1,6 @@
 //! Rotating a key: the same code under a new version with a new key. The cryptlet's id stays.
 
-use super::{
-    Parts, PublishOptions, Published, Step, Target, find, publish,
-};
+use super::{Parts, PublishOptions, Published, Step, Target, find, publish};
 use crate::{DeveloperError, Session, Wallet};
 use alloy_primitives::Address;
 use cryptlet_api::types::{CryptletRef, Name};
@@ -41,7 +39,10 @@ pub async fn rotate(
     tell: &(dyn Fn(Step) + Sync),
 ) -> Result<Rotated, DeveloperError> {
     let register = session.register().await?;
-    let name: Name = parts.manifest.name.parse()
+    let name: Name = parts
+        .manifest
+        .name
+        .parse()
         .map_err(|error| DeveloperError::document("name", error))?;
     let name = CryptletRef::from(name);
     let known = find(&register, &name).await?;
@@ -52,20 +53,31 @@ pub async fn rotate(
         return Err(DeveloperError::Revoked(known.name));
     };
     let signers = |number: u32| {
-        let all = detail.signers.iter().filter(move |signer| signer.version == number);
+        let all = detail
+            .signers
+            .iter()
+            .filter(move |signer| signer.version == number);
         all.map(|signer| Address::from(signer.signer))
     };
     // Interrupted between the new version and the old one's revocation: the version before is the one to end.
     let resumed = newest
         .next()
         .filter(|before| !keep && is_rotation(before, current))
-        .filter(|before| detail.signers.iter().any(|known| known.version == before.number && !known.revoked));
+        .filter(|before| {
+            detail
+                .signers
+                .iter()
+                .any(|known| known.version == before.number && !known.revoked)
+        });
     let (old, label) = match resumed {
         Some(before) => (before, current.label.clone()),
         None => (current, next_label(&current.label, &versions)),
     };
     let same = |signer| -> Result<bool, DeveloperError> {
-        let files = parts.clone().labelled(old.label.as_str()).pack(known.cryptlet, signer)?;
+        let files = parts
+            .clone()
+            .labelled(old.label.as_str())
+            .pack(known.cryptlet, signer)?;
         Ok(package::open_files(&files)?.digest == old.package)
     };
     let mut unchanged = false;
@@ -83,7 +95,14 @@ pub async fn rotate(
         further: true,
         ..options.clone()
     };
-    let published = publish(session, wallet, &parts.clone().labelled(label), &options, tell).await?;
+    let published = publish(
+        session,
+        wallet,
+        &parts.clone().labelled(label),
+        &options,
+        tell,
+    )
+    .await?;
     let target = Target {
         register: &register,
         wallet,
@@ -95,7 +114,9 @@ pub async fn rotate(
         let record = register.signer(known.cryptlet, signer).await?;
         if record.is_some_and(|record| !record.revoked) {
             let cryptlet = known.cryptlet.0;
-            target.send(&abi::revokeSignerCall { cryptlet, signer }).await?;
+            target
+                .send(&abi::revokeSignerCall { cryptlet, signer })
+                .await?;
             revoked.push(signer);
         }
     }

@@ -24,9 +24,15 @@ fn is_empty(project: &Path) -> bool {
 #[tokio::test]
 async fn a_header_lies_where_forge_finds_it_and_a_second_import_writes_nothing() {
     let world = World::start().await;
-    let published = world.publish(&parts("gold-price", "0.1.0", 1), false).await.unwrap();
+    let published = world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
     let first = imported(&world, false).await.unwrap();
-    assert_eq!((first.contract.as_str(), first.written.len()), ("GoldPrice", 7));
+    assert_eq!(
+        (first.contract.as_str(), first.written.len()),
+        ("GoldPrice", 7)
+    );
     assert!(first.witnessed && first.install.is_some());
     let project = world.project();
     let solidity = read(&project.join("src/cryptlets/GoldPrice.sol"));
@@ -39,7 +45,10 @@ async fn a_header_lies_where_forge_finds_it_and_a_second_import_writes_nothing()
     assert!(read(&project.join("src/cryptlets/GoldPrice.abi.json")).contains("priceOf"));
     let lock = Lock::load(&project).unwrap();
     let locked = &lock.cryptlets["gold-price"];
-    assert_eq!((locked.header, locked.package), (published.header_digest, published.package_digest));
+    assert_eq!(
+        (locked.header, locked.package),
+        (published.header_digest, published.package_digest)
+    );
     assert_eq!((locked.number, locked.public_key), (1, published.signer));
     let text = read(&project.join(LOCK_FILE));
 
@@ -52,7 +61,10 @@ async fn a_header_lies_where_forge_finds_it_and_a_second_import_writes_nothing()
 #[tokio::test]
 async fn a_changed_header_is_shown_and_refused_until_it_is_accepted() {
     let world = World::start().await;
-    world.publish(&parts("gold-price", "0.1.0", 1), false).await.unwrap();
+    world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
     imported(&world, false).await.unwrap();
     let mut next = parts("gold-price", "0.2.0", 1);
     next.interface = interface("gold-price", "uint128 price");
@@ -65,7 +77,12 @@ async fn a_changed_header_is_shown_and_refused_until_it_is_accepted() {
         panic!("{error}");
     };
     let text = changes.join("\n");
-    for line in ["version: 0.1.0 (1) -> 0.2.0 (2)", "public key: ", "- function priceOf(uint256 price)", "+ function priceOf(uint128 price)"] {
+    for line in [
+        "version: 0.1.0 (1) -> 0.2.0 (2)",
+        "public key: ",
+        "- function priceOf(uint256 price)",
+        "+ function priceOf(uint128 price)",
+    ] {
         assert!(text.contains(line), "{text} lacks {line}");
     }
     assert!(error.next_step().unwrap().contains("--accept"));
@@ -82,7 +99,10 @@ async fn a_changed_header_is_shown_and_refused_until_it_is_accepted() {
 #[tokio::test]
 async fn what_the_host_says_of_a_header_is_not_enough() {
     let world = World::start().await;
-    let published = world.publish(&parts("gold-price", "0.1.0", 1), false).await.unwrap();
+    let published = world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
     let other = interface("gold-price", "uint128 price");
     let other = Header::build(HeaderSource {
         name: "gold-price",
@@ -99,9 +119,15 @@ async fn what_the_host_says_of_a_header_is_not_enough() {
     // Other bytes under their own digest: only the register knows better.
     world.host.wrongs().header_digest = Some(sha256(&other));
     let error = imported(&world, true).await.unwrap_err();
-    assert!(error.to_string().contains("its header has another digest"), "{error}");
+    assert!(
+        error.to_string().contains("its header has another digest"),
+        "{error}"
+    );
     // Code that does not follow from the interface.
-    let forged = String::from_utf8(other).unwrap().replace("_checkCryptlet", "").replace("PublicKeyNotValid", "Nothing");
+    let forged = String::from_utf8(other)
+        .unwrap()
+        .replace("_checkCryptlet", "")
+        .replace("PublicKeyNotValid", "Nothing");
     world.host.wrongs().header_digest = Some(sha256(forged.as_bytes()));
     world.host.wrongs().header = Some(forged.into_bytes());
     let error = imported(&world, true).await.unwrap_err();
@@ -112,20 +138,48 @@ async fn what_the_host_says_of_a_header_is_not_enough() {
 #[tokio::test]
 async fn a_host_that_hides_a_revocation_is_found_out_by_the_register() {
     let world = World::start().await;
-    world.publish(&parts("gold-price", "0.1.0", 1), false).await.unwrap();
-    world.publish(&parts("gold-price", "0.2.0", 2), true).await.unwrap();
+    world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
+    world
+        .publish(&parts("gold-price", "0.2.0", 2), true)
+        .await
+        .unwrap();
     imported(&world, false).await.unwrap();
     let (session, wallet) = (world.session().await, world.wallet(1).await);
     let version = Revocation::Version("0.2.0".into());
     let patience = Duration::from_secs(20);
-    revoke(&session, &wallet, &reference("gold-price"), &version, patience).await.unwrap();
+    revoke(
+        &session,
+        &wallet,
+        &reference("gold-price"),
+        &version,
+        patience,
+    )
+    .await
+    .unwrap();
     world.host.wrongs().current = Some(2);
     let error = imported(&world, true).await.unwrap_err();
-    assert!(error.to_string().contains("another version is in force"), "{error}");
+    assert!(
+        error.to_string().contains("another version is in force"),
+        "{error}"
+    );
 
     world.host.wrongs().current = None;
-    assert!(matches!(imported(&world, false).await, Err(DeveloperError::Changed { .. })));
-    revoke(&session, &wallet, &reference("gold-price"), &Revocation::All, patience).await.unwrap();
+    assert!(matches!(
+        imported(&world, false).await,
+        Err(DeveloperError::Changed { .. })
+    ));
+    revoke(
+        &session,
+        &wallet,
+        &reference("gold-price"),
+        &Revocation::All,
+        patience,
+    )
+    .await
+    .unwrap();
     let error = imported(&world, true).await.unwrap_err();
     assert!(matches!(error, DeveloperError::Revoked(_)), "{error}");
     let findings = check(&session, &world.project()).await.unwrap();
@@ -138,10 +192,21 @@ async fn a_host_that_hides_a_revocation_is_found_out_by_the_register() {
 #[tokio::test]
 async fn a_key_that_was_revoked_alone_is_not_imported() {
     let world = World::start().await;
-    let published = world.publish(&parts("gold-price", "0.1.0", 1), false).await.unwrap();
+    let published = world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
     let (session, wallet) = (world.session().await, world.wallet(1).await);
     let signer = Revocation::Signer(published.signer);
-    revoke(&session, &wallet, &reference("gold-price"), &signer, Duration::from_secs(20)).await.unwrap();
+    revoke(
+        &session,
+        &wallet,
+        &reference("gold-price"),
+        &signer,
+        Duration::from_secs(20),
+    )
+    .await
+    .unwrap();
     let error = imported(&world, false).await.unwrap_err();
     assert!(error.to_string().contains("public key"), "{error}");
     assert!(is_empty(&world.project()));
@@ -150,13 +215,19 @@ async fn a_key_that_was_revoked_alone_is_not_imported() {
 #[tokio::test]
 async fn files_that_were_edited_or_are_not_ours_are_not_overwritten_unasked() {
     let world = World::start().await;
-    world.publish(&parts("gold-price", "0.1.0", 1), false).await.unwrap();
+    world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
     let project = world.project();
     let file = project.join("src/cryptlets/GoldPrice.sol");
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(&file, "// mine").unwrap();
     let error = imported(&world, false).await.unwrap_err();
-    assert!(matches!(&error, DeveloperError::Edited(files) if files.len() == 1), "{error}");
+    assert!(
+        matches!(&error, DeveloperError::Edited(files) if files.len() == 1),
+        "{error}"
+    );
     assert_eq!(read(&file), "// mine");
     imported(&world, true).await.unwrap();
 
@@ -166,19 +237,28 @@ async fn files_that_were_edited_or_are_not_ours_are_not_overwritten_unasked() {
     let error = imported(&world, false).await.unwrap_err();
     assert!(matches!(error, DeveloperError::Edited(_)), "{error}");
     let findings = check(&world.session().await, &project).await.unwrap();
-    assert!(findings[0].changes[0].contains("CryptletProxy.sol: edited"), "{findings:?}");
+    assert!(
+        findings[0].changes[0].contains("CryptletProxy.sol: edited"),
+        "{findings:?}"
+    );
     imported(&world, true).await.unwrap();
     assert_eq!(read(&base), text);
     fs::remove_file(&file).unwrap();
     let findings = check(&world.session().await, &project).await.unwrap();
     assert!(findings[0].changes[0].contains("missing"), "{findings:?}");
-    assert_eq!(imported(&world, false).await.unwrap().written, ["src/cryptlets/GoldPrice.sol"]);
+    assert_eq!(
+        imported(&world, false).await.unwrap().written,
+        ["src/cryptlets/GoldPrice.sol"]
+    );
 }
 
 #[tokio::test]
 async fn an_altered_lock_file_counts_as_a_change() {
     let world = World::start().await;
-    let published = world.publish(&parts("gold-price", "0.1.0", 1), false).await.unwrap();
+    let published = world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
     imported(&world, false).await.unwrap();
     let path = world.project().join(LOCK_FILE);
     let text = read(&path);
@@ -191,23 +271,44 @@ async fn an_altered_lock_file_counts_as_a_change() {
         fs::write(&path, altered).unwrap();
         let error = imported(&world, false).await.unwrap_err();
         assert!(error.to_string().contains(what), "{error}");
-        assert!(!check(&world.session().await, &world.project()).await.unwrap().is_empty());
+        assert!(
+            !check(&world.session().await, &world.project())
+                .await
+                .unwrap()
+                .is_empty()
+        );
     }
     fs::write(&path, "{").unwrap();
-    assert!(matches!(imported(&world, true).await, Err(DeveloperError::Document { .. })));
+    assert!(matches!(
+        imported(&world, true).await,
+        Err(DeveloperError::Document { .. })
+    ));
 }
 
 #[tokio::test]
 async fn without_a_node_the_hosts_word_is_said_to_be_the_only_one() {
     let world = World::start().await;
-    world.publish(&parts("gold-price", "0.1.0", 1), false).await.unwrap();
+    world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
     world.host.wrongs().no_rpc = true;
     assert!(!imported(&world, false).await.unwrap().witnessed);
-    let nodes = Nodes { register: Some(world.node.url()), ..Nodes::default() };
+    let nodes = Nodes {
+        register: Some(world.node.url()),
+        ..Nodes::default()
+    };
     let session = world.session_with(nodes).await;
     let project = ContractProject::find(&world.project(), None).unwrap();
-    let again = import(&session, &reference("gold-price"), &project, false).await.unwrap();
+    let again = import(&session, &reference("gold-price"), &project, false)
+        .await
+        .unwrap();
     assert!(again.witnessed);
-    let error = import(&session, &reference("silver-price"), &project, false).await.unwrap_err();
-    assert!(matches!(error, DeveloperError::Client(ClientError::Problem(_))), "{error}");
+    let error = import(&session, &reference("silver-price"), &project, false)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, DeveloperError::Client(ClientError::Problem(_))),
+        "{error}"
+    );
 }

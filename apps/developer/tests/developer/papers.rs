@@ -22,25 +22,42 @@ async fn a_policy_is_written_signed_by_enough_and_set_once() {
     policy::store(&path, &policy::template(&session).await.unwrap()).unwrap();
     let mut signed = policy::load(&path).unwrap();
     assert_eq!((signed.policy.epoch, signed.approvals.len()), (1, 0));
-    let error = policy::sign(&session, &anybody, signed.clone()).await.unwrap_err();
+    let error = policy::sign(&session, &anybody, signed.clone())
+        .await
+        .unwrap_err();
     assert!(matches!(error, DeveloperError::Wallet(_)), "{error}");
 
     for index in [6, 5] {
-        let error = policy::set(&session, &anybody, &signed, PATIENCE).await.unwrap_err();
-        let few = matches!(error, DeveloperError::Seal(SealError::TooFewApprovals { threshold: 2, .. }));
+        let error = policy::set(&session, &anybody, &signed, PATIENCE)
+            .await
+            .unwrap_err();
+        let few = matches!(
+            error,
+            DeveloperError::Seal(SealError::TooFewApprovals { threshold: 2, .. })
+        );
         assert!(few, "{error}");
-        signed = policy::sign(&session, &world.wallet(index).await, signed).await.unwrap();
+        signed = policy::sign(&session, &world.wallet(index).await, signed)
+            .await
+            .unwrap();
     }
     assert_eq!(signed.approvals.len(), 2);
-    assert!(signed.approvals.is_sorted_by_key(|approval| approval.administrator));
+    assert!(
+        signed
+            .approvals
+            .is_sorted_by_key(|approval| approval.administrator)
+    );
     policy::store(&path, &signed).unwrap();
     let signed = policy::load(&path).unwrap();
 
-    let set = policy::set(&session, &anybody, &signed, PATIENCE).await.unwrap();
+    let set = policy::set(&session, &anybody, &signed, PATIENCE)
+        .await
+        .unwrap();
     assert!(set.mined.is_some() && set.info.confirmed);
     let record = world.reader().await.policy().await.unwrap().unwrap();
     assert_eq!(record.digest, policy::digest(&signed.policy).unwrap());
-    let again = policy::set(&session, &anybody, &signed, PATIENCE).await.unwrap();
+    let again = policy::set(&session, &anybody, &signed, PATIENCE)
+        .await
+        .unwrap();
     assert_eq!(again.mined, None);
     assert_eq!(policy::template(&session).await.unwrap().policy.epoch, 2);
     assert_eq!(world.transactions_of(anybody.address()).await, 1);
@@ -53,18 +70,31 @@ async fn another_policy_under_the_same_epoch_is_refused_before_anything_is_paid(
     let anybody = world.wallet(1).await;
     let mut first = policy::template(&session).await.unwrap();
     for index in [5, 6] {
-        first = policy::sign(&session, &world.wallet(index).await, first).await.unwrap();
+        first = policy::sign(&session, &world.wallet(index).await, first)
+            .await
+            .unwrap();
     }
-    policy::set(&session, &anybody, &first, PATIENCE).await.unwrap();
+    policy::set(&session, &anybody, &first, PATIENCE)
+        .await
+        .unwrap();
     let mut other = first.clone();
     other.policy.retry.attempts += 1;
-    let error = policy::set(&session, &anybody, &other, PATIENCE).await.unwrap_err();
-    assert!(matches!(error, DeveloperError::Seal(SealError::Approval { .. })), "{error}");
+    let error = policy::set(&session, &anybody, &other, PATIENCE)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, DeveloperError::Seal(SealError::Approval { .. })),
+        "{error}"
+    );
     for index in [5, 6] {
-        other = policy::sign(&session, &world.wallet(index).await, other).await.unwrap();
+        other = policy::sign(&session, &world.wallet(index).await, other)
+            .await
+            .unwrap();
     }
     assert_eq!(other.approvals.len(), 2, "signing again replaces");
-    let error = policy::set(&session, &anybody, &other, PATIENCE).await.unwrap_err();
+    let error = policy::set(&session, &anybody, &other, PATIENCE)
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("OldEpoch"), "{error}");
     assert_eq!(world.transactions_of(anybody.address()).await, 1);
 }
@@ -81,11 +111,18 @@ fn scope() -> Scope {
 #[tokio::test]
 async fn a_delegation_is_signed_handed_in_and_revoked_by_its_identity() {
     let world = World::start().await;
-    world.publish(&parts("gold-price", "0.1.0", 1), false).await.unwrap();
+    world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
     let session = world.session().await;
     let (identity, stranger) = (world.wallet(3).await, world.wallet(4).await);
-    let signed = delegation::sign(&session, &identity, &scope()).await.unwrap();
-    let other = delegation::sign(&session, &identity, &scope()).await.unwrap();
+    let signed = delegation::sign(&session, &identity, &scope())
+        .await
+        .unwrap();
+    let other = delegation::sign(&session, &identity, &scope())
+        .await
+        .unwrap();
     assert_ne!(signed.delegation.salt, other.delegation.salt);
     let info = delegation::submit(&session, &signed).await.unwrap();
     assert_eq!(info.delegation.identity, identity.address().into());
@@ -110,15 +147,32 @@ async fn nothing_is_delegated_to_what_is_revoked_or_unknown_nor_by_a_host_of_oth
     let world = World::start().await;
     let session = world.session().await;
     let identity = world.wallet(3).await;
-    let error = delegation::sign(&session, &identity, &scope()).await.unwrap_err();
+    let error = delegation::sign(&session, &identity, &scope())
+        .await
+        .unwrap_err();
     assert!(matches!(error, DeveloperError::Unknown(_)), "{error}");
-    world.publish(&parts("gold-price", "0.1.0", 1), false).await.unwrap();
-    let signed = delegation::sign(&session, &identity, &scope()).await.unwrap();
+    world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
+    let signed = delegation::sign(&session, &identity, &scope())
+        .await
+        .unwrap();
     world.host.wrongs().other_delegation = true;
     let error = delegation::submit(&session, &signed).await.unwrap_err();
     assert!(matches!(error, DeveloperError::Untrue(_)), "{error}");
     let owner = world.wallet(1).await;
-    revoke(&session, &owner, &reference("gold-price"), &Revocation::All, PATIENCE).await.unwrap();
-    let error = delegation::sign(&session, &identity, &scope()).await.unwrap_err();
+    revoke(
+        &session,
+        &owner,
+        &reference("gold-price"),
+        &Revocation::All,
+        PATIENCE,
+    )
+    .await
+    .unwrap();
+    let error = delegation::sign(&session, &identity, &scope())
+        .await
+        .unwrap_err();
     assert!(matches!(error, DeveloperError::Revoked(_)), "{error}");
 }

@@ -27,7 +27,12 @@ async fn what_was_published_is_in_the_register_and_again_is_nothing() {
     assert_eq!(version.package, first.package_digest);
     assert_eq!(version.header, first.header_digest);
     assert_eq!(version.manifest, first.manifest_digest);
-    assert!(reader.is_signer(known.cryptlet, first.signer).await.unwrap());
+    assert!(
+        reader
+            .is_signer(known.cryptlet, first.signer)
+            .await
+            .unwrap()
+    );
 
     let again = world.publish(&parts, false).await.unwrap();
     assert_eq!(again.transaction, None);
@@ -35,7 +40,9 @@ async fn what_was_published_is_in_the_register_and_again_is_nothing() {
     assert_eq!(again.package_digest, first.package_digest);
     assert_eq!(world.host.key_count(), 1);
     assert_eq!(world.transactions_of(known.owner).await, 1);
-    let kept = std::fs::read_dir(world.options(false).folder).unwrap().count();
+    let kept = std::fs::read_dir(world.options(false).folder)
+        .unwrap()
+        .count();
     assert_eq!(kept, 0, "nothing is kept of what is finished");
 }
 
@@ -71,7 +78,11 @@ async fn whoever_is_interrupted_goes_on_and_pays_once() {
         assert_eq!(world.host.key_count(), index + 1, "one key a cryptlet");
     }
     let wallet = world.wallet(1).await;
-    assert_eq!(world.transactions_of(wallet.address()).await, 4, "one transaction a cryptlet");
+    assert_eq!(
+        world.transactions_of(wallet.address()).await,
+        4,
+        "one transaction a cryptlet"
+    );
 }
 
 #[tokio::test]
@@ -93,16 +104,24 @@ async fn a_transaction_that_no_block_holds_is_waited_for_and_not_sent_twice() {
     let automatic = |on: bool| {
         let provider = provider.clone();
         async move {
-            let _: serde_json::Value = provider.raw_request("evm_setAutomine".into(), (on,)).await.unwrap();
+            let _: serde_json::Value = provider
+                .raw_request("evm_setAutomine".into(), (on,))
+                .await
+                .unwrap();
         }
     };
     automatic(false).await;
     let parts = parts("gold-price", "0.1.0", 1);
     let session = world.session().await;
     let wallet = world.wallet(1).await;
-    let hasty = PublishOptions { patience: Duration::ZERO, ..world.options(false) };
+    let hasty = PublishOptions {
+        patience: Duration::ZERO,
+        ..world.options(false)
+    };
     for _ in 0..2 {
-        let error = publish(&session, &wallet, &parts, &hasty, &|_| {}).await.unwrap_err();
+        let error = publish(&session, &wallet, &parts, &hasty, &|_| {})
+            .await
+            .unwrap_err();
         assert!(matches!(error, DeveloperError::NotMined(_)), "{error}");
         assert!(error.is_retryable());
     }
@@ -116,13 +135,18 @@ async fn a_transaction_that_no_block_holds_is_waited_for_and_not_sent_twice() {
 #[tokio::test]
 async fn a_name_or_its_look_alike_is_refused_before_a_key_is_made() {
     let world = World::start().await;
-    let first = world.publish(&parts("gold-price", "0.1.0", 1), false).await.unwrap();
+    let first = world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
     let session = world.session().await;
     let stranger = world.wallet(2).await;
     for name in ["gold-price", "go1d-price", "gold-pri-ce"] {
         let parts = parts(name, "0.1.0", 2);
         let options = world.options(false);
-        let error = publish(&session, &stranger, &parts, &options, &|_| {}).await.unwrap_err();
+        let error = publish(&session, &stranger, &parts, &options, &|_| {})
+            .await
+            .unwrap_err();
         match error {
             DeveloperError::NameTaken { by, .. } => assert_eq!(by, first.cryptlet),
             other => panic!("{name}: {other}"),
@@ -130,24 +154,42 @@ async fn a_name_or_its_look_alike_is_refused_before_a_key_is_made() {
     }
     let options = world.options(true);
     let further = parts("gold-price", "0.2.0", 2);
-    let error = publish(&session, &stranger, &further, &options, &|_| {}).await.unwrap_err();
-    assert!(matches!(error, DeveloperError::NotTheOwner { .. }), "{error}");
-    assert_eq!(world.host.key_count(), 1, "no key was made for what was refused");
+    let error = publish(&session, &stranger, &further, &options, &|_| {})
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, DeveloperError::NotTheOwner { .. }),
+        "{error}"
+    );
+    assert_eq!(
+        world.host.key_count(),
+        1,
+        "no key was made for what was refused"
+    );
     assert_eq!(world.transactions_of(stranger.address()).await, 0);
 }
 
 #[tokio::test]
 async fn a_further_version_is_asked_for_and_a_label_is_used_once() {
     let world = World::start().await;
-    world.publish(&parts("gold-price", "0.1.0", 1), false).await.unwrap();
+    world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
     let next = parts("gold-price", "0.2.0", 2);
     let error = world.publish(&next, false).await.unwrap_err();
-    assert!(matches!(error, DeveloperError::Registered { number: 1, .. }), "{error}");
+    assert!(
+        matches!(error, DeveloperError::Registered { number: 1, .. }),
+        "{error}"
+    );
     let published = world.publish(&next, true).await.unwrap();
     assert_eq!(published.number, 2);
     let other = parts("gold-price", "0.2.0", 3);
     let error = world.publish(&other, true).await.unwrap_err();
-    assert!(matches!(error, DeveloperError::VersionExists { number: 2, .. }), "{error}");
+    assert!(
+        matches!(error, DeveloperError::VersionExists { number: 2, .. }),
+        "{error}"
+    );
     assert_eq!(world.host.key_count(), 2);
 }
 
@@ -165,7 +207,10 @@ async fn what_is_wrong_with_the_parts_is_said_before_anything_is_made() {
 async fn a_host_that_stores_something_else_is_found_out_before_anything_is_paid() {
     let world = World::start().await;
     world.host.wrongs().other_package = true;
-    let error = world.publish(&parts("gold-price", "0.1.0", 1), false).await.unwrap_err();
+    let error = world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap_err();
     assert!(matches!(error, DeveloperError::Untrue(_)), "{error}");
     let wallet = world.wallet(1).await;
     assert_eq!(world.transactions_of(wallet.address()).await, 0);
@@ -180,11 +225,21 @@ async fn a_rotated_key_is_another_for_the_same_code_and_the_old_one_ends() {
     let wallet = world.wallet(1).await;
     let options = world.options(false);
 
-    let other = Parts { code: vec![9; 9].into(), ..parts.clone() };
-    let error = rotate(&session, &wallet, &other, false, &options, &|_| {}).await.unwrap_err();
-    assert!(matches!(error, DeveloperError::VersionExists { .. }), "{error}");
+    let other = Parts {
+        code: vec![9; 9].into(),
+        ..parts.clone()
+    };
+    let error = rotate(&session, &wallet, &other, false, &options, &|_| {})
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, DeveloperError::VersionExists { .. }),
+        "{error}"
+    );
 
-    let rotated = rotate(&session, &wallet, &parts, false, &options, &|_| {}).await.unwrap();
+    let rotated = rotate(&session, &wallet, &parts, false, &options, &|_| {})
+        .await
+        .unwrap();
     assert_eq!(rotated.published.cryptlet, first.cryptlet);
     assert_eq!(rotated.published.label, "0.1.0+key.1");
     assert_ne!(rotated.published.signer, first.signer);
@@ -194,12 +249,16 @@ async fn a_rotated_key_is_another_for_the_same_code_and_the_old_one_ends() {
     assert!(!admits(first.signer).await.unwrap());
     assert!(admits(rotated.published.signer).await.unwrap());
 
-    let kept = rotate(&session, &wallet, &parts, true, &options, &|_| {}).await.unwrap();
+    let kept = rotate(&session, &wallet, &parts, true, &options, &|_| {})
+        .await
+        .unwrap();
     assert_eq!(kept.published.label, "0.1.0+key.2");
     assert!(kept.revoked.is_empty());
     assert!(admits(rotated.published.signer).await.unwrap());
     // As after an interruption: the new version is there, the old one's signer not yet revoked.
-    let ended = rotate(&session, &wallet, &parts, false, &options, &|_| {}).await.unwrap();
+    let ended = rotate(&session, &wallet, &parts, false, &options, &|_| {})
+        .await
+        .unwrap();
     assert_eq!(ended.published.label, "0.1.0+key.2");
     assert_eq!(ended.revoked, [rotated.published.signer]);
 }
@@ -207,31 +266,68 @@ async fn a_rotated_key_is_another_for_the_same_code_and_the_old_one_ends() {
 async fn revoked(world: &World, wallet: &Wallet, what: Revocation) -> Result<u64, DeveloperError> {
     let session = world.session().await;
     let name = reference("gold-price");
-    revoke(&session, wallet, &name, &what, PATIENCE).await.map(|mined| mined.block)
+    revoke(&session, wallet, &name, &what, PATIENCE)
+        .await
+        .map(|mined| mined.block)
 }
 
 #[tokio::test]
 async fn versions_signers_and_cryptlets_are_revoked_once_and_by_their_owner() {
     let world = World::start().await;
-    let first = world.publish(&parts("gold-price", "0.1.0", 1), false).await.unwrap();
-    let second = world.publish(&parts("gold-price", "0.2.0", 2), true).await.unwrap();
+    let first = world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
+    let second = world
+        .publish(&parts("gold-price", "0.2.0", 2), true)
+        .await
+        .unwrap();
     let (owner, stranger) = (world.wallet(1).await, world.wallet(2).await);
-    let error = revoked(&world, &stranger, Revocation::All).await.unwrap_err();
-    assert!(matches!(error, DeveloperError::NotTheOwner { .. }), "{error}");
-    let error = revoked(&world, &owner, Revocation::Version("0.3.0".into())).await.unwrap_err();
+    let error = revoked(&world, &stranger, Revocation::All)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, DeveloperError::NotTheOwner { .. }),
+        "{error}"
+    );
+    let error = revoked(&world, &owner, Revocation::Version("0.3.0".into()))
+        .await
+        .unwrap_err();
     assert!(matches!(error, DeveloperError::Unknown(_)), "{error}");
 
-    revoked(&world, &owner, Revocation::Version("0.1.0".into())).await.unwrap();
+    revoked(&world, &owner, Revocation::Version("0.1.0".into()))
+        .await
+        .unwrap();
     let reader = world.reader().await;
-    assert!(!reader.is_signer(first.cryptlet, first.signer).await.unwrap());
-    let error = revoked(&world, &owner, Revocation::Version("1".into())).await.unwrap_err();
+    assert!(
+        !reader
+            .is_signer(first.cryptlet, first.signer)
+            .await
+            .unwrap()
+    );
+    let error = revoked(&world, &owner, Revocation::Version("1".into()))
+        .await
+        .unwrap_err();
     assert!(matches!(error, DeveloperError::Revoked(_)), "{error}");
-    revoked(&world, &owner, Revocation::Signer(second.signer)).await.unwrap();
-    assert!(!reader.is_signer(first.cryptlet, second.signer).await.unwrap());
+    revoked(&world, &owner, Revocation::Signer(second.signer))
+        .await
+        .unwrap();
+    assert!(
+        !reader
+            .is_signer(first.cryptlet, second.signer)
+            .await
+            .unwrap()
+    );
     revoked(&world, &owner, Revocation::All).await.unwrap();
     assert!(reader.registration(first.cryptlet).await.unwrap().revoked);
-    let error = world.publish(&parts("gold-price", "0.3.0", 3), true).await.unwrap_err();
+    let error = world
+        .publish(&parts("gold-price", "0.3.0", 3), true)
+        .await
+        .unwrap_err();
     assert!(matches!(error, DeveloperError::Revoked(_)), "{error}");
     let paid = world.transactions_of(owner.address()).await;
-    assert_eq!(paid, 5, "two versions and three revocations: nothing was paid for what was refused");
+    assert_eq!(
+        paid, 5,
+        "two versions and three revocations: nothing was paid for what was refused"
+    );
 }

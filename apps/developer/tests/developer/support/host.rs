@@ -1,12 +1,12 @@
 //! A host in memory: what the register's chain says, and packages that were handed in. It can be told to lie.
 
+use alloy::primitives::{Address, Bytes, keccak256};
 use async_trait::async_trait;
 use cryptlet_api::{Caller, HostApi, JobQuery, Problem, types::*};
-use alloy::primitives::{Address, Bytes, keccak256};
 use cryptlet_developer::{DeveloperError, RegisterClient, Registration, cryptlet_id};
 use cryptlet_header::Header;
 use cryptlet_seal::package::{self, PackageFiles};
-use cryptlet_types::{CryptletId, ReportDomain, Sha256Digest, region::Package};
+use cryptlet_types::{CryptletId, Document, HexBytes, ReportDomain, Sha256Digest, region::Package};
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard},
@@ -101,6 +101,10 @@ fn unused<T>() -> Result<T> {
 
 #[async_trait]
 impl HostApi for MemoryHost {
+    async fn delegate(&self) -> Result<Document> {
+        Ok(Document::default())
+    }
+
     async fn host(&self) -> Result<HostInfo> {
         let rpc = (!self.wrongs().no_rpc).then(|| self.rpc.clone());
         Ok(HostInfo {
@@ -110,6 +114,7 @@ impl HostApi for MemoryHost {
             chain_id: self.delegate.chain_id,
             rpc: rpc.clone(),
             delegate: self.delegate.delegate.into(),
+            delegate_signature: HexBytes(vec![7; 64].into()),
             first_block: 0,
             register: RegisterInfo {
                 chain_id: self.register.domain().chain_id,
@@ -125,6 +130,10 @@ impl HostApi for MemoryHost {
             policy: None,
             version: "0.1.0".into(),
         })
+    }
+
+    async fn delegate(&self) -> Result<Document> {
+        unused()
     }
 
     async fn cryptlets(
@@ -187,7 +196,10 @@ impl HostApi for MemoryHost {
 
     async fn header(&self, cryptlet: CryptletRef, version: Option<u32>) -> Result<Bytes> {
         let known = self.find(&cryptlet).await?;
-        let record = self.register.version(known.cryptlet, version.unwrap()).await;
+        let record = self
+            .register
+            .version(known.cryptlet, version.unwrap())
+            .await;
         let files = self.files(record.unwrap().unwrap().package).unwrap();
         let lie = self.wrongs().header.clone();
         Ok(lie.map_or(files.header, Bytes::from))
@@ -205,7 +217,9 @@ impl HostApi for MemoryHost {
         let cryptlet = cryptlet_id(key.publisher.into(), key.name.as_str());
         let mut keys = self.keys.lock().unwrap();
         let number = u64::try_from(keys.len()).unwrap();
-        let signer = Address::from_word(keccak256([cryptlet.0.as_slice(), &number.to_be_bytes()].concat()));
+        let signer = Address::from_word(keccak256(
+            [cryptlet.0.as_slice(), &number.to_be_bytes()].concat(),
+        ));
         keys.push((cryptlet, signer));
         Ok(CreatedKey {
             cryptlet: cryptlet.into(),
@@ -235,10 +249,17 @@ impl HostApi for MemoryHost {
         let header = Header::from_json(&files.header).unwrap();
         let key = (header.cryptlet(), opened.manifest.public_key);
         if !self.keys.lock().unwrap().contains(&key) {
-            return Err(Problem::refused("publicKey: is not a key of this host", "make one"));
+            return Err(Problem::refused(
+                "publicKey: is not a key of this host",
+                "make one",
+            ));
         }
         self.packages.lock().unwrap().insert(opened.digest, files);
-        let said = if wrongs.other_package { opened.header } else { opened.digest };
+        let said = if wrongs.other_package {
+            opened.header
+        } else {
+            opened.digest
+        };
         Ok(StoredPackage {
             cryptlet: header.cryptlet().into(),
             name: opened.manifest.name,

@@ -76,15 +76,29 @@ impl World {
         let account = |index: u32| node.accounts()[index as usize].0;
         let board = ADMINISTRATORS.map(account).to_vec();
         let arguments = (account(0), board, U256::from(2)).abi_encode_params();
-        let register = deploy(&provider, account(0), artifacts::CRYPTLET_REGISTER, &arguments);
+        let register = deploy(
+            &provider,
+            account(0),
+            artifacts::CRYPTLET_REGISTER,
+            &arguments,
+        );
         let register = register.await;
         let arguments = register.abi_encode();
-        let delegate = deploy(&provider, account(0), artifacts::CRYPTO_DELEGATE, &arguments).await;
+        let delegate = deploy(
+            &provider,
+            account(0),
+            artifacts::CRYPTO_DELEGATE,
+            &arguments,
+        )
+        .await;
         let register = RegisterDomain { chain_id, register };
         let delegate = ReportDomain { chain_id, delegate };
         let authority = authority(1);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let url = format!(
+            "https://localhost:{}",
+            listener.local_addr().unwrap().port()
+        );
         let reader = RegisterClient::open(&node.url(), register).await.unwrap();
         let host = MemoryHost::new(reader, delegate, node.url(), url, authority.digest());
         let host = Arc::new(host);
@@ -143,7 +157,9 @@ impl World {
     }
 
     pub async fn reader(&self) -> RegisterClient {
-        RegisterClient::open(&self.node.url(), self.register).await.unwrap()
+        RegisterClient::open(&self.node.url(), self.register)
+            .await
+            .unwrap()
     }
 
     pub fn options(&self, further: bool) -> PublishOptions {
@@ -177,7 +193,10 @@ impl World {
     }
 
     pub async fn transactions_of(&self, account: Address) -> u64 {
-        provider(&self.node).get_transaction_count(account).await.unwrap()
+        provider(&self.node)
+            .get_transaction_count(account)
+            .await
+            .unwrap()
     }
 }
 
@@ -189,9 +208,16 @@ pub fn provider(node: &Node) -> DynProvider {
         .erased()
 }
 
-async fn deploy(provider: &DynProvider, from: Address, artifact: &str, arguments: &[u8]) -> Address {
+async fn deploy(
+    provider: &DynProvider,
+    from: Address,
+    artifact: &str,
+    arguments: &[u8],
+) -> Address {
     let code = artifacts::init_code(artifact, arguments).unwrap();
-    let request = TransactionRequest::default().with_from(from).with_deploy_code(code);
+    let request = TransactionRequest::default()
+        .with_from(from)
+        .with_deploy_code(code);
     let sent = provider.send_transaction(request).await.unwrap();
     let receipt = sent.get_receipt().await.unwrap();
     receipt.contract_address.unwrap()
@@ -213,7 +239,9 @@ pub fn parts(name: &str, label: &str, seed: u8) -> Parts {
 /// An interface of `name` with one function of that parameter.
 pub fn interface(name: &str, parameter: &str) -> String {
     let name = cryptlet_header::interface_name(name).unwrap();
-    format!("interface {name} {{\n    /// @notice Called with the price.\n    function priceOf({parameter}) external;\n}}\n")
+    format!(
+        "interface {name} {{\n    /// @notice Called with the price.\n    function priceOf({parameter}) external;\n}}\n"
+    )
 }
 
 pub fn reference(name: &str) -> CryptletRef {
