@@ -265,8 +265,10 @@ async fn an_altered_lock_file_counts_as_a_change() {
     let key = published.signer.to_string().to_lowercase();
     let id = published.cryptlet.to_string().to_lowercase();
     for (what, from) in [("public key", key), ("id", id)] {
-        let last = if from.ends_with('0') { "1" } else { "0" };
-        let altered = text.replace(&from, &format!("{}{last}", &from[..from.len() - 1]));
+        let mut other = from.clone();
+        let last = other.pop().unwrap();
+        other.push(if last == '0' { '1' } else { '0' });
+        let altered = text.replace(&from, &other);
         assert_ne!(altered, text, "{what}");
         fs::write(&path, altered).unwrap();
         let error = imported(&world, false).await.unwrap_err();

@@ -6,7 +6,7 @@ use cryptlet_api::{Caller, HostApi, JobQuery, Problem, types::*};
 use cryptlet_developer::{DeveloperError, RegisterClient, Registration, cryptlet_id};
 use cryptlet_header::Header;
 use cryptlet_seal::package::{self, PackageFiles};
-use cryptlet_types::{CryptletId, Document, HexBytes, ReportDomain, Sha256Digest, region::Package};
+use cryptlet_types::{CryptletId, ReportDomain, Sha256Digest, region::Package};
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard},
@@ -101,10 +101,6 @@ fn unused<T>() -> Result<T> {
 
 #[async_trait]
 impl HostApi for MemoryHost {
-    async fn delegate(&self) -> Result<Document> {
-        Ok(Document::default())
-    }
-
     async fn host(&self) -> Result<HostInfo> {
         let rpc = (!self.wrongs().no_rpc).then(|| self.rpc.clone());
         Ok(HostInfo {
