@@ -1,5 +1,7 @@
 //! What can be said on the command line.
 
+pub(crate) mod developer;
+
 use clap::{Args, Parser, Subcommand};
 use jiff::civil::Date;
 use std::{net::IpAddr, path::PathBuf};
@@ -27,8 +29,44 @@ pub(crate) enum Command {
     Host(HostOptions),
     /// Check receipts offline, against your own trust roots.
     Verify(VerifyOptions),
-    /// Show what the journal of a (stopped) host says about its jobs.
-    Trace(TraceOptions),
+    /// Make the project of a new cryptlet.
+    New(developer::NewOptions),
+    /// Build the project's component.
+    Build(developer::BuildOptions),
+    /// Say what hosts would refuse about the project: determinism, imports, limits, manifest, interface.
+    Check(developer::ProjectOptions),
+    /// Run the project's recorded cases in the real container, without a chain.
+    Test(developer::ProjectOptions),
+    /// Publish the project: key, package, register; run again, it goes on where it stopped.
+    Publish(developer::PublishOptions),
+    /// Revoke a version, a signer or a whole cryptlet, for ever.
+    Revoke(developer::RevokeOptions),
+    /// Keys that sign for cryptlets.
+    #[command(subcommand)]
+    Keys(developer::Keys),
+    /// Find cryptlets by name or id.
+    Search(developer::SearchOptions),
+    /// Show a cryptlet: who, versions, digests, hosts, policy, source, interface.
+    Show(developer::OneOptions),
+    /// Show what a cryptlet wishes, what policy says, and what comes out.
+    Explain(developer::OneOptions),
+    /// Bring a cryptlet's Solidity header into this project and lock it.
+    Import(developer::ImportOptions),
+    /// List the subscriptions that the host serves.
+    Subscriptions(developer::ListOptions),
+    /// Follow jobs from event to receipt.
+    Trace(developer::TraceOptions),
+    /// Show which host, chain, register and policy the commands work with.
+    Status(developer::StatusOptions),
+    /// What the host allows: written, approved by administrators, set.
+    #[command(subcommand)]
+    Policy(developer::Policy),
+    /// Let cryptlets speak in your name.
+    #[command(subcommand)]
+    Delegation(developer::Delegation),
+    /// Who may use the host's API.
+    #[command(subcommand)]
+    Token(developer::Token),
     /// Measure, beside the limit measured in the same run.
     Bench {
         #[command(subcommand)]
@@ -141,19 +179,6 @@ pub(crate) struct VerifyOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) trust: Option<PathBuf>,
     /// Print one JSON object a file.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TraceOptions {
-    /// Job to follow from event to receipt. Without it, all jobs are listed.
-    #[arg(value_name = "JOB")]
-    pub(crate) job: Option<cryptlet_types::JobId>,
-    /// Folder with the host's data.
-    #[arg(long, value_name = "DIR", default_value = "bletchley-demo/host")]
-    pub(crate) data: PathBuf,
-    /// Print one JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -1,5 +1,6 @@
 //! What the user is told when something does not work: what, why, and the next step.
 
+use cryptlet_developer::DeveloperError;
 use std::fmt::Display;
 
 /// A failed command.
@@ -33,6 +34,17 @@ impl CliError {
     /// What the user can do next.
     pub(crate) fn next_step(&self) -> Option<&str> {
         self.next.as_deref()
+    }
+}
+
+impl From<DeveloperError> for CliError {
+    fn from(error: DeveloperError) -> Self {
+        let next = error.next_step();
+        let error = Self::new(error);
+        match next {
+            Some(step) => error.next(step),
+            None => error,
+        }
     }
 }
 

@@ -7,14 +7,29 @@
 )]
 
 use assert_cmd::Command;
+use std::path::Path;
 
 /// The command, its exit code and everything that it said.
 fn transcript(arguments: &[&str]) -> String {
-    let run = Command::cargo_bin("cryptlet")
-        .unwrap()
+    said(arguments, &mut Command::cargo_bin("cryptlet").unwrap())
+}
+
+/// As [`transcript`], run in a folder that also is the user's home; the folder's path is left out.
+fn transcript_in(folder: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::cargo_bin("cryptlet").unwrap();
+    command.current_dir(folder).env("HOME", folder);
+    let folder = folder.display().to_string();
+    said(arguments, &mut command).replace(&folder, "[FOLDER]")
+}
+
+fn said(arguments: &[&str], command: &mut Command) -> String {
+    let run = command
         .args(arguments)
         .env("COLUMNS", "100")
         .env_remove("RUST_LOG")
+        .env_remove("CRYPTLET_HOST")
+        .env_remove("CRYPTLET_PASSWORD")
+        .env_remove("XDG_STATE_HOME")
         .output()
         .unwrap();
     let (said, complained) = (
@@ -36,17 +51,45 @@ fn helps() {
         "node",
         "host",
         "verify",
-        "trace",
         "bench",
         "completions",
+        "dev",
+        "new",
+        "build",
+        "check",
+        "test",
+        "publish",
+        "revoke",
+        "keys",
+        "keys list",
+        "keys rotate",
+        "keys export-public",
+        "search",
+        "show",
+        "explain",
+        "import",
+        "subscriptions",
+        "trace",
+        "status",
+        "policy",
+        "policy new",
+        "policy sign",
+        "policy set",
+        "policy show",
+        "delegation",
+        "delegation sign",
+        "delegation revoke",
+        "delegation list",
+        "token",
+        "token create",
+        "token revoke",
+        "token list",
     ] {
-        let words: Vec<&str> = [command, "--help"]
-            .into_iter()
-            .filter(|word| !word.is_empty())
-            .collect();
+        let words = command.split_whitespace().chain(["--help"]);
+        let name = format!("help_{}", command.replace(' ', "_"));
         insta::assert_snapshot!(
-            format!("help_{command}").trim_end_matches('_'),
-            transcript(&words)
+            name.trim_end_matches('_'),
+            transcript(&words.collect::<Vec<_>>())
         );
     }
 }
@@ -66,6 +109,92 @@ fn usage_errors() {
         "mining_twice",
         transcript(&["node", "--block-time", "1", "--no-mining"])
     );
+}
+
+#[test]
+fn usage_errors_of_developers() {
+    let id = "0x00000000000000000000000000000000000000a1";
+    let cases: [&[&str]; 9] = [
+        &["show"],
+        &["show", "Gold Price"],
+        &["search", "g\u{43e}ld"],
+        &["import"],
+        &["import", "gold-price", "--check"],
+        &["revoke", "gold-price"],
+        &["revoke", "gold-price", "--all", "--signer", id],
+        &["publish", "--keystore", "key.json", "--dev-account", "1"],
+        &["token", "create", "--role", "king", "--label", "x"],
+    ];
+    let said: Vec<_> = cases.iter().map(|words| transcript(words)).collect();
+    insta::assert_snapshot!("usage_errors_of_developers", said.join("\n\n"));
+}
+
+/// What each command says in a folder from which no host is found.
+#[test]
+fn no_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let digest = format!("0x{}", "11".repeat(32));
+    std::fs::write(folder.path().join("foundry.toml"), "").unwrap();
+    let cases: [&[&str]; 18] = [
+        &["status"],
+        &["search"],
+        &["show", "gold-price"],
+        &["explain", "gold-price"],
+        &["subscriptions"],
+        &["trace"],
+        &["trace", &digest],
+        &["import", "gold-price"],
+        &["import", "--check"],
+        &["keys", "list"],
+        &["keys", "export-public"],
+        &["revoke", "gold-price", "--all"],
+        &["policy", "new"],
+        &["policy", "show"],
+        &["delegation", "sign", "gold-price"],
+        &["delegation", "revoke", &digest],
+        &["token", "list"],
+        &["status", "--host-file", "no-connection.json"],
+    ];
+    let said: Vec<_> = cases
+        .iter()
+        .map(|words| transcript_in(folder.path(), words))
+        .collect();
+    insta::assert_snapshot!("no_host", said.join("\n\n"));
+}
+
+/// What the author's commands say in a folder without a project.
+#[test]
+fn no_project() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases: [&[&str]; 7] = [
+        &["build"],
+        &["check"],
+        &["test"],
+        &["publish"],
+        &["keys", "rotate", "gold-price"],
+        &["import", "gold-price"],
+        &["new", "Gold"],
+    ];
+    let said: Vec<_> = cases
+        .iter()
+        .map(|words| transcript_in(folder.path(), words))
+        .collect();
+    insta::assert_snapshot!("no_project", said.join("\n\n"));
+}
+
+#[test]
+fn completions_cover_every_command() {
+    let script = transcript(&["completions", "bash"]);
+    for word in [
+        "publish",
+        "rotate",
+        "export-public",
+        "--new-version",
+        "--dev-account",
+        "delegation",
+    ] {
+        assert!(script.contains(word), "{word}");
+    }
 }
 
 #[test]

@@ -99,7 +99,11 @@ pub(crate) struct TraceOptions {
 #[derive(Debug, Args)]
 pub(crate) struct ImportOptions {
     /// Name or id.
-    #[arg(value_name = "CRYPTLET", required_unless_present = "check", conflicts_with = "check")]
+    #[arg(
+        value_name = "CRYPTLET",
+        required_unless_present = "check",
+        conflicts_with = "check"
+    )]
     pub(crate) cryptlet: Option<CryptletRef>,
     /// Folder for the files, in place of the sources of the forge or hardhat project.
     #[arg(long, value_name = "DIR")]

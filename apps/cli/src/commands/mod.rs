@@ -1,11 +1,17 @@
 //! One module a command.
 
+pub(crate) mod author;
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod dev;
+pub(crate) mod govern;
 pub(crate) mod host;
+pub(crate) mod import;
+pub(crate) mod look;
 pub(crate) mod node;
+pub(crate) mod publish;
+pub(crate) mod session;
 pub(crate) mod trace;
 pub(crate) mod verify;
 

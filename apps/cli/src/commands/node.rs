@@ -1,16 +1,19 @@
 //! `cryptlet node`: the embedded chain, by itself.
 
+mod descriptor;
+
 use crate::{
     args::NodeOptions,
     error::{CliError, Doing},
     screen::say,
 };
-use cryptlet_node::{Mining, Node, NodeConfig};
+use cryptlet_node::{DelegateNotice, Mining, Node, NodeConfig};
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 pub(crate) async fn run(options: NodeOptions) -> Result<ExitCode, CliError> {
     let json = options.json;
-    let node = Node::start(config(options))
+    let notice = notice(&options).await?;
+    let node = Node::start(config(options, notice))
         .await
         .doing("the node did not start")?;
     if json {
@@ -25,7 +28,7 @@ pub(crate) async fn run(options: NodeOptions) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn config(options: NodeOptions) -> NodeConfig {
+fn config(options: NodeOptions, delegate: Option<DelegateNotice>) -> NodeConfig {
     let mining = match options.block_time {
         Some(seconds) => Mining::Interval(Duration::from_secs(seconds)),
         None if options.no_mining => Mining::Manual,
@@ -36,8 +39,26 @@ fn config(options: NodeOptions) -> NodeConfig {
         listen: SocketAddr::new(options.host, options.port),
         mining,
         state_file: options.state,
+        delegate,
         ..NodeConfig::default()
     }
+}
+
+/// What the node tells about the delegate: the document at the given place, if it is the one that the signature pins.
+async fn notice(options: &NodeOptions) -> Result<Option<DelegateNotice>, CliError> {
+    let (Some(path), Some(signature)) = (
+        &options.crypto_delegate_path,
+        &options.crypto_delegate_signature,
+    ) else {
+        return Ok(None);
+    };
+    let bytes = descriptor::read(path, options.crypto_delegate_authority.as_deref()).await?;
+    let known = descriptor::check(&bytes, signature, options.chain_id)?;
+    let document = serde_json::to_value(&known).doing("the delegate's document")?;
+    Ok(Some(DelegateNotice {
+        address: known.delegate.delegate,
+        document,
+    }))
 }
 
 /// Waits for Ctrl-C, or for the signal that a service manager sends.

@@ -1,7 +1,7 @@
-//! `cryptlet trace`: jobs as the journal has them.
+//! `cryptlet trace`: jobs as a running host tells them, or as the journal of a stopped one has them.
 
 use crate::{
-    args::TraceOptions,
+    args::developer::TraceOptions,
     error::{CliError, Doing},
     screen::say,
 };
@@ -9,10 +9,18 @@ use cryptlet_host::DataFolder;
 use cryptlet_journal::{JobFilter, JobRecord, Journal, JournalError, Page, wall_clock};
 use cryptlet_types::{JobId, UnixSeconds};
 use serde_json::json;
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
-pub(crate) async fn run(options: TraceOptions) -> Result<ExitCode, CliError> {
-    let path = DataFolder::at(&options.data).journal();
+pub(crate) async fn run(options: &TraceOptions) -> Result<ExitCode, CliError> {
+    match &options.data {
+        Some(folder) => stopped(folder, options).await,
+        None => super::look::trace(options.job, &options.list).await,
+    }
+}
+
+/// Jobs of a stopped host.
+async fn stopped(folder: &Path, options: &TraceOptions) -> Result<ExitCode, CliError> {
+    let path = DataFolder::at(folder).journal();
     if !path.is_file() {
         let what = format!("no journal at {}", path.display());
         return Err(CliError::new(what).next("name the host's data folder with --data"));
@@ -24,8 +32,8 @@ pub(crate) async fn run(options: TraceOptions) -> Result<ExitCode, CliError> {
             error => CliError::new(error),
         })?;
     match options.job {
-        Some(job) => one(&journal, job, options.json).await?,
-        None => list(&journal, options.json).await?,
+        Some(job) => one(&journal, job, options.list.json).await?,
+        None => list(&journal, options.list.json).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -33,7 +41,10 @@ pub(crate) async fn run(options: TraceOptions) -> Result<ExitCode, CliError> {
 async fn list(journal: &Journal, json: bool) -> Result<(), CliError> {
     let mut page = Page::default();
     loop {
-        let listing = journal.jobs(JobFilter::default(), page).await.doing("cannot read the journal")?;
+        let listing = journal
+            .jobs(JobFilter::default(), page)
+            .await
+            .doing("cannot read the journal")?;
         for record in &listing.items {
             if json {
                 say(as_json(record))
@@ -52,7 +63,7 @@ async fn one(journal: &Journal, id: JobId, json: bool) -> Result<(), CliError> {
     let record = journal.job(id).await.doing("cannot read the journal")?;
     let record = record.ok_or_else(|| {
         CliError::new(format_args!("the journal knows no job {id}"))
-            .next("list them all: cryptlet trace")
+            .next("list them all: cryptlet trace --data DIR")
     })?;
     let history = journal.history(id).await.doing("cannot read the journal")?;
     let receipt = journal.receipt(id).await.doing("cannot read the journal")?;

@@ -37,7 +37,9 @@ pub(crate) async fn measure(
     let parts = Parts::open(&config, Some(HostClock::Free(clock.clone())))
         .await
         .doing("the host did not start")?;
-    let mut host = Host::start(parts, None).await.doing("the host did not start")?;
+    let mut host = Host::start(parts, None)
+        .await
+        .doing("the host did not start")?;
     let mut days = OpenDays { demo, day: FIRST };
     let mut run = Run {
         demo,

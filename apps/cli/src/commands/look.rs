@@ -1,0 +1,118 @@
+//! What is there: `status`, `search`, `show`, `explain`, `subscriptions`, `trace` of a host that runs.
+
+use super::session::{list, object, open};
+use crate::{
+    args::developer::{ListOptions, OneOptions, SearchOptions, StatusOptions},
+    error::CliError,
+    screen::{note, say},
+};
+use cryptlet_api::{JobQuery, types::Hex};
+use cryptlet_developer::{import::fetch_verified, listing};
+use cryptlet_types::JobId;
+use serde_json::json;
+use std::process::ExitCode;
+
+/// Most lines of a listing.
+pub(crate) fn most(options: &ListOptions) -> usize {
+    usize::try_from(options.limit).unwrap_or(usize::MAX)
+}
+
+pub(crate) async fn status(options: &StatusOptions) -> Result<ExitCode, CliError> {
+    let session = open(&options.host).await?;
+    if options.json {
+        object(session.info())?;
+    } else {
+        say(listing::host(&session));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn search(options: &SearchOptions) -> Result<ExitCode, CliError> {
+    let session = open(&options.list.host).await?;
+    let client = session.client();
+    let word = options.word.as_ref();
+    let found = listing::all(most(&options.list), async |page| {
+        client.cryptlets(word, &page).await
+    });
+    list(options.list.json, &found.await?, listing::cryptlets)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows a cryptlet, with what the register confirms of it. What it does not confirm is said, and ends with a failure.
+pub(crate) async fn show(options: &OneOptions) -> Result<ExitCode, CliError> {
+    let session = open(&options.host).await?;
+    let detail = session.client().cryptlet(&options.cryptlet).await;
+    let detail = detail.map_err(cryptlet_developer::DeveloperError::from)?;
+    let runs = detail.current.is_some() && !detail.revoked;
+    let verified = if runs {
+        Some(fetch_verified(&session, &options.cryptlet).await)
+    } else {
+        None
+    };
+    let (verified, doubt) = match verified {
+        Some(Ok(verified)) => (Some(verified), None),
+        Some(Err(error)) => (None, Some(error)),
+        None => (None, None),
+    };
+    if options.json {
+        let witnessed = verified
+            .as_ref()
+            .is_some_and(|known| known.witness.is_some());
+        let doubt = doubt.as_ref().map(ToString::to_string);
+        object(&json!({ "cryptlet": detail, "confirmed": witnessed, "doubt": doubt }))?;
+    } else {
+        say(listing::cryptlet(&detail, verified.as_ref()));
+    }
+    match doubt {
+        Some(error) => {
+            note("");
+            Err(error.into())
+        }
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+pub(crate) async fn explain(options: &OneOptions) -> Result<ExitCode, CliError> {
+    let session = open(&options.host).await?;
+    let explanation = session.client().explain(&options.cryptlet).await;
+    let explanation = explanation.map_err(cryptlet_developer::DeveloperError::from)?;
+    if options.json {
+        object(&explanation)?;
+    } else {
+        say(listing::explanation(&explanation));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn subscriptions(options: &ListOptions) -> Result<ExitCode, CliError> {
+    let session = open(&options.host).await?;
+    let client = session.client();
+    let found = listing::all(most(options), async |page| {
+        client.subscriptions(&page).await
+    });
+    list(options.json, &found.await?, listing::subscriptions)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Jobs of a host that runs.
+pub(crate) async fn trace(job: Option<JobId>, options: &ListOptions) -> Result<ExitCode, CliError> {
+    let session = open(&options.host).await?;
+    let client = session.client();
+    let Some(job) = job else {
+        let query = |page| JobQuery {
+            page,
+            ..JobQuery::default()
+        };
+        let found = listing::all(most(options), async |page| client.jobs(&query(page)).await);
+        list(options.json, &found.await?, listing::jobs)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let trace = client.job(Hex::from(job)).await;
+    let trace = trace.map_err(cryptlet_developer::DeveloperError::from)?;
+    if options.json {
+        object(&trace)?;
+    } else {
+        say(listing::trace(&trace));
+    }
+    Ok(ExitCode::SUCCESS)
+}
