@@ -1,9 +1,9 @@
 //! What a host can be asked: one method an operation. Implemented by the host, called by the server.
 
 use crate::types::{
-    Bytes32, CreatedKey, CryptletDetail, CryptletRef, CryptletSummary, DelegationInfo, Explanation,
-    HostInfo, JobStateName, JobSummary, JobTrace, KeyInfo, NewDelegation, NewKey, NewPackage,
-    NewPolicy, Page, PageQuery, PolicyInfo, Result, Role, SearchText, StoredPackage,
+    Bytes32, CreatedKey, CryptletDetail, CryptletRef, CryptletSummary, DelegationInfo, Document,
+    Explanation, HostInfo, JobStateName, JobSummary, JobTrace, KeyInfo, NewDelegation, NewKey,
+    NewPackage, NewPolicy, Page, PageQuery, PolicyInfo, Result, Role, SearchText, StoredPackage,
     SubscriptionRow,
 };
 use alloy_primitives::Bytes;
@@ -38,6 +38,9 @@ pub struct JobQuery {
 pub trait HostApi: Send + Sync + 'static {
     /// The host about itself.
     async fn host(&self) -> Result<HostInfo>;
+    /// Where the chain's delegate, register and policy are: the document that a node is started with. Anybody may ask;
+    /// what pins it is a signature that comes by another way ([`HostInfo::delegate_signature`]).
+    async fn delegate(&self) -> Result<Document>;
     /// Cryptlets of the register, by name; with `query`: whose name or id holds it.
     async fn cryptlets(
         &self,

@@ -196,6 +196,16 @@ fn about_the_host() -> Vec<Route> {
             handlers::openapi,
         ),
         Route::new(
+            (GET, "/v1/delegate"),
+            (
+                "delegate",
+                "Where the chain's delegate, register and policy are: what a node is started with.",
+            ),
+            None,
+            json::<types::Document>(),
+            handlers::delegate,
+        ),
+        Route::new(
             (GET, "/v1/host"),
             ("host", "The host: identity, chain, register, policy."),
             Role::Reader,

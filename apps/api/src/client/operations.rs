@@ -6,7 +6,7 @@ use crate::{
     routes::MAX_PACKAGE_BYTES,
     types::{
         Bytes32, CreatedKey, CreatedToken, CryptletDetail, CryptletRef, CryptletSummary,
-        DelegationInfo, Explanation, Health, HostInfo, JobSummary, JobTrace, KeyInfo,
+        DelegationInfo, Document, Explanation, Health, HostInfo, JobSummary, JobTrace, KeyInfo,
         NewDelegation, NewKey, NewPackage, NewPolicy, NewToken, Page, PageQuery, PolicyInfo,
         SearchText, StoredPackage, SubscriptionRow, TokenId, TokenInfo,
     },
@@ -40,6 +40,14 @@ impl Client {
     /// See [`ClientError`].
     pub async fn health(&self) -> ClientResult<Health> {
         self.get(&["health"], &[]).await
+    }
+
+    /// Where the chain's delegate, register and policy are, as a node is told.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn delegate(&self) -> ClientResult<Document> {
+        self.get(&["delegate"], &[]).await
     }
 
     /// The host about itself.

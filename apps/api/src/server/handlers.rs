@@ -51,6 +51,10 @@ pub(crate) fn host(call: Call) -> Answered {
     Box::pin(async move { json(&call.shared.api.host().await?) })
 }
 
+pub(crate) fn delegate(call: Call) -> Answered {
+    Box::pin(async move { json(&call.shared.api.delegate().await?) })
+}
+
 pub(crate) fn cryptlets(call: Call) -> Answered {
     Box::pin(async move {
         let (query, page) = (call.query("query")?, call.page()?);

@@ -1,6 +1,6 @@
 //! The host about itself.
 
-use super::{Bytes20, Bytes32};
+use super::{Bytes20, Bytes32, HexBytes};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -28,6 +28,9 @@ pub struct HostInfo {
     pub rpc: Option<String>,
     /// The `CryptoDelegate` on that chain.
     pub delegate: Bytes20,
+    /// The host's signature over the document that `GET /v1/delegate` answers: 64 bytes, `r` and `vs` (EIP-2098). A node is
+    /// started with it.
+    pub delegate_signature: HexBytes,
     /// First block of that chain that the host reads.
     pub first_block: u64,
     /// The register.

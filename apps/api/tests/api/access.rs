@@ -45,6 +45,7 @@ fn table() -> Vec<(&'static str, String, Option<Role>, u16)> {
     let row = |method, path: &str, role, status| (method, path.to_owned(), role, status);
     vec![
         row("GET", "/v1/health", None, 200),
+        row("GET", "/v1/delegate", None, 200),
         row("GET", "/v1/openapi.json", None, 200),
         row("GET", "/v1/host", Some(Reader), 200),
         row("GET", "/v1/cryptlets", Some(Reader), 200),

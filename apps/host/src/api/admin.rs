@@ -213,7 +213,7 @@ fn key_place(key: &KeyInfo) -> String {
     let text =
         |value: &Option<Hex<20>>| value.as_ref().map(ToString::to_string).unwrap_or_default();
     format!(
-        "{}/{}/{}",
+        "{}.{}.{}",
         key.purpose,
         text(&key.cryptlet),
         text(&key.address)

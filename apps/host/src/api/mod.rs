@@ -14,23 +14,24 @@ mod serve;
 
 pub use serve::ApiServer;
 
-use crate::{ApiConfig, Parts, delegations::Delegations};
+use crate::{ApiConfig, HostError, Parts, delegations::Delegations};
 use alloy_primitives::{Address, Bytes};
 use async_trait::async_trait;
 use cryptlet_api::{
-    Caller, HostApi, JobQuery,
+    Caller, HostApi, JobQuery, Problem,
     types::{
-        CreatedKey, CryptletDetail, CryptletRef, CryptletSummary, DelegationInfo, Explanation, Hex,
-        HostInfo, JobSummary, JobTrace, KeyInfo, NewDelegation, NewKey, NewPackage, NewPolicy,
-        Page, PageQuery, PolicyInfo, PolicyMark, RegisterInfo, RegisterState, Result, SearchText,
-        StoredPackage, SubscriptionRow,
+        CreatedKey, CryptletDetail, CryptletRef, CryptletSummary, DelegationInfo, Document,
+        Explanation, Hex, HexBytes, HostInfo, JobSummary, JobTrace, KeyInfo, NewDelegation, NewKey,
+        NewPackage, NewPolicy, Page, PageQuery, PolicyInfo, PolicyMark, RegisterInfo,
+        RegisterState, Result, SearchText, StoredPackage, SubscriptionRow,
     },
 };
 use cryptlet_chain::Chain;
 use cryptlet_journal::Journal;
 use cryptlet_register::Replica;
 use cryptlet_route::Router;
-use cryptlet_vault::Vault;
+use cryptlet_types::{DelegateDescriptor, Sha256Digest, report::CompactSignature};
+use cryptlet_vault::{KeyId, Vault};
 use std::sync::Arc;
 
 /// A host, as its callers see it.
@@ -55,17 +56,34 @@ pub(crate) struct About {
     register_rpc: Option<String>,
     first_block: u64,
     register_first_block: u64,
+    descriptor: DelegateDescriptor,
+    signature: CompactSignature,
 }
 
 impl Service {
-    pub(crate) fn new(
+    /// A host that serves at `url` with this authority.
+    ///
+    /// # Errors
+    /// The vault does not sign.
+    pub(crate) async fn new(
         parts: &Parts,
         router: Arc<Router>,
         config: &ApiConfig,
         url: String,
         authority: Hex<32>,
-    ) -> Self {
-        Self {
+    ) -> std::result::Result<Self, HostError> {
+        let register_rpc = config.register_rpc.clone().or_else(|| config.rpc.clone());
+        let descriptor = DelegateDescriptor {
+            version: 1,
+            delegate: parts.chain.domain(),
+            register: parts.rules.domain(),
+            register_rpc: register_rpc.clone().unwrap_or_default(),
+            policy: format!("{url}/v1/policy"),
+            host: parts.host,
+            authority: Sha256Digest(authority.0),
+        };
+        let signature = parts.vault.sign(&KeyId::Host, descriptor.digest()?).await?;
+        Ok(Self {
             journal: parts.journal.clone(),
             replica: parts.replica.clone(),
             vault: parts.vault.clone(),
@@ -79,11 +97,13 @@ impl Service {
                 url,
                 authority,
                 rpc: config.rpc.clone(),
-                register_rpc: config.register_rpc.clone().or_else(|| config.rpc.clone()),
+                register_rpc,
                 first_block: parts.first_block,
                 register_first_block: parts.register_first_block,
+                descriptor,
+                signature,
             },
-        }
+        })
     }
 
     fn info(&self) -> HostInfo {
@@ -102,6 +122,7 @@ impl Service {
             chain_id: domain.chain_id,
             rpc: self.about.rpc.clone(),
             delegate: domain.delegate.into(),
+            delegate_signature: HexBytes(compact(&self.about.signature).into()),
             first_block: self.about.first_block,
             register: RegisterInfo {
                 chain_id: register.chain_id,
@@ -120,10 +141,19 @@ impl Service {
     }
 }
 
+/// 64 bytes, `r` and `vs` (EIP-2098).
+fn compact(signature: &CompactSignature) -> Vec<u8> {
+    [signature.r, signature.vs].concat()
+}
+
 #[async_trait]
 impl HostApi for Service {
     async fn host(&self) -> Result<HostInfo> {
         Ok(self.info())
+    }
+
+    async fn delegate(&self) -> Result<Document> {
+        Document::of(&self.about.descriptor).map_err(|error| Problem::internal(&error))
     }
 
     async fn cryptlets(

@@ -56,7 +56,7 @@ impl ApiServer {
             )
         })?;
         let url = format!("https://{name}:{}", address.port());
-        let service = Service::new(parts, router, config, url.clone(), Hex(digest));
+        let service = Service::new(parts, router, config, url.clone(), Hex(digest)).await?;
         let tls = server_config(&identity, &client_authorities(config)?, wall_clock())
             .map_err(|error| failed(&"api", error))?;
         let server = Server::start(

@@ -94,6 +94,10 @@ impl Memory {
 
 #[async_trait]
 impl HostApi for Memory {
+    async fn delegate(&self) -> Result<Document> {
+        Ok(Document::default())
+    }
+
     async fn host(&self) -> Result<HostInfo> {
         Ok(HostInfo {
             host: address(2),
@@ -102,6 +106,7 @@ impl HostApi for Memory {
             chain_id: 1_337,
             rpc: None,
             delegate: address(4),
+            delegate_signature: HexBytes(vec![7; 64].into()),
             first_block: 0,
             register: RegisterInfo {
                 chain_id: 1_337,
