@@ -26,7 +26,7 @@ CARGO_ARGS := --release --locked
 PROGRAMS := -p cryptlet-cli -p cryptlet-container
 DEMO_ARGS ?=
 BENCH_ARGS ?=
-STEPS := fmt clippy build rust contracts cryptlets rustdoc
+STEPS := fmt clippy build rust api contracts cryptlets rustdoc
 
 ##@ Use
 .PHONY: help demo bench install
@@ -52,9 +52,9 @@ install: ## put cryptlet and its container into cargo's bin folder
 	cargo install --locked --path apps/cli
 
 ##@ Check
-.PHONY: test lint fmt clippy build rust contracts cryptlets rustdoc docs setup
+.PHONY: test lint fmt clippy build rust api contracts cryptlets rustdoc docs setup
 test: ## everything that CI runs, in its order, with the time of each step
-	@scripts/setup.sh rust cc wasm node
+	@scripts/setup.sh rust cc wasm node services python
 	+@MAKE='$(MAKE)' scripts/steps.sh $(STEPS)
 
 lint: fmt clippy ## formatting and lints only
@@ -74,6 +74,9 @@ build: ## programs and tests, with the features that `make rust` uses
 rust: build ## Rust tests, those that drive cast, forge, viem, ethers and Anvil included
 	CRYPTLET_CLIENT_TESTS=1 cargo test $(CARGO_ARGS) --workspace
 
+api: build ## a real host, asked by schemathesis whatever its OpenAPI document allows, and more
+	scripts/api-fuzz.sh $(BIN)/cryptlet
+
 contracts: ## contract tests, gas snapshot, and that the checked-in artifacts match the sources
 	$(MAKE) -C contracts test
 
@@ -89,7 +92,7 @@ docs: ## links, paths and conformance rows of the documents; arrows between crat
 	cargo test $(CARGO_ARGS) --workspace --test docs --test arrows
 
 setup: ## only install what the targets need
-	@scripts/setup.sh rust cc wasm node
+	@scripts/setup.sh rust cc wasm node services python
 
 ##@ Clean
 .PHONY: clean

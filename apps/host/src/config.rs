@@ -150,12 +150,19 @@ pub struct ApiConfig {
     /// What holders of client certificates may do, by SHA-256 of the certificate (DER).
     #[serde(default)]
     pub clients: BTreeMap<Sha256Digest, Role>,
+    /// Failed attempts to authenticate that one address has in a minute, before it is told to wait.
+    #[serde(default = "few_attempts")]
+    pub failed_attempts: u32,
     /// JSON-RPC URL of the delegate's chain that callers are told; without it they bring their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rpc: Option<String>,
     /// The same for the register's chain; the delegate's, if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub register_rpc: Option<String>,
+}
+
+fn few_attempts() -> u32 {
+    20
 }
 
 /// A certificate from elsewhere.

@@ -67,7 +67,10 @@ impl ApiServer {
                 tokens: Arc::new(tokens(&data.tokens())?),
                 certificates: roles(config),
                 clock: wall_clock(),
-                limits: ServerLimits::default(),
+                limits: ServerLimits {
+                    failures: config.failed_attempts,
+                    ..ServerLimits::default()
+                },
             },
         )
         .map_err(|error| failed(&"api", error))?;
