@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 pub struct Rates {
     header: String,
     rows: BTreeMap<String, String>,
+    repeats: bool,
 }
 
 /// Why a file of rates was refused. The file has to change: no retry helps.
@@ -49,14 +50,34 @@ impl Rates {
         Ok(Self {
             header: line(&header),
             rows,
+            repeats: false,
         })
+    }
+
+    /// The same rates, and on every day after the last one its figures again: for trying things out on a day that the file
+    /// does not reach.
+    #[must_use]
+    pub fn repeating(self) -> Self {
+        Self {
+            repeats: true,
+            ..self
+        }
     }
 
     /// The answer for `date`: header, and the row if the market was open.
     #[must_use]
     pub fn of(&self, date: &str) -> String {
-        let row = self.rows.get(date).map_or("", String::as_str);
-        format!("{}{row}", self.header)
+        let row = self.rows.get(date).cloned().or_else(|| self.repeated(date));
+        format!("{}{}", self.header, row.unwrap_or_default())
+    }
+
+    /// The last row under a later `date`, if it is one and the last row repeats.
+    fn repeated(&self, date: &str) -> Option<String> {
+        let (last, row) = self.rows.last_key_value().filter(|_| self.repeats)?;
+        let is_date =
+            date.len() == last.len() && date.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+        let (_, figures) = row.split_once(',')?;
+        (is_date && date > last.as_str()).then(|| format!("{date},{figures}"))
     }
 
     /// Whether there are figures for `date`.
@@ -90,6 +111,16 @@ mod tests {
         assert_eq!(rates.of("2026-10-04"), "Date,USD\n");
         assert_eq!(rates.range(), Some(("2026-10-02", "2026-10-05")));
         assert!(rates.is_open("2026-10-02") && !rates.is_open("2026-10-03"));
+    }
+
+    #[test]
+    fn the_last_day_repeats_only_where_that_was_asked_for() {
+        let rates = Rates::parse("Date,USD\n2026-10-05,1.1\n").unwrap();
+        assert_eq!(rates.of("2026-10-06"), "Date,USD\n");
+        let rates = rates.repeating();
+        assert_eq!(rates.of("2026-11-20"), "Date,USD\n2026-11-20,1.1\n");
+        assert_eq!(rates.of("2026-10-04"), "Date,USD\n", "not backwards");
+        assert_eq!(rates.of("9,USD\n99999"), "Date,USD\n", "no date");
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(crate) async fn run(options: DevOptions) -> Result<ExitCode, CliError> {
         rpc_port: options.rpc_port,
         api_port: options.api_port,
         allow: options.allow,
-        rates: rates()?,
+        rates: rates()?.repeating(),
     })
     .await
     .doing("the development stage did not start")
