@@ -6,10 +6,10 @@
 use crate::HostError;
 use alloy_primitives::{B256, hex};
 use cryptlet_types::{
-    ReportDomain, Subscription, UnixSeconds, bounded::MAX_DOCUMENT_BYTES,
-    delegation::SignedDelegation,
+    ReportDomain, Subscription, bounded::MAX_DOCUMENT_BYTES, delegation::SignedDelegation,
 };
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     fs,
     io::{Read, Write},
@@ -71,19 +71,19 @@ impl Delegations {
         Ok(digest)
     }
 
-    /// The delegation that lets a report for `subscription` be made now: of those that cover it, the one that lasts longest.
+    /// What the identity that `subscription` names has given to its cryptlet, whether it covers the subscription or not:
+    /// first what lasts longest.
     #[must_use]
-    pub fn find(
-        &self,
-        subscription: &Subscription,
-        valid_until: UnixSeconds,
-    ) -> Option<SignedDelegation> {
+    pub fn of(&self, subscription: &Subscription) -> Vec<SignedDelegation> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known
+        let wanted = (subscription.on_behalf_of, subscription.cryptlet);
+        let mut given: Vec<_> = known
             .values()
-            .filter(|signed| signed.check(subscription, valid_until).is_ok())
-            .max_by_key(|signed| signed.delegation.expiry)
+            .filter(|signed| (signed.delegation.identity, signed.delegation.cryptlet) == wanted)
             .cloned()
+            .collect();
+        given.sort_by_key(|signed| Reverse(signed.delegation.expiry));
+        given
     }
 
     /// All of them, ascending by digest.
@@ -170,16 +170,15 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_that_covers_is_found_after_a_restart_too() {
+    fn what_an_identity_gave_is_found_after_a_restart_too_the_longest_first() {
         let folder = tempfile::tempdir().unwrap();
         let kept = Delegations::open(folder.path(), DOMAIN).unwrap();
         kept.add(signed(100)).unwrap();
         kept.add(signed(200)).unwrap();
         let kept = Delegations::open(folder.path(), DOMAIN).unwrap();
         assert_eq!(kept.list().len(), 2);
-        assert_eq!(kept.find(&subscription(2), 150), Some(signed(200)));
-        assert_eq!(kept.find(&subscription(2), 201), None, "expired");
-        assert_eq!(kept.find(&subscription(5), 150), None, "another identity");
+        assert_eq!(kept.of(&subscription(2)), [signed(200), signed(100)]);
+        assert_eq!(kept.of(&subscription(5)), [], "another identity");
     }
 
     #[test]

@@ -48,8 +48,10 @@ pub enum HostError {
     /// A manifest or policy.
     #[error(transparent)]
     Document(#[from] DocumentError),
-    /// A version in the register names digests of manifest and header that are not those of its package.
-    #[error("the register's digests of manifest and header are not those of package {0}")]
+    /// The register says another name, or other digests of manifest and header, than are in the version's package.
+    #[error(
+        "name, or digests of manifest and header, are others in the register than in package {0}"
+    )]
     Contradiction(cryptlet_types::Sha256Digest),
     /// The delegations cannot be read or kept.
     #[error("delegations, {path}: {reason}")]

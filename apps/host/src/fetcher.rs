@@ -10,6 +10,10 @@ use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
 };
+use tokio::sync::Semaphore;
+
+/// Most packages that are fetched at once.
+const AT_ONCE: usize = 4;
 
 /// Fetches each package once at a time.
 pub(crate) struct Fetcher {
@@ -17,6 +21,7 @@ pub(crate) struct Fetcher {
     registries: OciRegistries,
     hosts: Vec<String>,
     under_way: Arc<Mutex<HashSet<Sha256Digest>>>,
+    turns: Arc<Semaphore>,
 }
 
 impl Fetcher {
@@ -27,6 +32,7 @@ impl Fetcher {
             registries: OciRegistries::new(hosts.clone())?,
             hosts,
             under_way: Arc::default(),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
         })
     }
 
@@ -40,8 +46,9 @@ impl Fetcher {
             return true;
         }
         let (replica, registries) = (self.replica.clone(), self.registries.clone());
-        let under_way = self.under_way.clone();
+        let (under_way, turns) = (self.under_way.clone(), self.turns.clone());
         tokio::spawn(async move {
+            let _turn = turns.acquire().await;
             match pull(&replica, &registries, &reference).await {
                 Ok(()) => tracing::info!(%digest, "package fetched"),
                 Err(error) => {

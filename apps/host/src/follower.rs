@@ -2,9 +2,9 @@
 
 use crate::{HostClock, HostError, Rules, fetcher::Fetcher};
 use cryptlet_chain::{ChainError, RegisterChain};
-use cryptlet_register::{Cursor, Index, Replica};
+use cryptlet_register::{Cursor, Index, Replica, Synced};
 use cryptlet_types::{UnixSeconds, register::RegisterChange};
-use cryptlet_watch::{self as watch, Advance, RegisterWatch, WatchError};
+use cryptlet_watch::{self as watch, Advance, Clock, RegisterWatch, WatchError};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{sleep, timeout};
 
@@ -65,6 +65,11 @@ impl Follower {
             number: synced.block,
             hash: synced.hash,
         });
+        // Whether what is distrusted still holds is asked at once.
+        if let Some(Synced { at: 0, .. }) = synced {
+            self.confirm(cursor).await?;
+            self.rules.refresh().await?;
+        }
         match timeout(HEARTBEAT, self.watch.next(cursor)).await {
             Ok(advance) => self.take(advance?).await?,
             Err(_no_new_block) => self.confirm(cursor).await?,
@@ -102,11 +107,12 @@ impl Follower {
         }
     }
 
-    /// What time it is, when the chain's head is of `head`. A host that goes by its chain's time has no other.
+    /// What time it is, when the register's head is of `head`. A host that goes by the time of its delegate's chain, which
+    /// is the register's as a rule, may hear of a block from here first.
     fn now(&self, head: UnixSeconds) -> UnixSeconds {
         match &self.clock {
             HostClock::Free(clock) => clock.now(),
-            HostClock::Chain(_) => head,
+            HostClock::Chain(clock) => clock.now().max(head),
         }
     }
 
@@ -128,9 +134,12 @@ impl Follower {
         match &error {
             HostError::Watch(WatchError::Reorged { .. }) => {
                 tracing::warn!(%error, "register: going back");
-                let shared = self.shared().await;
-                match shared {
-                    Ok(shared) => self.index().rewind(shared).await?,
+                self.distrust().await?;
+                match self.shared().await {
+                    Ok(shared) => {
+                        self.index().rewind(shared).await?;
+                        self.distrust().await?;
+                    }
                     Err(error) => tracing::warn!(%error, "register: node does not answer"),
                 }
             }
@@ -144,6 +153,18 @@ impl Follower {
             _ => return Err(error),
         }
         Ok(())
+    }
+
+    /// Until the chain was read again, no job starts by what may not have happened, or for want of what is not read yet.
+    async fn distrust(&self) -> Result<(), HostError> {
+        if let Some(Synced { block, hash, .. }) = self.index().synced().await? {
+            let cursor = Cursor {
+                number: block,
+                hash,
+            };
+            self.index().apply(cursor, &[], 0).await?;
+        }
+        self.rules.refresh().await
     }
 
     /// The newest cursor of the index that is still part of the chain.

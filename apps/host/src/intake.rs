@@ -215,6 +215,7 @@ impl Intake {
     /// job could start.
     async fn route_waiting(&mut self) -> Result<(), HostError> {
         let standing = self.standing.borrow_and_update().clone();
+        self.workers.obey(&standing);
         let policy = match standing.admits_jobs(self.clock.now()) {
             Ok(policy) => policy,
             Err(reason) => {
@@ -290,7 +291,8 @@ impl Intake {
                 return Ok(nothing(reason));
             }
         };
-        let Some(manifest) = self.manifests.of(&entry.version).await? else {
+        let name = &entry.record.name;
+        let Some(manifest) = self.manifests.of(name, &entry.version).await? else {
             return Ok(if self.fetcher.fetch(&entry.version) {
                 Runs::Later
             } else {

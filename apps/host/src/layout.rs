@@ -43,6 +43,12 @@ impl DataFolder {
         self.0.join("register.sqlite")
     }
 
+    /// Which register it is.
+    #[must_use]
+    pub fn register(&self) -> PathBuf {
+        self.0.join("register.json")
+    }
+
     /// The policy in force, and how far policy has come.
     #[must_use]
     pub fn policy(&self) -> PathBuf {

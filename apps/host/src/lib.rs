@@ -29,6 +29,7 @@ mod parts;
 mod ports;
 mod progress;
 mod receipt;
+mod register_link;
 mod rules;
 mod worker;
 mod workers;

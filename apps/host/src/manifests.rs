@@ -1,7 +1,7 @@
 //! Manifests of packages that this host has, read once each.
 //!
-//! A version in the register names three digests. That of the package commits to the two others, so that a publisher
-//! who names others there says two things at once: such a version does not run.
+//! The register names a cryptlet and three digests of a version. That of the package commits to the name and the two
+//! others, so that a publisher who says something else there says two things at once: such a version does not run.
 
 use crate::HostError;
 use cryptlet_register::{Register, RegisterError, Replica};
@@ -29,12 +29,22 @@ impl Manifests {
         }
     }
 
-    /// The manifest of a version; none if this host does not have its package.
-    pub(crate) async fn of(&self, version: &VersionRecord) -> Result<Option<Manifest>, HostError> {
+    /// The manifest of a version of the cryptlet `name`; none if this host does not have its package.
+    pub(crate) async fn of(
+        &self,
+        name: &str,
+        version: &VersionRecord,
+    ) -> Result<Option<Manifest>, HostError> {
         let Some(opened) = self.opened(version.package).await? else {
             return Ok(None);
         };
-        if (opened.manifest_digest, opened.header) != (version.manifest, version.header) {
+        let manifest = &opened.manifest;
+        let said = (
+            opened.manifest_digest,
+            opened.header,
+            manifest.name.as_str(),
+        );
+        if said != (version.manifest, version.header, name) {
             return Err(HostError::Contradiction(version.package));
         }
         Ok(Some(opened.manifest.clone()))

@@ -2,10 +2,10 @@
 
 use crate::{
     ClockSource, DataFolder, HostConfig, HostError, Rules, delegations::Delegations,
-    fetcher::Fetcher, manifests::Manifests,
+    fetcher::Fetcher, manifests::Manifests, register_link::RegisterLink,
 };
 use alloy_primitives::Address;
-use cryptlet_chain::{Chain, EvmChain, EvmRegister, Head, RegisterChain};
+use cryptlet_chain::{Chain, EvmChain, Head, RegisterChain};
 use cryptlet_isolation::{CallOutHandler, IsolationProvider, ProcessProvider, Relay, TracingLog};
 use cryptlet_journal::{Journal, wall_clock};
 use cryptlet_register::{Index, PackageStore, PolicyStore, Replica};
@@ -98,7 +98,8 @@ impl Parts {
         let vault = config.vault.open(&data).await?;
         let chain = EvmChain::connect(&config.rpc, config.delegate).await?;
         let register_rpc = config.register.rpc.as_ref().unwrap_or(&config.rpc);
-        let register_chain = EvmRegister::connect(register_rpc, config.register.address).await?;
+        let register_chain =
+            RegisterLink::open(register_rpc, config.register.address, &data.register()).await?;
         let index = Arc::new(Index::open(&data.index()).await?);
         let packages = PackageStore::open(&data.packages(), config.packages.quota_bytes)?;
         let replica = Arc::new(Replica::new(index.clone(), packages));

@@ -2,19 +2,20 @@
 //! record and ends with a write to it, so that a step that was cut off is simply done again.
 
 use crate::{
-    Delegations, HostClock, HostError, Parts, Progress, Rules,
+    Delegations, HostClock, HostError, Parts, Progress, Rules, Standing,
     manifests::Manifests,
     ports::{JournalOutbox, VaultTransmitter},
     receipt::assemble,
 };
-use cryptlet_chain::{Chain, Delivery};
+use cryptlet_chain::{Chain, ChainError, Delivery};
 use cryptlet_deliver::{DeliverConfig, Deliverer, Order, Outcome};
 use cryptlet_journal::{JobRecord, Journal};
 use cryptlet_register::{Register, Replica};
 use cryptlet_route::{Registered, Router};
 use cryptlet_run::{Ports, Ran, RunError, Runner};
 use cryptlet_types::{
-    Job, JobState, RunRecord, Subject, Submission, UnixSeconds,
+    Job, JobState, RunRecord, SignedDelegation, Subject, Submission, Subscription, UnixSeconds,
+    delegation::DelegationError,
     policy::{PolicyInForce, Retry},
     register::{CryptletRecord, SignerRecord, VersionRecord},
 };
@@ -31,6 +32,7 @@ pub(crate) struct Worker {
     chain: Arc<dyn Chain>,
     vault: Arc<dyn Vault>,
     runner: Runner,
+    nothing: PolicyInForce,
     deliverer: Deliverer,
     clock: HostClock,
     rules: Arc<Rules>,
@@ -43,11 +45,11 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// A worker that runs nothing until the rules have another policy in force than `policy`.
+    /// A worker that runs by `nothing` where no policy is in force.
     pub(crate) fn new(
         parts: &Parts,
         router: Arc<Router>,
-        policy: PolicyInForce,
+        nothing: PolicyInForce,
         progress: broadcast::Sender<Progress>,
     ) -> Self {
         let ports = Ports {
@@ -59,7 +61,8 @@ impl Worker {
         let transmitter = VaultTransmitter::new(parts.vault.clone(), parts.transmitter);
         let outbox = JournalOutbox::new(parts.journal.clone());
         Self {
-            runner: Runner::new(ports, parts.chain.domain(), policy, parts.host),
+            runner: Runner::new(ports, parts.chain.domain(), nothing.clone(), parts.host),
+            nothing,
             deliverer: Deliverer::new(
                 parts.chain.clone(),
                 Arc::new(transmitter),
@@ -77,6 +80,14 @@ impl Worker {
             delegations: parts.delegations.clone(),
             first_block: parts.first_block,
             progress,
+        }
+    }
+
+    /// Runs by what is in force from now on. Regions of another policy are dropped, and all of them where there is none.
+    pub(crate) fn obey(&self, standing: &Standing) {
+        let policy = standing.policy.as_deref().unwrap_or(&self.nothing);
+        if self.runner.policy().digest != policy.digest {
+            self.runner.set_policy(policy.clone());
         }
     }
 
@@ -106,9 +117,7 @@ impl Worker {
             Ok(policy) => policy,
             Err(reason) => return self.pause(&job, &reason).await,
         };
-        if self.runner.policy().digest != policy.digest {
-            self.runner.set_policy(PolicyInForce::clone(policy));
-        }
+        self.obey(&standing);
         if self.router.policy().digest != policy.digest {
             self.router.set_policy(PolicyInForce::clone(policy));
         }
@@ -128,12 +137,18 @@ impl Worker {
             }
             Err(error) => return self.pause(&job, &error.to_string()).await,
         };
-        let delegation = self.delegations.find(subscription, now);
-        match self
+        let delegation = match self.delegation(subscription, now).await {
+            Ok(Ok(delegation)) => delegation,
+            Ok(Err(error)) => {
+                let retry = policy.policy.retry;
+                return self.failed_run(job, attempts, retry, error).await;
+            }
+            Err(error) => return self.pause(&job, &error.to_string()).await,
+        };
+        let ran = self
             .runner
-            .run(&job, consumed.saturating_add(1), now, delegation)
-            .await
-        {
+            .run(&job, consumed.saturating_add(1), now, delegation);
+        match ran.await {
             Ok(Ran::Reported(run)) => {
                 self.journal.record_report(job.id, &run).await?;
                 self.deliver(job, *run, &[]).await
@@ -146,11 +161,49 @@ impl Worker {
                 });
                 Ok(())
             }
+            // What another policy refused, the one in force may admit, once there is one.
+            Err(error) if self.runner.policy().digest != policy.digest => {
+                self.pause(&job, &error.to_string()).await
+            }
             Err(error) => {
-                self.failed_run(job, attempts, policy.policy.retry, error)
-                    .await
+                let retry = policy.policy.retry;
+                self.failed_run(job, attempts, retry, error.into()).await
             }
         }
+    }
+
+    /// The word of the identity that the subscription names, as the chain takes it now: one that it has as revoked, or
+    /// whose signature it does not believe any more, must not stand in the way of one that holds.
+    async fn delegation(
+        &self,
+        subscription: &Subscription,
+        now: UnixSeconds,
+    ) -> Result<Result<Option<SignedDelegation>, Hindrance>, ChainError> {
+        if !subscription.needs_delegation() {
+            return Ok(Ok(None));
+        }
+        let domain = self.chain.domain();
+        // Of what is missing more may come, of what is there only the last says why it does not do.
+        let mut hindrance = DelegationError::Missing(subscription.on_behalf_of).into();
+        for signed in self.delegations.of(subscription) {
+            // The report is to be valid for a moment at least.
+            if let Err(error) = signed.check(subscription, now.saturating_add(1)) {
+                hindrance = error.into();
+                continue;
+            }
+            let (delegation, signature) = (&signed.delegation, &signed.signature);
+            let digest = delegation.digest(&domain);
+            if self.chain.is_delegation_revoked(digest).await? {
+                hindrance = Hindrance::lasting(format!("delegation {digest} was revoked"));
+                continue;
+            }
+            let by = delegation.identity;
+            if self.chain.is_signed_by(by, digest, signature).await? {
+                return Ok(Ok(Some(signed)));
+            }
+            hindrance = Hindrance::lasting(format!("delegation {digest} is not signed by {by}"));
+        }
+        Ok(Err(hindrance))
     }
 
     /// Whether register and policy still let the job run: it may be older than a revocation, or than the policy in force.
@@ -163,7 +216,15 @@ impl Worker {
             Ok(version) => version,
             Err(reason) => return Ok(Err(reason)),
         };
-        let manifest = match self.manifests.of(version).await {
+        let name = &known.record.name;
+        let manifest = match self.manifests.of(name, version).await {
+            Ok(Some(manifest))
+                if !known
+                    .record
+                    .admits(manifest.public_key, version.number, now) =>
+            {
+                return Ok(Err(no_signer(&known.record, job)));
+            }
             Ok(Some(manifest)) => manifest,
             Ok(None) => return Ok(Err(format!("package {} is not at this host", job.package))),
             // One cryptlet's damaged package is no reason to stop serving the others.
@@ -178,16 +239,25 @@ impl Worker {
         Ok(admitted.map_err(|refusal| refusal.to_string()))
     }
 
+    /// Whether the register still has whoever signed the job's report. The chain that takes reports may not know yet.
+    async fn may_be_sent(&self, job: &Job) -> Result<Result<(), String>, HostError> {
+        let cryptlet = job.subscription.cryptlet;
+        let Some(known) = self.replica.by_id(cryptlet).await? else {
+            return Ok(Err(format!("the register knows no cryptlet {cryptlet}")));
+        };
+        Ok(version_of(&known.record, job, self.clock.now()).map(drop))
+    }
+
     async fn failed_run(
         &self,
         job: Job,
         attempts: u32,
         retry: Retry,
-        error: RunError,
+        hindrance: Hindrance,
     ) -> Result<(), HostError> {
-        let reason = error.to_string();
+        let Hindrance { reason, passes } = hindrance;
         let made = attempts.saturating_add(1);
-        if !error.is_retryable() || made >= retry.attempts {
+        if !passes || made >= retry.attempts {
             return self.give_up(job, reason).await;
         }
         tracing::warn!(job = %job.id, attempt = made, reason, "run failed, it will be tried again");
@@ -207,6 +277,11 @@ impl Worker {
         run: RunRecord,
         sent: &[Submission],
     ) -> Result<(), HostError> {
+        if sent.is_empty()
+            && let Err(reason) = self.may_be_sent(&job).await?
+        {
+            return self.give_up(job, reason).await;
+        }
         let order = Order {
             job: job.id,
             report: run.report.clone(),
@@ -297,13 +372,49 @@ fn version_of<'r>(
         let signs = |known: &SignerRecord| record.admits(known.signer, version.number, now);
         version.package == job.package && record.signers.iter().any(signs)
     });
-    usable.ok_or_else(|| {
-        format!(
-            "package {} of cryptlet {cryptlet} has no signer that is valid now: its version was revoked, or its signers \
-             have expired or were revoked",
-            job.package
-        )
-    })
+    usable.ok_or_else(|| no_signer(record, job))
+}
+
+fn no_signer(record: &CryptletRecord, job: &Job) -> String {
+    format!(
+        "package {} of cryptlet {} has no signer that is valid now: its version was revoked, or its signers have expired \
+         or were revoked",
+        job.package, record.cryptlet
+    )
+}
+
+/// Why a job comes no further for now.
+struct Hindrance {
+    reason: String,
+    /// Whether the same job, tried again, may end better.
+    passes: bool,
+}
+
+impl Hindrance {
+    fn lasting(reason: String) -> Self {
+        Self {
+            reason,
+            passes: false,
+        }
+    }
+}
+
+impl From<RunError> for Hindrance {
+    fn from(error: RunError) -> Self {
+        Self {
+            reason: error.to_string(),
+            passes: error.is_retryable(),
+        }
+    }
+}
+
+impl From<DelegationError> for Hindrance {
+    fn from(error: DelegationError) -> Self {
+        Self {
+            reason: format!("delegation: {error}"),
+            passes: error.is_retryable(),
+        }
+    }
 }
 
 /// Waiting time after that many earlier attempts: doubling, up to the longest.

@@ -1,6 +1,6 @@
 //! The workers, one a subscription.
 
-use crate::{HostError, worker::Worker};
+use crate::{HostError, Standing, worker::Worker};
 use cryptlet_types::Subject;
 use std::{
     collections::HashMap,
@@ -40,6 +40,11 @@ impl Workers {
         let mut bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
         let bell = bells.entry(subject).or_insert_with(|| self.hire(subject));
         bell.notify_one();
+    }
+
+    /// Says what is in force from now on.
+    pub(crate) fn obey(&self, standing: &Standing) {
+        self.worker.obey(standing);
     }
 
     fn hire(&self, subject: Subject) -> Arc<Notify> {
