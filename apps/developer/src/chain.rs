@@ -99,6 +99,14 @@ impl ChainClient {
         }
     }
 
+    /// Number of the newest block.
+    ///
+    /// # Errors
+    /// The node does not answer.
+    pub async fn block_number(&self) -> Result<u64, DeveloperError> {
+        answer("cannot read the chain", self.provider.get_block_number()).await
+    }
+
     /// Reads from a contract at the latest block.
     pub(crate) async fn read<C: SolCall>(
         &self,

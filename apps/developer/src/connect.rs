@@ -75,15 +75,15 @@ impl Places {
         }
     }
 
-    /// The places in words: the folders above are not written out.
+    /// What is missing, in words: the folders above are not written out.
     fn described(&self) -> String {
         if let Some(only) = self.named.as_ref().or(self.environment.as_ref()) {
-            return only.display().to_string();
+            return format!("{} is not there", only.display());
         }
         let near = self.folder.join(PROJECT_FOLDER).join(CONNECTION_FILE);
-        let near = format!("{} or the like in a folder above it", near.display());
+        let near = format!("there is no {}, none in a folder above", near.display());
         match &self.state {
-            Some(state) => format!("{near}, no {}", in_state(state).display()),
+            Some(state) => format!("{near}, and no {}", in_state(state).display()),
             None => near,
         }
     }

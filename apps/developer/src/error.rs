@@ -12,7 +12,7 @@ use std::{fmt::Display, io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum DeveloperError {
     /// No connection file.
-    #[error("no host was found: no {0}")]
+    #[error("no host was found: {0}")]
     NoHost(String),
     /// The host said no, could not be asked, or is not the one that it should be.
     #[error("{0}")]
@@ -52,6 +52,12 @@ pub enum DeveloperError {
     /// The keystore, its password, or the account cannot be used.
     #[error("wallet: {0}")]
     Wallet(String),
+    /// The account is not on the register's board.
+    #[error("{0} is not an administrator of this register")]
+    NotAnAdministrator(Address),
+    /// The host has not read the register's chain that far.
+    #[error("the host has not read the register up to block {0} yet")]
+    HostBehind(u64),
     /// Development accounts are for development chains.
     #[error("--dev-account is for development chains on this machine only: {0}")]
     NotDevelopment(String),
@@ -163,7 +169,7 @@ impl DeveloperError {
         match self {
             Self::Client(error) => error.is_retryable(),
             Self::Registry(error) => error.is_retryable(),
-            Self::Chain { .. } | Self::NotMined(_) | Self::NotShown => true,
+            Self::Chain { .. } | Self::NotMined(_) | Self::NotShown | Self::HostBehind(_) => true,
             _ => false,
         }
     }
@@ -184,6 +190,8 @@ impl DeveloperError {
             Self::Wallet(_) => {
                 "name a keystore file with --keystore and its password with --password-file or CRYPTLET_PASSWORD"
             }
+            Self::NotAnAdministrator(_) => "use the wallet of an administrator of the register",
+            Self::HostBehind(_) => "run the same command again: it goes on from there",
             Self::NotDevelopment(_) => "use a keystore: --keystore FILE",
             Self::NameTaken { .. } => {
                 "choose another name in cryptlet.json, and with it another interface name"

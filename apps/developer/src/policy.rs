@@ -1,7 +1,6 @@
 //! Policies: written from one that allows nothing, signed by administrators, set in the register, handed to the host.
 
 use crate::{DeveloperError, Mined, Session, Wallet, files};
-use alloy_primitives::Address;
 use cryptlet_api::types::{Approval as ApiApproval, Document, HexBytes, NewPolicy, PolicyInfo};
 use cryptlet_chain::evm::abi::CryptletRegister as abi;
 use cryptlet_seal::{check_approvals, sha256};
@@ -11,8 +10,11 @@ use cryptlet_types::{
     policy::{Approval, SignedPolicy},
 };
 use std::{path::Path, time::Duration};
+use tokio::time::{Instant, sleep};
 
 const SETTING: &str = "cannot set the policy";
+/// Pause between two looks how far the host is.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A policy file without approvals, for the next epoch: it allows nothing. What is wanted is added by hand.
 ///
@@ -63,7 +65,7 @@ pub fn digest(policy: &Policy) -> Result<Sha256Digest, DeveloperError> {
 /// Adds the wallet's approval, in place of an earlier one of its own.
 ///
 /// # Errors
-/// [`DeveloperError::Untrue`] if the register's board is known and the account is not on it.
+/// [`DeveloperError::NotAnAdministrator`] if the register's board is known and the account is not on it.
 pub async fn sign(
     session: &Session,
     wallet: &Wallet,
@@ -73,7 +75,7 @@ pub async fn sign(
     if session.witness().is_some() {
         let board = session.register().await?.board().await?;
         if !board.members.contains(&administrator) {
-            return Err(not_a_member(administrator));
+            return Err(DeveloperError::NotAnAdministrator(administrator));
         }
     }
     let message = session
@@ -91,12 +93,6 @@ pub async fn sign(
         .approvals
         .sort_by_key(|approval| approval.administrator);
     Ok(signed)
-}
-
-fn not_a_member(account: Address) -> DeveloperError {
-    DeveloperError::Wallet(format!(
-        "{account} is not an administrator of this register"
-    ))
 }
 
 /// What setting a policy did.
@@ -156,8 +152,25 @@ pub async fn set(
         policy,
         approvals: approvals.collect(),
     };
+    await_host(session, register.block_number().await?, patience).await?;
     let info = session.client().set_policy(&new).await?;
     Ok(PolicySet { mined, info })
+}
+
+/// Waits until the host has read the register up to `block`: before, it knows of no policy but the old one.
+async fn await_host(
+    session: &Session,
+    block: u64,
+    patience: Duration,
+) -> Result<(), DeveloperError> {
+    let deadline = Instant::now() + patience;
+    while session.client().host().await?.register_state.synced_block < block {
+        if Instant::now() >= deadline {
+            return Err(DeveloperError::HostBehind(block));
+        }
+        sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 fn approval(approval: &Approval) -> abi::PolicyApproval {

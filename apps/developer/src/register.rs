@@ -55,6 +55,14 @@ impl RegisterClient {
         Ok(Self { chain, domain })
     }
 
+    /// Number of its chain's newest block.
+    ///
+    /// # Errors
+    /// The chain cannot be read.
+    pub async fn block_number(&self) -> Result<u64, DeveloperError> {
+        self.chain.block_number().await
+    }
+
     /// Where it is.
     #[must_use]
     pub fn domain(&self) -> RegisterDomain {

@@ -71,9 +71,21 @@ fn parts(folder: &Path, with_source: bool) -> Result<Parts, CliError> {
 fn packed(folder: &Path) -> Result<alloy::primitives::Bytes, CliError> {
     let packed = source::pack(folder).doing("cannot pack the source")?;
     for path in &packed.skipped {
-        note(format_args!("not part of the source: {path}"));
+        note(format_args!("kept      {path}"));
     }
-    Ok(packed.bytes.into())
+    let files = source::inspect(&packed.bytes).doing("cannot pack the source")?;
+    for file in &files {
+        note(format_args!("reveals   {}", file.path));
+    }
+    // A connection file holds a token, which would be everybody's.
+    let inside = format!("{PROJECT_FOLDER}/");
+    match files.iter().find(|file| file.path.starts_with(&inside)) {
+        Some(file) => Err(
+            CliError::new(format_args!("{} would be revealed", file.path))
+                .next("move it out of the project, to the folder above for one"),
+        ),
+        None => Ok(packed.bytes.into()),
+    }
 }
 
 fn how(
@@ -91,7 +103,8 @@ fn how(
         expiry: in_days(version.valid_days),
         to,
         patience: patience(wallet),
-        folder: folder.join(PROJECT_FOLDER),
+        // Beside the component that is published, and never part of the source.
+        folder: folder.join("target").join("cryptlet"),
     }
 }
 

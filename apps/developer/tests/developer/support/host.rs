@@ -27,6 +27,8 @@ pub struct Wrongs {
     pub current: Option<u32>,
     /// The node of the register's chain is not named.
     pub no_rpc: bool,
+    /// So many looks at the host find it behind the register's chain.
+    pub behind: u32,
     /// Delegations are said to have another digest.
     pub other_delegation: bool,
 }
@@ -103,6 +105,9 @@ fn unused<T>() -> Result<T> {
 impl HostApi for MemoryHost {
     async fn host(&self) -> Result<HostInfo> {
         let rpc = (!self.wrongs().no_rpc).then(|| self.rpc.clone());
+        let newest = self.register.block_number().await.unwrap();
+        let behind = self.wrongs().behind;
+        self.wrongs().behind = behind.saturating_sub(1);
         Ok(HostInfo {
             host: Address::repeat_byte(0x40).into(),
             url: self.url.clone(),
@@ -119,7 +124,7 @@ impl HostApi for MemoryHost {
                 first_block: 0,
             },
             register_state: RegisterState {
-                synced_block: 1,
+                synced_block: if behind > 0 { 0 } else { newest },
                 age_seconds: 0,
                 stale: false,
             },
@@ -289,6 +294,12 @@ impl HostApi for MemoryHost {
     }
 
     async fn set_policy(&self, _: &Caller, policy: NewPolicy) -> Result<PolicyInfo> {
+        if self.wrongs().behind > 0 {
+            return Err(Problem::refused(
+                "not the register's policy",
+                "set it there",
+            ));
+        }
         let record = self.register.policy().await.unwrap().unwrap();
         let info = PolicyInfo {
             epoch: record.epoch,
