@@ -222,7 +222,7 @@ pub(crate) enum Keys {
     /// List the keys of the host's vault, public parts.
     List(ListOptions),
     /// Publish the project's current version again under a new key, and revoke the old one.
-    Rotate(RotateOptions),
+    Rotate(Box<RotateOptions>),
     /// Print public keys as JSON.
     ExportPublic(ExportOptions),
 }
