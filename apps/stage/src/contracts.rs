@@ -151,7 +151,7 @@ pub(crate) async fn fund(provider: &DynProvider, account: Address) -> Result<(),
     mined(sent, doing).await
 }
 
-async fn mined(
+pub(crate) async fn mined(
     sent: PendingTransactionBuilder<alloy::network::Ethereum>,
     doing: &str,
 ) -> Result<(), StageError> {

@@ -110,8 +110,9 @@ impl Dev {
         let epoch = policy::next_epoch(&provider, contracts.register).await?;
         let root = feed.root_pem().to_owned();
         let open = policy::open_policy(epoch, root, &allow, Retry::default());
-        let signed = policy::enact(&provider, &account, &domain, open).await?;
+        let signed = policy::approve(&account, &domain, open)?;
         write_json(&folder.join("policy.json"), &signed)?;
+        policy::set(&provider, contracts.register, &signed).await?;
 
         let token = token_in(&folder, &config)?;
         let host = Host::open(&config).await.doing("the host did not start")?;

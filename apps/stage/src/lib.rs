@@ -5,11 +5,13 @@ mod contracts;
 pub mod dev;
 mod error;
 mod folder;
+mod mirror;
 mod policy;
 mod publish;
 
 pub use contracts::PRICE_CONSUMER;
 pub use error::StageError;
+pub use mirror::Mirror;
 pub use publish::{CryptletSource, Published};
 
 use alloy::{
@@ -149,8 +151,9 @@ impl Stage {
             register: contracts.register,
         };
         let open = policy::open_policy(1, root, &[], retry);
-        let policy = policy::enact(&provider, &account, &domain, open).await?;
+        let policy = policy::approve(&account, &domain, open)?;
         write_json(&out.join("policy.json"), &policy)?;
+        policy::set(&provider, contracts.register, &policy).await?;
 
         let data = DataFolder::at(&config.data);
         let keys = Keys::make(&data, &folder::key_file(&out)).await?;
@@ -182,19 +185,41 @@ impl Stage {
         })
     }
 
-    /// Puts another policy in force, approved by the stage's account, and writes it to `policy.json`.
+    /// Puts another policy in force, approved by the stage's account, and writes it to `policy.json` first: whoever hears of
+    /// it finds it there.
     ///
     /// # Errors
     /// The register refused it.
     pub async fn enact(&mut self, policy: Policy) -> Result<(), StageError> {
-        let domain = RegisterDomain {
+        self.policy = self.approve(policy)?;
+        if let Some(path) = &self.config.policy {
+            write_json(path, &self.policy)?;
+        }
+        self.set_policy(&self.policy).await
+    }
+
+    /// `policy` with the approval of the stage's account, in force nowhere.
+    ///
+    /// # Errors
+    /// It has no JSON form.
+    pub fn approve(&self, policy: Policy) -> Result<SignedPolicy, StageError> {
+        policy::approve(&self.account, &self.domain(), policy)
+    }
+
+    /// Has the register say that an approved policy is in force. Where the document is, it does not say.
+    ///
+    /// # Errors
+    /// The register refused it.
+    pub async fn set_policy(&self, signed: &SignedPolicy) -> Result<(), StageError> {
+        policy::set(&self.provider, self.register, signed).await
+    }
+
+    /// Where the register is.
+    #[must_use]
+    pub fn domain(&self) -> RegisterDomain {
+        RegisterDomain {
             chain_id: self.chain_id,
             register: self.register,
-        };
-        self.policy = policy::enact(&self.provider, &self.account, &domain, policy).await?;
-        match &self.config.policy {
-            Some(path) => write_json(path, &self.policy),
-            None => Ok(()),
         }
     }
 

@@ -49,30 +49,42 @@ pub(crate) fn open_policy(
     }
 }
 
-/// Approves `policy`, and puts it in force at the register.
-pub(crate) async fn enact(
-    provider: &DynProvider,
+/// `policy` with the approval of `administrator`, who needs no other.
+pub(crate) fn approve(
     administrator: &PrivateKeySigner,
     domain: &RegisterDomain,
     policy: Policy,
 ) -> Result<SignedPolicy, StageError> {
     let doing = "cannot approve the policy";
-    let record = PolicyRecord {
-        epoch: policy.epoch,
-        digest: sha256(&policy.to_json().doing(doing)?),
-        uri: String::new(),
-    };
-    let digest = domain.policy_digest(record.epoch, record.digest);
+    let PolicyRecord { epoch, digest, .. } = record(&policy)?;
+    let digest = domain.policy_digest(epoch, digest);
     let signature = administrator.sign_hash_sync(&digest).doing(doing)?;
-    let signed = SignedPolicy {
+    Ok(SignedPolicy {
         policy,
         approvals: vec![Approval {
             administrator: administrator.address(),
             signature: signature.as_bytes().to_vec().into(),
         }],
-    };
-    contracts::set_policy(provider, domain.register, &record, &signed).await?;
-    Ok(signed)
+    })
+}
+
+/// Puts an approved policy in force at the register.
+pub(crate) async fn set(
+    provider: &DynProvider,
+    register: Address,
+    signed: &SignedPolicy,
+) -> Result<(), StageError> {
+    let record = record(&signed.policy)?;
+    contracts::set_policy(provider, register, &record, signed).await
+}
+
+fn record(policy: &Policy) -> Result<PolicyRecord, StageError> {
+    let json = policy.to_json().doing("cannot write the policy")?;
+    Ok(PolicyRecord {
+        epoch: policy.epoch,
+        digest: sha256(&json),
+        uri: String::new(),
+    })
 }
 
 /// The epoch that comes next at `register`.
