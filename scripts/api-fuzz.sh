@@ -36,7 +36,10 @@ field authority >"$folder/authority.pem"
 field token >"$folder/token"
 url=$(field url)
 
-"$tool" --config-file apps/api/schemathesis.toml run "$url/v1/openapi.json" --tls-verify "$folder/authority.pem" \
+config=$PWD/apps/api/schemathesis.toml
+# It leaves its findings in the folder that it runs in.
+cd "$folder"
+"$tool" --config-file "$config" run "$url/v1/openapi.json" --tls-verify "$folder/authority.pem" \
   -H "Authorization: Bearer $(cat "$folder/token")" --checks all --max-examples "$examples" --seed 1 --workers 2 --no-color ||
   { grep -i 'panic\|internal error' "$folder/log" >&2 || true; fail "the host answered what its document does not say"; }
 kill -0 "$host" || fail "the host died of it"
