@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Publish(developer::PublishOptions),
     /// Revoke a version, a signer or a whole cryptlet, for ever.
     Revoke(developer::RevokeOptions),
+    /// Copy a cryptlet's state to the mirror on the consumers' chain, where the register is on another.
+    Mirror(developer::MirrorOptions),
     /// Keys that sign for cryptlets.
     #[command(subcommand)]
     Keys(developer::Keys),

@@ -42,6 +42,7 @@ async fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Test(options) => commands::author::test(&options).await,
         Command::Publish(options) => commands::publish::run(&options).await,
         Command::Revoke(options) => commands::publish::revoke(&options).await,
+        Command::Mirror(options) => commands::mirror::run(&options).await,
         Command::Keys(what) => commands::publish::keys(&what).await,
         Command::Search(options) => commands::look::search(&options).await,
         Command::Show(options) => commands::look::show(&options).await,

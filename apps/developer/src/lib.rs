@@ -4,6 +4,7 @@
 //! - [`publish`]: publishes versions, rotates keys, revokes
 //! - [`import`]: brings a cryptlet's header into a contract developer's project, and keeps it honest
 //! - [`policy`] and [`delegation`]: what administrators and identities sign
+//! - [`mirror`]: copies a cryptlet's state to a chain whose delegate goes by a mirror
 //! - [`listing`]: what a host lists, as text
 //!
 //! Two words are compared wherever it matters: the host's, and that of the register's chain.
@@ -15,6 +16,7 @@ mod error;
 mod files;
 pub mod import;
 pub mod listing;
+pub mod mirror;
 pub mod policy;
 pub mod publish;
 mod register;

@@ -9,7 +9,7 @@ use alloy_sol_types::{SolCall, SolValue};
 use cryptlet_chain::evm::abi::CryptletRegister as abi;
 use cryptlet_types::{
     CryptletId,
-    register::{Board, PolicyRecord, RegisterDomain, SignerRecord, VersionRecord},
+    register::{Board, HostRecord, PolicyRecord, RegisterDomain, SignerRecord, VersionRecord},
 };
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ impl RegisterClient {
         self.domain
     }
 
-    async fn read<C: SolCall>(&self, call: C) -> Result<C::Return, DeveloperError> {
+    pub(crate) async fn read<C: SolCall>(&self, call: C) -> Result<C::Return, DeveloperError> {
         self.chain.read(READING, self.domain.register, &call).await
     }
 
@@ -200,6 +200,30 @@ impl RegisterClient {
             version: found.version,
             expiry: found.expiry,
             revoked: found.revoked,
+        }))
+    }
+
+    /// Hosts that are assigned to a cryptlet.
+    ///
+    /// # Errors
+    /// The chain cannot be read, or the cryptlet is unknown.
+    pub async fn hosts_of(&self, cryptlet: CryptletId) -> Result<Vec<Address>, DeveloperError> {
+        let cryptlet = cryptlet.0;
+        self.read(abi::hostsOfCall { cryptlet }).await
+    }
+
+    /// A host; none if the register does not know it.
+    ///
+    /// # Errors
+    /// The chain cannot be read.
+    pub async fn host(&self, host: Address) -> Result<Option<HostRecord>, DeveloperError> {
+        let call = abi::hostOfCall { host };
+        let register = self.domain.register;
+        let found = self.chain.read_known(READING, register, &call).await?;
+        Ok(found.map(|found| HostRecord {
+            host,
+            url: found.url,
+            authority: found.authority.into(),
         }))
     }
 

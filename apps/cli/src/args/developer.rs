@@ -89,6 +89,9 @@ pub(crate) struct TraceOptions {
     /// Job to follow from event to receipt. Without it, all jobs are listed.
     #[arg(value_name = "JOB")]
     pub(crate) job: Option<JobId>,
+    /// Say what changes, as it happens: a job until it is final, all jobs until Ctrl-C.
+    #[arg(long, conflicts_with = "data")]
+    pub(crate) follow: bool,
     /// Read the data folder of a stopped host, and ask no host.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["host_file", "register_rpc", "rpc"])]
     pub(crate) data: Option<PathBuf>,
@@ -98,12 +101,8 @@ pub(crate) struct TraceOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportOptions {
-    /// Name or id.
-    #[arg(
-        value_name = "CRYPTLET",
-        required_unless_present = "check",
-        conflicts_with = "check"
-    )]
+    /// Name or id. With --check, all that is imported unless one is named.
+    #[arg(value_name = "CRYPTLET", required_unless_present = "check")]
     pub(crate) cryptlet: Option<CryptletRef>,
     /// Folder for the files, in place of the sources of the forge or hardhat project.
     #[arg(long, value_name = "DIR")]
@@ -111,7 +110,7 @@ pub(crate) struct ImportOptions {
     /// Take a changed header, and overwrite files that were edited.
     #[arg(long, conflicts_with = "check")]
     pub(crate) accept: bool,
-    /// Write nothing: compare all that is imported with register and files, and fail if something differs.
+    /// Write nothing: compare what is imported with register and files, and fail if something differs.
     #[arg(long)]
     pub(crate) check: bool,
     /// Print one JSON object (with --check: one a finding).
@@ -184,6 +183,20 @@ pub(crate) struct PublishOptions {
     pub(crate) version: VersionArgs,
     #[command(flatten)]
     pub(crate) project: ProjectOptions,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    #[command(flatten)]
+    pub(crate) wallet: WalletArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MirrorOptions {
+    /// Name or id.
+    #[arg(value_name = "CRYPTLET")]
+    pub(crate) cryptlet: CryptletRef,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) host: HostArgs,
     #[command(flatten)]

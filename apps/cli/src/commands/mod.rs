@@ -9,6 +9,7 @@ pub(crate) mod govern;
 pub(crate) mod host;
 pub(crate) mod import;
 pub(crate) mod look;
+pub(crate) mod mirror;
 pub(crate) mod node;
 pub(crate) mod publish;
 pub(crate) mod session;

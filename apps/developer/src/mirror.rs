@@ -1,0 +1,157 @@
+//! Copies what the register says of a cryptlet to the mirror on the consumers' chain, where the register is on another.
+//!
+//! The mirror is the contract that the delegate asks. Only what it does not have yet is sent; run it again after each change:
+//! until a revocation is copied, it does not count there. Whoever copies needs the mirror's `SYNC_ROLE`.
+
+use crate::{
+    ChainClient, DeveloperError, Mined, RegisterClient, Registration, Session, Wallet,
+    publish::find,
+};
+use alloy_primitives::{Address, U256};
+use alloy_sol_types::{SolCall, sol};
+use cryptlet_api::types::CryptletRef;
+use cryptlet_chain::evm::abi::{CryptletRegister, CryptoDelegate};
+use cryptlet_types::register::SignerRecord;
+use std::time::Duration;
+
+sol! {
+    #[derive(Debug, PartialEq, Eq)]
+    struct Record {
+        address publisher;
+        address owner;
+        string name;
+        bool revoked;
+        address publicKey;
+        bytes32 headerDigest;
+        address[] hosts;
+    }
+
+    function mirrorCryptlet(address cryptlet, Record record) external;
+    function mirrorSigner(address cryptlet, address signer, uint64 expiry, bool revoked) external;
+    function source() external view returns (uint256 chainId, address register);
+    function signerOf(address cryptlet, address signer) external view returns (uint64 expiry, bool revoked);
+}
+
+const COPYING: &str = "cannot copy to the mirror";
+const READING: &str = "cannot read the mirror";
+
+/// What was copied.
+#[derive(Debug)]
+pub struct Copied {
+    /// The cryptlet.
+    pub known: Registration,
+    /// The mirror.
+    pub mirror: Address,
+    /// The transaction with the cryptlet's record.
+    pub record: Mined,
+    /// Signers that the mirror did not have so, each with its transaction.
+    pub signers: Vec<(SignerRecord, Mined)>,
+}
+
+/// Copies a cryptlet with all its signers.
+///
+/// # Errors
+/// The delegate's register is no mirror of the session's register, the wallet may not copy, or a chain cannot be read.
+pub async fn copy(
+    session: &Session,
+    wallet: &Wallet,
+    name: &CryptletRef,
+    patience: Duration,
+) -> Result<Copied, DeveloperError> {
+    let register = session.register().await?;
+    let chain = session.chain().await?;
+    let mirror = mirror_of(session, &chain).await?;
+    let known = find(&register, name).await?;
+    let record = record(&register, &known).await?;
+    let cryptlet = known.cryptlet.0;
+    let sent = mirrorCryptletCall { cryptlet, record };
+    let record = send(&chain, wallet, mirror, &sent, patience).await?;
+    let mut signers = Vec::new();
+    for signer in signers_of(session, &register, &known).await? {
+        let asked = signerOfCall {
+            cryptlet,
+            signer: signer.signer,
+        };
+        let there = chain.read(READING, mirror, &asked).await?;
+        let expiry = if signer.revoked { 0 } else { signer.expiry };
+        if (there.expiry, there.revoked) == (expiry, signer.revoked) {
+            continue;
+        }
+        let sent = mirrorSignerCall {
+            cryptlet,
+            signer: signer.signer,
+            expiry: signer.expiry,
+            revoked: signer.revoked,
+        };
+        let mined = send(&chain, wallet, mirror, &sent, patience).await?;
+        signers.push((signer, mined));
+    }
+    Ok(Copied {
+        known,
+        mirror,
+        record,
+        signers,
+    })
+}
+
+/// The contract that the delegate asks, if it mirrors the session's register.
+async fn mirror_of(session: &Session, chain: &ChainClient) -> Result<Address, DeveloperError> {
+    let delegate = session.delegate_domain().delegate;
+    let asked = CryptoDelegate::registerCall {};
+    let mirror = chain.read(READING, delegate, &asked).await?;
+    let domain = session.register_domain();
+    let found = chain.read_known(READING, mirror, &sourceCall {}).await?;
+    let expected = (U256::from(domain.chain_id), domain.register);
+    match found {
+        Some(found) if (found.chainId, found.register) == expected => Ok(mirror),
+        _ => Err(DeveloperError::Untrue(format!(
+            "{mirror}, which the delegate asks, is no mirror of register {} on chain {}",
+            domain.register, domain.chain_id
+        ))),
+    }
+}
+
+async fn record(register: &RegisterClient, known: &Registration) -> Result<Record, DeveloperError> {
+    let cryptlet = known.cryptlet.0;
+    Ok(Record {
+        publisher: known.publisher,
+        owner: known.owner,
+        name: known.name.clone(),
+        revoked: known.revoked,
+        publicKey: register
+            .read(CryptletRegister::publicKeyOfCall { cryptlet })
+            .await?,
+        headerDigest: register
+            .read(CryptletRegister::headerDigestOfCall { cryptlet })
+            .await?,
+        hosts: register
+            .read(CryptletRegister::hostsOfCall { cryptlet })
+            .await?,
+    })
+}
+
+/// The signers that the host lists, as the register's chain says.
+async fn signers_of(
+    session: &Session,
+    register: &RegisterClient,
+    known: &Registration,
+) -> Result<Vec<SignerRecord>, DeveloperError> {
+    let listed = session.client().cryptlet(&known.cryptlet.into()).await?;
+    let mut signers = Vec::with_capacity(listed.signers.len());
+    for row in listed.signers {
+        let found = register.signer(known.cryptlet, row.signer.into()).await?;
+        signers.extend(found);
+    }
+    Ok(signers)
+}
+
+async fn send<C: SolCall>(
+    chain: &ChainClient,
+    wallet: &Wallet,
+    mirror: Address,
+    call: &C,
+    patience: Duration,
+) -> Result<Mined, DeveloperError> {
+    let signed = chain.sign(COPYING, wallet, mirror, call).await?;
+    chain.submit(COPYING, &signed, patience).await
+}
