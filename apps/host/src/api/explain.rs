@@ -115,19 +115,30 @@ fn egress(manifest: &Manifest, policy: &Policy) -> ExplanationRow {
 
 fn limits(wish: Limits, policy: Limits) -> Vec<ExplanationRow> {
     let result = wish.within(policy);
-    let fields: [(&str, fn(&Limits) -> u64); 4] = [
-        ("limits.fuel", |limits| limits.fuel),
-        ("limits.memoryBytes", |limits| limits.memory_bytes),
-        ("limits.wallMillis", |limits| limits.wall_millis),
-        ("limits.responseBytes", |limits| limits.response_bytes),
-    ];
-    fields
-        .into_iter()
-        .map(|(aspect, of)| {
-            let overridden = of(&result) != of(&wish);
-            row(aspect, of(&wish), of(&policy), of(&result), overridden)
-        })
-        .collect()
+    [
+        ("limits.fuel", wish.fuel, policy.fuel, result.fuel),
+        (
+            "limits.memoryBytes",
+            wish.memory_bytes,
+            policy.memory_bytes,
+            result.memory_bytes,
+        ),
+        (
+            "limits.wallMillis",
+            wish.wall_millis,
+            policy.wall_millis,
+            result.wall_millis,
+        ),
+        (
+            "limits.responseBytes",
+            wish.response_bytes,
+            policy.response_bytes,
+            result.response_bytes,
+        ),
+    ]
+    .into_iter()
+    .map(|(aspect, wish, policy, result)| row(aspect, wish, policy, result, result != wish))
+    .collect()
 }
 
 fn service(policy: &Policy) -> ExplanationRow {
