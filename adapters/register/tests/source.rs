@@ -113,6 +113,7 @@ fn build_output_version_control_links_and_large_files_are_left_out() {
             ("lib.rs", "x"),
             ("target/a", "x"),
             (".git/HEAD", "x"),
+            (".cryptlet/connection.json", "a token"),
             ("inner/target/b", "x"),
             ("secret", "x"),
         ],
@@ -130,7 +131,7 @@ fn build_output_version_control_links_and_large_files_are_left_out() {
     assert_eq!(paths, ["lib.rs", "secret"]);
     assert_eq!(
         packed.skipped,
-        [".git", "etc", "inner/target", "large.bin", "link", "target"]
+        [".cryptlet", ".git", "etc", "inner/target", "large.bin", "link", "target"]
     );
 }
 

@@ -5,7 +5,7 @@ use cryptlet_api::{
     ClientResult,
     types::{
         CryptletDetail, CryptletSummary, DelegationInfo, Explanation, Hex, HostInfo, JobSummary,
-        JobTrace, KeyInfo, MAX_PAGE, Page, PageLimit, PageQuery, PolicyInfo, Source,
+        JobTrace, KeyInfo, MAX_PAGE, Page, PageLimit, PageQuery, PolicyInfo, Source, Step,
         SubscriptionRow, TokenInfo,
     },
 };
@@ -58,23 +58,17 @@ fn mark(holds: bool, word: &str) -> String {
 /// Cryptlets that a search found.
 #[must_use]
 pub fn cryptlets(items: &[CryptletSummary]) -> Table {
-    let mut table = Table::new(
-        &["NAME", "VERSION", "ID", "PUBLISHER", "DESCRIPTION"],
-        "no cryptlet of this name",
-    );
+    let headings = ["NAME", "VERSION", "DESCRIPTION"];
+    let mut table = Table::new(&headings, "no cryptlet of this name");
     for item in items {
         let version = match (&item.label, item.revoked) {
             (_, true) => "revoked".to_owned(),
             (Some(label), false) => label.clone(),
             (None, false) => "none".to_owned(),
         };
-        table.row([
-            item.name.clone(),
-            version,
-            item.cryptlet.to_string(),
-            item.publisher.to_string(),
-            text(item.description.as_ref()),
-        ]);
+        table.row([item.name.clone(), version, text(item.description.as_ref())]);
+        table.under("id", item.cryptlet);
+        table.under("publisher", item.publisher);
     }
     table
 }
@@ -107,7 +101,10 @@ pub fn cryptlet(detail: &CryptletDetail, verified: Option<&Verified>) -> String 
     let hosts: Vec<String> = detail
         .hosts
         .iter()
-        .map(|host| format!("{} {}", host.host, host.url))
+        .map(|host| match host.url.as_str() {
+            "" => format!("{} registered no more", host.host),
+            url => format!("{} {url}\nauthority {}", host.host, host.authority),
+        })
         .collect();
     sheet.field(
         "attested hosts",
@@ -154,26 +151,9 @@ fn source(source: &Source) -> String {
 }
 
 fn versions(detail: &CryptletDetail) -> Table {
-    let headings = [
-        "",
-        "VERSION",
-        "PUBLISHED",
-        "STATE",
-        "SIGNER",
-        "PACKAGE",
-        "HEADER",
-        "MANIFEST",
-    ];
+    let headings = ["", "VERSION", "PUBLISHED", "STATE"];
     let mut table = Table::new(&headings, "no versions");
     for version in &detail.versions {
-        let signers = detail
-            .signers
-            .iter()
-            .filter(|signer| signer.version == version.number);
-        let signers: Vec<String> = signers
-            .filter(|signer| !signer.revoked)
-            .map(|signer| signer.signer.to_string())
-            .collect();
         let current = detail.current == Some(version.number);
         let state = match (version.revoked, current, version.stored) {
             (true, ..) => "revoked",
@@ -186,11 +166,24 @@ fn versions(detail: &CryptletDetail) -> Table {
             version.label.clone(),
             moment(version.published_at),
             state.into(),
-            signers.join(" "),
-            version.package_digest.to_string(),
-            version.header_digest.to_string(),
-            version.manifest_digest.to_string(),
         ]);
+        let signers = detail.signers.iter();
+        for signer in signers.filter(|signer| signer.version == version.number) {
+            let word = if signer.revoked { "revoked" } else { "until" };
+            let until = if signer.revoked {
+                String::new()
+            } else {
+                moment(signer.expiry)
+            };
+            table.under(
+                "signer",
+                format!("{} {word} {until}", signer.signer).trim_end(),
+            );
+        }
+        table.under("package", version.package_digest);
+        table.under("header", version.header_digest);
+        table.under("manifest", version.manifest_digest);
+        table.maybe_under("uri", Some(&version.uri).filter(|uri| !uri.is_empty()));
     }
     table
 }
@@ -198,18 +191,16 @@ fn versions(detail: &CryptletDetail) -> Table {
 /// What code and manifest wish, what policy says, what comes out.
 #[must_use]
 pub fn explanation(explanation: &Explanation) -> String {
-    let mut table = Table::new(
-        &["ASPECT", "WISH", "POLICY", "RESULT", ""],
-        "nothing to explain",
-    );
+    let mut table = Table::new(&["ASPECT", "RESULT"], "nothing to explain");
     for row in &explanation.rows {
-        table.row([
-            row.aspect.clone(),
-            row.wish.clone(),
-            row.policy.clone(),
-            row.result.clone(),
-            mark(row.overridden, "overridden"),
-        ]);
+        let how = if row.overridden {
+            ", overridden by policy"
+        } else {
+            ""
+        };
+        table.row([row.aspect.clone(), format!("{}{how}", row.result)]);
+        table.under("wish", &row.wish);
+        table.under("policy", &row.policy);
     }
     let mut sheet = Sheet::default();
     sheet.field(
@@ -230,25 +221,26 @@ pub fn explanation(explanation: &Explanation) -> String {
 /// Subscriptions that the host serves, or says why not.
 #[must_use]
 pub fn subscriptions(items: &[SubscriptionRow]) -> Table {
-    let headings = [
-        "SUBJECT", "CRYPTLET", "CONSUMER", "TRIGGER", "NEXT", "STATE",
-    ];
+    let headings = ["CRYPTLET", "TRIGGER", "NEXT", "STATE"];
     let mut table = Table::new(&headings, "no subscriptions");
     for item in items {
-        let state = item
-            .refused
-            .as_ref()
-            .map_or_else(|| "served".into(), |reason| format!("refused: {reason}"));
+        let state = if item.refused.is_none() {
+            "served"
+        } else {
+            "refused"
+        };
         table.row([
-            item.subject.to_string(),
             item.name
                 .clone()
                 .unwrap_or_else(|| item.cryptlet.to_string()),
-            item.consumer.to_string(),
             item.trigger.clone(),
             text(item.next_due.map(moment)),
-            state,
+            state.into(),
         ]);
+        table.maybe_under("reason", item.refused.as_ref());
+        table.under("consumer", item.consumer);
+        table.maybe_under("on behalf of", item.on_behalf_of);
+        table.under("subject", item.subject);
     }
     table
 }
@@ -256,16 +248,17 @@ pub fn subscriptions(items: &[SubscriptionRow]) -> Table {
 /// Jobs.
 #[must_use]
 pub fn jobs(items: &[JobSummary]) -> Table {
-    let headings = ["JOB", "DUE", "STATE", "ATTEMPTS", "REASON"];
+    let headings = ["DUE", "STATE", "ATTEMPTS"];
     let mut table = Table::new(&headings, "no jobs");
     for item in items {
         table.row([
-            item.job.to_string(),
             moment(item.due),
             item.state.to_string(),
             item.attempts.to_string(),
-            text(item.reason.as_ref()),
         ]);
+        table.maybe_under("reason", item.reason.as_ref());
+        table.under("cryptlet", item.cryptlet);
+        table.under("job", item.job);
     }
     table
 }
@@ -291,7 +284,7 @@ pub fn trace(trace: &JobTrace) -> String {
         };
         sheet.field(
             "transaction",
-            format!("{} in block {}, {outcome}", sent.hash, sent.block),
+            format!("{}\nblock {}, {outcome}", sent.hash, sent.block),
         );
     }
     sheet.field(
@@ -302,15 +295,18 @@ pub fn trace(trace: &JobTrace) -> String {
             "not there yet"
         },
     );
-    let mut steps = Table::new(&["AT", "STATE", "NOTE"], "no steps");
-    for step in &trace.steps {
-        steps.row([
-            millis(step.at_millis),
-            step.state.to_string(),
-            text(step.note.as_ref()),
-        ]);
+    format!("{sheet}\n\n{}", steps(&trace.steps))
+}
+
+/// Steps of a job, oldest first.
+#[must_use]
+pub fn steps(items: &[Step]) -> Table {
+    let mut table = Table::new(&["AT", "STATE"], "no steps");
+    for step in items {
+        table.row([millis(step.at_millis), step.state.to_string()]);
+        table.maybe_under("note", step.note.as_ref());
     }
-    format!("{sheet}\n\n{steps}")
+    table
 }
 
 fn millis(at: u64) -> String {
@@ -320,23 +316,39 @@ fn millis(at: u64) -> String {
     timestamp.map_or_else(|| at.to_string(), |timestamp| format!("{timestamp:.3}"))
 }
 
-/// Keys of the host's vault, public parts.
+/// Keys of the host's vault. A public key that has no address is shortened: `cryptlet keys export-public` prints all of it.
 #[must_use]
 pub fn keys(items: &[KeyInfo]) -> Table {
-    let mut table = Table::new(
-        &["PURPOSE", "CRYPTLET", "ADDRESS", "PUBLIC KEY", ""],
-        "no keys",
-    );
+    let mut table = Table::new(&["PURPOSE", "ADDRESS OR PUBLIC KEY", ""], "no keys");
     for item in items {
+        let public = item
+            .public_key
+            .as_ref()
+            .map(|key| shortened(&key.to_string()));
+        let key = item.address.map(|address| address.to_string()).or(public);
         table.row([
             item.purpose.clone(),
-            text(item.cryptlet),
-            text(item.address),
-            text(item.public_key.as_ref()),
+            text(key),
             mark(item.current && item.cryptlet.is_some(), "newest"),
         ]);
+        table.maybe_under("cryptlet", item.cryptlet);
     }
     table
+}
+
+/// The first and the last digits of a long number.
+fn shortened(digits: &str) -> String {
+    let ends = (
+        digits.get(..22),
+        digits
+            .len()
+            .checked_sub(16)
+            .and_then(|end| digits.get(end..)),
+    );
+    match ends {
+        (Some(first), Some(last)) if digits.len() > 42 => format!("{first}…{last}"),
+        _ => digits.to_owned(),
+    }
 }
 
 /// Tokens, without their secrets.
@@ -359,22 +371,23 @@ pub fn tokens(items: &[TokenInfo]) -> Table {
 /// Delegations that the host has.
 #[must_use]
 pub fn delegations(items: &[DelegationInfo]) -> Table {
-    let headings = [
-        "DIGEST", "IDENTITY", "CRYPTLET", "CONSUMER", "CALLBACK", "EXPIRES", "",
-    ];
+    let headings = ["EXPIRES", "CALLBACK", ""];
     let mut table = Table::new(&headings, "no delegations");
     let any = |zero: bool, text: String| if zero { "any".to_owned() } else { text };
     for item in items {
         let body = &item.delegation;
         table.row([
-            item.digest.to_string(),
-            body.identity.to_string(),
-            body.cryptlet.to_string(),
-            any(body.consumer.0.is_zero(), body.consumer.to_string()),
-            any(body.callback.0.is_zero(), body.callback.to_string()),
             moment(body.expiry.get()),
+            any(body.callback.0.is_zero(), body.callback.to_string()),
             mark(item.revoked, "revoked"),
         ]);
+        table.under("identity", body.identity);
+        table.under("cryptlet", body.cryptlet);
+        table.under(
+            "consumer",
+            any(body.consumer.0.is_zero(), body.consumer.to_string()),
+        );
+        table.under("digest", item.digest);
     }
     table
 }
@@ -420,7 +433,7 @@ pub fn host(session: &Session) -> Sheet {
     sheet.field(
         "register",
         format!(
-            "{} on chain {} {}",
+            "{}\nchain {} {}",
             register.address,
             register.chain_id,
             text(register.rpc.as_ref())
@@ -441,7 +454,7 @@ pub fn host(session: &Session) -> Sheet {
     );
     let policy = info
         .policy
-        .map(|policy| format!("{} {}", policy.epoch, policy.digest));
+        .map(|policy| format!("{}\n{}", policy.epoch, policy.digest));
     sheet.field(
         "policy",
         policy.unwrap_or_else(|| "none: no job runs".into()),
@@ -467,9 +480,11 @@ pub fn published(published: &Published) -> Sheet {
         sheet.field("uri", &published.uri);
     }
     match (published.transaction, published.gas_used) {
-        (Some(hash), Some(gas)) => sheet.field("transaction", format!("{hash}, {gas} gas")),
+        (Some(hash), Some(gas)) => sheet.field("transaction", format!("{hash}\n{gas} gas")),
         _ => sheet.field("transaction", "none: the register has this version already"),
     }
+    let host = published.attested_host.map(|host| host.to_string());
+    sheet.field("attested host", host.unwrap_or_else(|| "none".into()));
     sheet
 }
 

@@ -2,15 +2,21 @@
 
 use std::fmt;
 
-/// Two spaces between columns.
+/// Two spaces between columns, and before what stands under a row.
 const GAP: &str = "  ";
 
-/// Rows under headings, aligned. Nothing to show is said in words.
+/// Rows under headings, aligned. What is too long for a column stands under its row. Nothing to show is said in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     headings: Vec<&'static str>,
-    rows: Vec<Vec<String>>,
+    rows: Vec<Row>,
     empty: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Row {
+    cells: Vec<String>,
+    under: Vec<(&'static str, String)>,
 }
 
 impl Table {
@@ -26,13 +32,64 @@ impl Table {
 
     /// Adds a row, a cell a heading.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.map(|cell| plain(&cell)).to_vec());
+        self.rows.push(Row {
+            cells: cells.map(|cell| plain(&cell)).to_vec(),
+            under: vec![],
+        });
     }
 
-    /// The rows.
+    /// Adds a titled line under the newest row.
+    pub fn under(&mut self, title: &'static str, value: impl fmt::Display) {
+        if let Some(row) = self.rows.last_mut() {
+            row.under.push((title, plain(&value.to_string())));
+        }
+    }
+
+    /// As [`Table::under`], if there is a value.
+    pub fn maybe_under(&mut self, title: &'static str, value: Option<impl fmt::Display>) {
+        if let Some(value) = value {
+            self.under(title, value);
+        }
+    }
+
+    /// The rows without their headings, a text each.
     #[must_use]
-    pub fn rows(&self) -> &[Vec<String>] {
-        &self.rows
+    pub fn blocks(&self) -> Vec<String> {
+        let (widths, titles) = (self.widths(), self.titles());
+        let blocks = self.rows.iter().map(|row| row.block(&widths, titles));
+        blocks.collect()
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let mut widths: Vec<usize> = self.headings.iter().map(|text| width(text)).collect();
+        for row in &self.rows {
+            for (wide, cell) in widths.iter_mut().zip(&row.cells) {
+                *wide = (*wide).max(width(cell));
+            }
+        }
+        widths
+    }
+
+    /// Width of the titles under rows.
+    fn titles(&self) -> usize {
+        let under = self.rows.iter().flat_map(|row| &row.under);
+        under
+            .map(|(title, _)| width(title))
+            .max()
+            .unwrap_or_default()
+    }
+}
+
+impl Row {
+    fn block(&self, widths: &[usize], titles: usize) -> String {
+        let under = self.under.iter().map(|(title, value)| {
+            let text = format!("{GAP}{title:<titles$}{GAP}{value}");
+            text.trim_end().to_owned()
+        });
+        let lines: Vec<_> = std::iter::once(line(&self.cells, widths))
+            .chain(under)
+            .collect();
+        lines.join("\n")
     }
 }
 
@@ -41,16 +98,11 @@ impl fmt::Display for Table {
         if self.rows.is_empty() {
             return f.write_str(self.empty);
         }
-        let mut widths: Vec<usize> = self.headings.iter().map(|text| width(text)).collect();
-        for row in &self.rows {
-            for (wide, cell) in widths.iter_mut().zip(row) {
-                *wide = (*wide).max(width(cell));
-            }
-        }
         let headings: Vec<String> = self.headings.iter().map(|&text| text.into()).collect();
-        let lines = std::iter::once(&headings).chain(&self.rows);
-        let text: Vec<String> = lines.map(|row| line(row, &widths)).collect();
-        f.write_str(&text.join("\n"))
+        let headings = line(&headings, &self.widths());
+        let mut blocks = self.blocks();
+        blocks.insert(0, headings);
+        f.write_str(&blocks.join("\n"))
     }
 }
 
@@ -126,6 +178,24 @@ mod tests {
         table.row(["gold-price".into(), "a".into()]);
         table.row(["é".into(), String::new()]);
         assert_eq!(table.to_string(), "NAME        WHAT\ngold-price  a\né");
+    }
+
+    #[test]
+    fn what_stands_under_a_row_is_indented_and_aligned() {
+        let mut table = Table::new(&["NAME", "WHAT"], "nothing");
+        table.under("id", "of no row");
+        table.row(["gold".into(), "a".into()]);
+        table.under("id", "0x1\n2");
+        table.maybe_under("consumer", Some("0x3"));
+        table.maybe_under("none", None::<String>);
+        assert_eq!(
+            table.to_string(),
+            "NAME  WHAT\ngold  a\n  id        0x1 2\n  consumer  0x3"
+        );
+        assert_eq!(
+            table.blocks(),
+            ["gold  a\n  id        0x1 2\n  consumer  0x3"]
+        );
     }
 
     #[test]

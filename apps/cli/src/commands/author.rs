@@ -6,7 +6,7 @@ use crate::{
     error::CliError,
     screen::{Paint, note, painted, say},
 };
-use cryptlet_author::{AuthorError, CaseResult, Checked};
+use cryptlet_author::{AuthorError, CaseResult, Checked, Project};
 use cryptlet_check::{Finding, Severity};
 use cryptlet_types::manifest::Kind;
 use serde_json::json;
@@ -28,7 +28,7 @@ pub(crate) fn new(options: &NewOptions) -> Result<ExitCode, CliError> {
     };
     cryptlet_author::new(&folder, &options.name, kind)?;
     say(format_args!(
-        "{} is there: cd {}, then cryptlet build",
+        "{} is there: cd {}, then cryptlet test",
         options.name,
         folder.display()
     ));
@@ -36,10 +36,7 @@ pub(crate) fn new(options: &NewOptions) -> Result<ExitCode, CliError> {
 }
 
 pub(crate) fn build(options: &BuildOptions) -> Result<ExitCode, CliError> {
-    let how = cryptlet_author::BuildOptions {
-        target_dir: None,
-        offline: options.offline,
-    };
+    let how = how(options.offline);
     let built = cryptlet_author::build(&options.project.dir, &how, &mut |line| note(line))?;
     if options.project.json {
         object(&json!({ "path": built.path, "digest": built.digest, "size": built.size }))?;
@@ -54,7 +51,39 @@ pub(crate) fn build(options: &BuildOptions) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Where cargo builds is what cargo's users expect: `CARGO_TARGET_DIR`, else the project's `target`.
+fn how(offline: bool) -> cryptlet_author::BuildOptions {
+    cryptlet_author::BuildOptions {
+        target_dir: std::env::var_os("CARGO_TARGET_DIR").map(Into::into),
+        offline,
+    }
+}
+
+/// Brings the component up to date, which is quick when it is; its messages are told only if the compiler had work.
+pub(crate) fn build_quietly(folder: &Path) -> Result<(), CliError> {
+    let (mut kept, mut works) = (Vec::new(), false);
+    let built = cryptlet_author::build(folder, &how(false), &mut |line| {
+        works |= line.trim_start().starts_with("Compiling");
+        if works {
+            kept.drain(..).for_each(|line: String| note(line));
+            note(line);
+        } else {
+            kept.push(line.to_owned());
+        }
+    });
+    if built.is_err() {
+        kept.into_iter().for_each(note);
+    }
+    built?;
+    Ok(())
+}
+
 pub(crate) fn check(options: &ProjectOptions) -> Result<ExitCode, CliError> {
+    // A manifest that cannot be read is a finding, and nothing can be built with it.
+    match Project::open(&options.dir) {
+        Err(AuthorError::Manifest { .. }) => {}
+        _ => build_quietly(&options.dir)?,
+    }
     let checked = cryptlet_author::check(&options.dir)?;
     if options.json {
         object(&json!({ "accepted": checked.is_accepted(), "findings": checked.findings }))?;
@@ -105,6 +134,7 @@ pub(crate) fn demand_accepted(folder: &Path) -> Result<(), CliError> {
 }
 
 pub(crate) async fn test(options: &ProjectOptions) -> Result<ExitCode, CliError> {
+    build_quietly(&options.dir)?;
     let results = cryptlet_author::test(&options.dir, &find_container()?).await?;
     let passed = results.iter().all(|result| result.passed);
     for result in &results {

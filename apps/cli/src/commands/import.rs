@@ -19,8 +19,8 @@ pub(crate) async fn run(options: &ImportOptions) -> Result<ExitCode, CliError> {
     let project = ContractProject::find(&here, options.out.as_deref())?;
     let session = open(&options.host).await?;
     match &options.cryptlet {
-        Some(cryptlet) => bring(&session, cryptlet, &project, options).await,
-        None => check(&session, &project, options.json).await,
+        Some(cryptlet) if !options.check => bring(&session, cryptlet, &project, options).await,
+        only => check(&session, &project, only.as_ref(), options.json).await,
     }
 }
 
@@ -71,9 +71,10 @@ fn tell(imported: &Imported) {
 async fn check(
     session: &Session,
     project: &ContractProject,
+    only: Option<&CryptletRef>,
     json: bool,
 ) -> Result<ExitCode, CliError> {
-    let findings = import::check(session, &project.root).await?;
+    let findings = import::check(session, &project.root, only).await?;
     if json {
         findings.iter().try_for_each(object)?;
         if findings.is_empty() {

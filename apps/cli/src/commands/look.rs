@@ -6,8 +6,11 @@ use crate::{
     error::CliError,
     screen::{note, say},
 };
-use cryptlet_api::{JobQuery, types::Hex};
-use cryptlet_developer::{import::fetch_verified, listing};
+use cryptlet_api::{
+    Client, JobQuery,
+    types::{Hex, JobSummary},
+};
+use cryptlet_developer::{DeveloperError, import::fetch_verified, listing};
 use cryptlet_types::JobId;
 use serde_json::json;
 use std::process::ExitCode;
@@ -42,7 +45,7 @@ pub(crate) async fn search(options: &SearchOptions) -> Result<ExitCode, CliError
 pub(crate) async fn show(options: &OneOptions) -> Result<ExitCode, CliError> {
     let session = open(&options.host).await?;
     let detail = session.client().cryptlet(&options.cryptlet).await;
-    let detail = detail.map_err(cryptlet_developer::DeveloperError::from)?;
+    let detail = detail.map_err(DeveloperError::from)?;
     let runs = detail.current.is_some() && !detail.revoked;
     let verified = if runs {
         Some(fetch_verified(&session, &options.cryptlet).await)
@@ -75,7 +78,7 @@ pub(crate) async fn show(options: &OneOptions) -> Result<ExitCode, CliError> {
 pub(crate) async fn explain(options: &OneOptions) -> Result<ExitCode, CliError> {
     let session = open(&options.host).await?;
     let explanation = session.client().explain(&options.cryptlet).await;
-    let explanation = explanation.map_err(cryptlet_developer::DeveloperError::from)?;
+    let explanation = explanation.map_err(DeveloperError::from)?;
     if options.json {
         object(&explanation)?;
     } else {
@@ -94,21 +97,26 @@ pub(crate) async fn subscriptions(options: &ListOptions) -> Result<ExitCode, Cli
     Ok(ExitCode::SUCCESS)
 }
 
+/// Jobs, newest first.
+pub(crate) async fn jobs(client: &Client, most: usize) -> Result<Vec<JobSummary>, DeveloperError> {
+    let query = |page| JobQuery {
+        page,
+        ..JobQuery::default()
+    };
+    listing::all(most, async |page| client.jobs(&query(page)).await).await
+}
+
 /// Jobs of a host that runs.
 pub(crate) async fn trace(job: Option<JobId>, options: &ListOptions) -> Result<ExitCode, CliError> {
     let session = open(&options.host).await?;
     let client = session.client();
     let Some(job) = job else {
-        let query = |page| JobQuery {
-            page,
-            ..JobQuery::default()
-        };
-        let found = listing::all(most(options), async |page| client.jobs(&query(page)).await);
-        list(options.json, &found.await?, listing::jobs)?;
+        let found = jobs(client, most(options)).await?;
+        list(options.json, &found, listing::jobs)?;
         return Ok(ExitCode::SUCCESS);
     };
     let trace = client.job(Hex::from(job)).await;
-    let trace = trace.map_err(cryptlet_developer::DeveloperError::from)?;
+    let trace = trace.map_err(DeveloperError::from)?;
     if options.json {
         object(&trace)?;
     } else {

@@ -1,7 +1,7 @@
 //! `cryptlet publish`, `keys`, `revoke`: what a publisher does.
 
 use super::{
-    author::demand_accepted,
+    author::{build_quietly, demand_accepted},
     look::most,
     session::{confirm, in_days, list, object, open, patience, wallet},
 };
@@ -15,9 +15,7 @@ use crate::{
 };
 use cryptlet_author::Project;
 use cryptlet_developer::{
-    DeveloperError, Mined, Session,
-    connect::PROJECT_FOLDER,
-    listing,
+    DeveloperError, Mined, Session, listing,
     publish::{self, Destination, Parts, Revocation, Step},
 };
 use cryptlet_register::{OciAuth, source};
@@ -27,6 +25,7 @@ use zeroize::Zeroizing;
 
 pub(crate) async fn run(options: &PublishOptions) -> Result<ExitCode, CliError> {
     let folder = &options.project.dir;
+    build_quietly(folder)?;
     demand_accepted(folder)?;
     let parts = parts(folder, options.version.source)?;
     let label = options.new_version.clone().flatten();
@@ -77,15 +76,7 @@ fn packed(folder: &Path) -> Result<alloy::primitives::Bytes, CliError> {
     for file in &files {
         note(format_args!("reveals   {}", file.path));
     }
-    // A connection file holds a token, which would be everybody's.
-    let inside = format!("{PROJECT_FOLDER}/");
-    match files.iter().find(|file| file.path.starts_with(&inside)) {
-        Some(file) => Err(
-            CliError::new(format_args!("{} would be revealed", file.path))
-                .next("move it out of the project, to the folder above for one"),
-        ),
-        None => Ok(packed.bytes.into()),
-    }
+    Ok(packed.bytes.into())
 }
 
 fn how(
@@ -130,6 +121,10 @@ fn tell(step: Step) {
         Step::Stored(package) => note(format_args!("stored    {package}")),
         Step::Sent(transaction) => note(format_args!("sent      {transaction}")),
         Step::Mined(block) => note(format_args!("mined     in block {block}")),
+        Step::Attested { host, block } => {
+            note(format_args!("assigned  {host} in block {block}"));
+        }
+        Step::NotAttested(reason) => note(format_args!("no host is assigned: {reason}")),
         Step::Shown => note("published"),
     }
 }
@@ -186,6 +181,7 @@ async fn list_keys(options: &ListOptions) -> Result<ExitCode, CliError> {
 
 async fn rotate(options: &RotateOptions) -> Result<ExitCode, CliError> {
     let folder = &options.project.dir;
+    build_quietly(folder)?;
     let parts = parts(folder, options.version.source)?;
     if parts.manifest.name != options.name {
         let what = format!(

@@ -1,5 +1,7 @@
 //! `cryptlet trace`: jobs as a running host tells them, or as the journal of a stopped one has them.
 
+mod follow;
+
 use crate::{
     args::developer::TraceOptions,
     error::{CliError, Doing},
@@ -14,6 +16,7 @@ use std::{path::Path, process::ExitCode};
 pub(crate) async fn run(options: &TraceOptions) -> Result<ExitCode, CliError> {
     match &options.data {
         Some(folder) => stopped(folder, options).await,
+        None if options.follow => follow::run(options.job, &options.list).await,
         None => super::look::trace(options.job, &options.list).await,
     }
 }

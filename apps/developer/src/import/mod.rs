@@ -246,11 +246,15 @@ pub struct Finding {
     pub changes: Vec<String>,
 }
 
-/// Compares everything that is locked with register and files, and writes nothing.
+/// Compares what is locked, all of it or `only` one cryptlet, with register and files, and writes nothing.
 ///
 /// # Errors
-/// The host or the chain cannot be asked, or there is no lock file. What was found is not an error.
-pub async fn check(session: &Session, root: &Path) -> Result<Vec<Finding>, DeveloperError> {
+/// The host or the chain cannot be asked, or it is not locked. What was found is not an error.
+pub async fn check(
+    session: &Session,
+    root: &Path,
+    only: Option<&CryptletRef>,
+) -> Result<Vec<Finding>, DeveloperError> {
     let lock = Lock::load(root)?;
     if lock.cryptlets.is_empty() {
         let path = root.join(LOCK_FILE);
@@ -259,8 +263,19 @@ pub async fn check(session: &Session, root: &Path) -> Result<Vec<Finding>, Devel
             "nothing is imported here",
         ));
     }
+    let wanted = |name: &str, locked: &LockedCryptlet| {
+        only.is_none_or(|only| only.as_str() == name || only.id() == Some(locked.id))
+    };
+    let locked = lock.cryptlets.iter();
+    let chosen: Vec<_> = locked
+        .filter(|(name, locked)| wanted(name, locked))
+        .collect();
+    if let (Some(only), []) = (only, chosen.as_slice()) {
+        let reason = "is not imported here";
+        return Err(DeveloperError::document(only, reason));
+    }
     let mut findings = Vec::new();
-    for (name, locked) in &lock.cryptlets {
+    for (name, locked) in chosen {
         let mut changes = match fetch_verified(session, &CryptletRef::from(locked.id)).await {
             Ok(verified) => changes::changes(locked, locked_abi(root, locked).as_ref(), &verified),
             Err(error) if error.is_retryable() => return Err(error),

@@ -5,17 +5,22 @@
 //! 3. Manifest and header are completed with it, the package is packed and handed to the host, whose digests must be
 //!    ours.
 //! 4. The publisher's wallet sends `register`, or `publishVersion`, to the register's chain.
-//! 5. The version counts as published once the host shows it.
+//! 5. The host is assigned to the cryptlet, if the register knows it under the authority that it serves with.
+//! 6. The version counts as published once the host shows it.
 //!
 //! Each step is kept in a file of the project (see `progress`), so that whoever is interrupted runs it again and goes on;
 //! a transaction is kept before it is sent, and sent again as it is. Published again without a change, nothing happens.
 
+mod attest;
 mod progress;
 mod rotate;
 
 pub use rotate::{Rotated, rotate};
 
-use self::progress::{Place, Progress, Sent};
+use self::{
+    attest::attest,
+    progress::{Place, Progress, Sent},
+};
 use crate::{
     DeveloperError, Mined, RegisterClient, Registration, Session, SignedTransaction, Wallet,
     chain::{Fate, Revert},
@@ -117,6 +122,15 @@ pub enum Step {
     Sent(B256),
     /// A block holds it.
     Mined(u64),
+    /// The host is assigned to the cryptlet from this block on.
+    Attested {
+        /// Address of its host key.
+        host: Address,
+        /// The block.
+        block: u64,
+    },
+    /// The host is not assigned to the cryptlet, and why.
+    NotAttested(String),
     /// The host shows the version.
     Shown,
 }
@@ -149,6 +163,9 @@ pub struct Published {
     /// What the transaction used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gas_used: Option<u64>,
+    /// The host, if it is assigned to the cryptlet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attested_host: Option<Address>,
 }
 
 /// Publishes a version. `tell` hears of every step.
@@ -165,7 +182,7 @@ pub async fn publish(
 ) -> Result<Published, DeveloperError> {
     let work = Work::prepare(session, wallet, parts, options).await?;
     match work.existing().await? {
-        Some(published) => work.finish(published).await,
+        Some(published) => work.finish(published, tell).await,
         None => work.publish(tell).await,
     }
 }
@@ -341,7 +358,7 @@ impl<'a> Work<'a> {
             )
         })?;
         let published = self.published(version, signer, Some(mined))?;
-        let published = self.finish(published).await?;
+        let published = self.finish(published, tell).await?;
         tell(Step::Shown);
         Ok(published)
     }
@@ -495,18 +512,37 @@ impl<'a> Work<'a> {
             uri: version.uri.clone(),
             transaction: mined.map(|mined| mined.transaction),
             gas_used: mined.map(|mined| mined.gas_used),
+            attested_host: None,
         })
     }
 
-    /// Waits until the host shows the version, and forgets how it came to be.
-    async fn finish(self, published: Published) -> Result<Published, DeveloperError> {
+    /// Has the host assigned, waits until it shows the version, and forgets how it came to be.
+    async fn finish(
+        self,
+        mut published: Published,
+        tell: &(dyn Fn(Step) + Sync),
+    ) -> Result<Published, DeveloperError> {
+        let patience = self.options.patience;
+        let (session, register) = (self.session, &self.register);
+        published.attested_host = attest(
+            session,
+            register,
+            self.wallet,
+            self.cryptlet,
+            patience,
+            tell,
+        )
+        .await?;
+        let attested = published.attested_host.map(Into::into);
         let id = CryptletRef::from(self.cryptlet);
         let deadline = Instant::now() + self.options.patience;
         loop {
             let shown = match self.session.client().cryptlet(&id).await {
                 Ok(detail) => {
                     let mut versions = detail.versions.iter();
+                    let mut hosts = detail.hosts.iter().map(|row| row.host);
                     versions.any(|version| version.number == published.number)
+                        && attested.is_none_or(|host| hosts.any(|known| known == host))
                 }
                 Err(error) if is_not_found(&error) || error.is_retryable() => false,
                 Err(error) => return Err(error.into()),
