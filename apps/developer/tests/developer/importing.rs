@@ -55,7 +55,7 @@ async fn a_header_lies_where_forge_finds_it_and_a_second_import_writes_nothing()
     let second = imported(&world, false).await.unwrap();
     assert!(second.written.is_empty() && second.changes.is_empty());
     assert_eq!(read(&project.join(LOCK_FILE)), text);
-    assert_eq!(check(&world.session().await, &project).await.unwrap(), []);
+    assert_eq!(check(&world.session().await, &project, None).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -87,13 +87,13 @@ async fn a_changed_header_is_shown_and_refused_until_it_is_accepted() {
     }
     assert!(error.next_step().unwrap().contains("--accept"));
     assert_eq!(read(&project.join("src/cryptlets/GoldPrice.sol")), before);
-    let findings = check(&world.session().await, &project).await.unwrap();
+    let findings = check(&world.session().await, &project, None).await.unwrap();
     assert_eq!(findings[0].changes, *changes);
 
     let accepted = imported(&world, true).await.unwrap();
     assert_eq!(accepted.locked.number, 2);
     assert!(read(&project.join("src/cryptlets/GoldPrice.sol")).contains("uint128 price"));
-    assert_eq!(check(&world.session().await, &project).await.unwrap(), []);
+    assert_eq!(check(&world.session().await, &project, None).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -182,7 +182,7 @@ async fn a_host_that_hides_a_revocation_is_found_out_by_the_register() {
     .unwrap();
     let error = imported(&world, true).await.unwrap_err();
     assert!(matches!(error, DeveloperError::Revoked(_)), "{error}");
-    let findings = check(&session, &world.project()).await.unwrap();
+    let findings = check(&session, &world.project(), None).await.unwrap();
     assert!(findings[0].changes[0].contains("revoked"), "{findings:?}");
     world.host.wrongs().current = Some(1);
     let error = imported(&world, true).await.unwrap_err();
@@ -236,7 +236,7 @@ async fn files_that_were_edited_or_are_not_ours_are_not_overwritten_unasked() {
     fs::write(&base, text.replace("_checkCryptlet(cryptlet_);", "")).unwrap();
     let error = imported(&world, false).await.unwrap_err();
     assert!(matches!(error, DeveloperError::Edited(_)), "{error}");
-    let findings = check(&world.session().await, &project).await.unwrap();
+    let findings = check(&world.session().await, &project, None).await.unwrap();
     assert!(
         findings[0].changes[0].contains("CryptletProxy.sol: edited"),
         "{findings:?}"
@@ -244,7 +244,7 @@ async fn files_that_were_edited_or_are_not_ours_are_not_overwritten_unasked() {
     imported(&world, true).await.unwrap();
     assert_eq!(read(&base), text);
     fs::remove_file(&file).unwrap();
-    let findings = check(&world.session().await, &project).await.unwrap();
+    let findings = check(&world.session().await, &project, None).await.unwrap();
     assert!(findings[0].changes[0].contains("missing"), "{findings:?}");
     assert_eq!(
         imported(&world, false).await.unwrap().written,
@@ -274,7 +274,7 @@ async fn an_altered_lock_file_counts_as_a_change() {
         let error = imported(&world, false).await.unwrap_err();
         assert!(error.to_string().contains(what), "{error}");
         assert!(
-            !check(&world.session().await, &world.project())
+            !check(&world.session().await, &world.project(), None)
                 .await
                 .unwrap()
                 .is_empty()
