@@ -128,6 +128,7 @@ async fn a_policy_that_accepts_no_isolation_lets_nothing_run() {
     assert!(jobs(host.journal(), watched.subject).await.is_empty());
 
     play.stage.enact(Policy { epoch: 3, ..open }).await.unwrap();
+    play.in_force(&host, 3).await;
     play.noon(13).await;
     job_in(&host, watched, due(13), &[JobState::Delivered]).await;
     assert_delivered(&play, host.journal(), watched, &[due(13)], true).await;

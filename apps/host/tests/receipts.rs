@@ -184,6 +184,11 @@ fn every_leaf_of_a_receipt_counts() {
             unread += 1;
             continue;
         };
+        if receipt == golden {
+            // A field that says that there is nothing may be left out: that is the same receipt.
+            assert_eq!(path, ".input.delegation removed");
+            continue;
+        }
         let failed = failures(&receipt, &roots);
         assert!(!failed.is_empty(), "receipt{path} does not count");
         caught.extend(failed);

@@ -71,7 +71,11 @@ impl Service {
 
     /// Policy's word on who may publish holds from the first step on, not only when the cryptlet is to run.
     fn check_publisher(&self, publisher: Address) -> Result<()> {
-        let Some(policy) = self.rules.standing().policy else {
+        let standing = self.rules.standing();
+        if standing.synced.is_none() {
+            return Err(Problem::unavailable("the register was not read yet"));
+        }
+        let Some(policy) = standing.policy else {
             let next = "ask the operator to put a policy in force";
             return Err(Problem::refused("this host has no policy in force", next));
         };

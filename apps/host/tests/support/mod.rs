@@ -2,6 +2,7 @@
 //! stand behind gates.
 pub(crate) mod account;
 pub(crate) mod gate;
+pub(crate) mod office;
 
 use account::Watched;
 use alloy::{
@@ -201,11 +202,7 @@ impl Play {
             .rpc("anvil_setBalance", (consumer, funds))
             .await
             .unwrap();
-        let end = CryptoDelegate::unsubscribeCall {
-            cryptlet,
-            subject: subject.0,
-        };
-        self.delegate_call(consumer, end.abi_encode()).await;
+        self.unsubscribe_as(consumer, subject).await;
         let subject = self
             .subscribe_as(
                 consumer,
@@ -215,6 +212,15 @@ impl Play {
             )
             .await;
         Watched { consumer, subject }
+    }
+
+    /// Ends a subscription of `account`, which the node must know or impersonate.
+    pub(crate) async fn unsubscribe_as(&self, account: Address, subject: Subject) {
+        let end = CryptoDelegate::unsubscribeCall {
+            cryptlet: self.stage.cryptlet.cryptlet.0,
+            subject: subject.0,
+        };
+        self.delegate_call(account, end.abi_encode()).await;
     }
 
     /// A subscription of `account`, which the node must know or impersonate, to the clock at 16:00 in Berlin.
@@ -281,6 +287,26 @@ impl Play {
         self.stage.set_time(due(day)).await.unwrap();
     }
 
+    /// Money for an account that is to pay for transactions.
+    pub(crate) async fn fund(&self, account: Address) {
+        let funds = U256::from(10).pow(U256::from(20));
+        let set = self.stage.rpc("anvil_setBalance", (account, funds));
+        set.await.unwrap();
+    }
+
+    /// Remembers the chain as it is.
+    pub(crate) async fn snapshot(&self) -> U256 {
+        let taken = self.stage.provider.raw_request("evm_snapshot".into(), ());
+        taken.await.unwrap()
+    }
+
+    /// Goes back to a snapshot: the blocks since are gone.
+    pub(crate) async fn revert(&self, snapshot: &U256) {
+        let provider = &self.stage.provider;
+        let reverted = provider.raw_request::<_, bool>("evm_revert".into(), (*snapshot,));
+        assert!(reverted.await.unwrap(), "no such snapshot");
+    }
+
     /// Whether transactions are mined as they come.
     pub(crate) async fn automine(&self, on: bool) {
         self.stage.rpc("evm_setAutomine", [on]).await.unwrap();
@@ -340,7 +366,7 @@ impl Play {
 
 /// Whether somebody holds the folder's locks. A container that was just started still shares the descriptors of the
 /// host in this process for a moment: Linux closes them after it has told the parent that the program runs.
-fn is_held(error: &HostError) -> bool {
+pub(crate) fn is_held(error: &HostError) -> bool {
     matches!(
         error,
         HostError::Vault(VaultError::InUse(_))
