@@ -66,7 +66,18 @@ impl Feed {
     /// # Errors
     /// See [`FeedError`].
     pub async fn start(rates: Rates, name: &str, address: SocketAddr) -> Result<Self, FeedError> {
-        let identity = Identity::generate(name)?;
+        Self::start_as(rates, &Identity::generate(name)?, address).await
+    }
+
+    /// As [`Feed::start`], under an identity that was made before.
+    ///
+    /// # Errors
+    /// See [`FeedError`].
+    pub async fn start_as(
+        rates: Rates,
+        identity: &Identity,
+        address: SocketAddr,
+    ) -> Result<Self, FeedError> {
         let root_pem = identity.root_pem().to_owned();
         let acceptor = TlsAcceptor::from(Arc::new(identity.server_config()?));
         let listen = |source| FeedError::Listen { address, source };

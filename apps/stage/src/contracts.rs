@@ -130,14 +130,19 @@ pub(crate) async fn set_policy(
     mined(call.send().await.doing(doing)?, doing).await
 }
 
-/// Epoch of the policy in force; 0 before the first.
-pub(crate) async fn policy_epoch(
+/// The policy in force; none before the first.
+pub(crate) async fn policy(
     provider: &DynProvider,
     register: Address,
-) -> Result<u64, StageError> {
+) -> Result<Option<PolicyRecord>, StageError> {
     let register = CryptletRegister::new(register, provider);
     let policy = register.policy().call().await;
-    Ok(policy.doing("cannot read the register's policy")?.epoch)
+    let policy = policy.doing("cannot read the register's policy")?;
+    Ok((policy.epoch != 0).then(|| PolicyRecord {
+        epoch: policy.epoch,
+        digest: policy.digest.into(),
+        uri: policy.uri,
+    }))
 }
 
 /// 100 ether for the account that pays for deliveries.

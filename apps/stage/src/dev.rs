@@ -1,11 +1,14 @@
 //! A stage that stays: chain, register, feed and host of a developer's own, kept in a folder over restarts.
 //!
+//! The folder is its user's alone (mode 0700).
+//!
 //! | in the folder | what |
 //! |---|---|
 //! | `chain` | the chain's state |
 //! | `contracts.json` | where register and delegate are |
 //! | `host.json`, `policy.json`, `vault.key` | what the host is started with; written anew at each start, but for the key |
 //! | `host/` | the host's data |
+//! | `feed.pem` | the embedded feed's certificate and key (mode 0600), so that a policy which pins its root stays good |
 //! | `connection.json` | how to talk to the host: its URL, its authority, a token (mode 0600) |
 //!
 //! Anyone may publish and be served here, and the keys of the chain's accounts are public knowledge: it is for one
@@ -21,21 +24,26 @@ use crate::{
 use alloy::{
     primitives::{Address, U256},
     providers::{DynProvider, Provider},
+    signers::local::PrivateKeySigner,
 };
 use cryptlet_api::{
     Connection, TokenStore,
     types::{NewToken, Role, TokenLifetime},
     wall_clock,
 };
-use cryptlet_feed::{Feed, Rates};
+use cryptlet_feed::{Feed, Identity, Rates};
 use cryptlet_host::{ApiConfig, ClockSource, DataFolder, Host, HostConfig};
 use cryptlet_node::{Node, NodeConfig};
+use cryptlet_seal::sha256;
 use cryptlet_types::{
-    policy::Retry,
+    Policy,
+    policy::{Retry, SignedPolicy},
     register::{HostRecord, RegisterDomain},
 };
 use std::{
+    fs::Permissions,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 use zeroize::Zeroizing;
@@ -68,6 +76,8 @@ pub struct Dev {
     pub register: Address,
     /// URL of the chain's JSON-RPC.
     pub rpc: String,
+    /// Epoch of a policy that administrators put in force in place of this stage's own; it is kept.
+    pub kept_policy: Option<u64>,
     node: Node,
     _feed: Feed,
 }
@@ -86,7 +96,7 @@ impl Dev {
             allow,
             rates,
         } = options;
-        std::fs::create_dir_all(&folder).doing("cannot make the folder")?;
+        own_folder(&folder)?;
         let node = start_node(&folder, rpc_port).await?;
         let (provider, account) = wallet(&node)?;
         let contracts = contracts_in(&folder, &provider, account.address()).await?;
@@ -94,9 +104,11 @@ impl Dev {
             chain_id: chain_id(&provider).await?,
             register: contracts.register,
         };
-        let feed = Feed::start(rates, FEED_NAME, loopback(0))
+        let doing = "the feed did not start";
+        let identity = Identity::kept(FEED_NAME, &folder.join("feed.pem")).doing(doing)?;
+        let feed = Feed::start_as(rates, &identity, loopback(0))
             .await
-            .doing("the feed did not start")?;
+            .doing(doing)?;
         let config = folder::configure(Setting {
             out: &folder,
             rpc: node.ws_url(),
@@ -107,12 +119,8 @@ impl Dev {
             api: Some(api(api_port, node.url())),
         })?;
         keys_in(&folder, &config, &provider).await?;
-        let epoch = policy::next_epoch(&provider, contracts.register).await?;
-        let root = feed.root_pem().to_owned();
-        let open = policy::open_policy(epoch, root, &allow, Retry::default());
-        let signed = policy::approve(&account, &domain, open)?;
-        write_json(&folder.join("policy.json"), &signed)?;
-        policy::set(&provider, contracts.register, &signed).await?;
+        let open = policy::open_policy(0, feed.root_pem().to_owned(), &allow, Retry::default());
+        let kept_policy = policy_in(&folder, &provider, &account, &domain, open).await?;
 
         let token = token_in(&folder, &config)?;
         let host = Host::open(&config).await.doing("the host did not start")?;
@@ -126,6 +134,7 @@ impl Dev {
             delegate: contracts.delegate,
             register: contracts.register,
             rpc: node.url(),
+            kept_policy,
             node,
             _feed: feed,
         })
@@ -143,6 +152,13 @@ impl Dev {
             .await
             .doing("the node did not stop cleanly")
     }
+}
+
+/// Makes the folder, for its user alone: the journal holds reports before they are public.
+fn own_folder(folder: &Path) -> Result<(), StageError> {
+    std::fs::create_dir_all(folder).doing("cannot make the folder")?;
+    let private = Permissions::from_mode(0o700);
+    std::fs::set_permissions(folder, private).doing("cannot keep the folder to its user")
 }
 
 async fn start_node(folder: &Path, port: u16) -> Result<Node, StageError> {
@@ -170,6 +186,50 @@ fn api(port: u16, rpc: String) -> ApiConfig {
         rpc: Some(rpc),
         register_rpc: None,
     }
+}
+
+/// Puts this stage's own policy in force, which lets everybody in. One that somebody else approved since is kept; its epoch.
+async fn policy_in(
+    folder: &Path,
+    provider: &DynProvider,
+    account: &PrivateKeySigner,
+    domain: &RegisterDomain,
+    open: Policy,
+) -> Result<Option<u64>, StageError> {
+    let path = folder.join("policy.json");
+    let in_force = contracts::policy(provider, domain.register).await?;
+    let own = own_policy(&path)?;
+    if let (Some(in_force), Some(own)) = (&in_force, &own) {
+        let digest = sha256(&own.to_json().doing("this stage's policy")?);
+        // A start that was broken off has written its policy, and the register has not heard of it.
+        let unset = own.epoch == in_force.epoch.saturating_add(1);
+        if digest != in_force.digest && !unset {
+            return Ok(Some(in_force.epoch));
+        }
+        let same = Policy {
+            epoch: own.epoch,
+            ..open.clone()
+        };
+        if digest == in_force.digest && same == *own {
+            return Ok(None);
+        }
+    }
+    let epoch = in_force.map_or(0, |record| record.epoch).saturating_add(1);
+    let signed = policy::approve(account, domain, Policy { epoch, ..open })?;
+    write_json(&path, &signed)?;
+    policy::set(provider, domain.register, &signed).await?;
+    Ok(None)
+}
+
+/// The policy that an earlier start wrote.
+fn own_policy(path: &Path) -> Result<Option<Policy>, StageError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let doing = format!("{} is damaged", path.display());
+    let bytes = std::fs::read(path).doing(&doing)?;
+    let signed = SignedPolicy::from_json(&bytes).doing(&doing)?;
+    Ok(Some(signed.policy))
 }
 
 /// The contracts of an earlier start, or new ones.
@@ -210,19 +270,23 @@ async fn keys_in(
     Ok(())
 }
 
-/// The token in the connection of an earlier start, or a new one.
+/// The token in the connection of an earlier start if it counts for a while yet, or a new one.
 fn token_in(folder: &Path, config: &HostConfig) -> Result<Zeroizing<String>, StageError> {
     let doing = "cannot make a token";
     let path = DataFolder::at(&config.data).tokens();
     let saved = folder.join("connection.json");
-    if path.exists() && saved.exists() {
-        return Ok(Connection::load(&saved).doing(doing)?.token);
-    }
     let store = if path.exists() {
         TokenStore::open(&path, wall_clock())
     } else {
         TokenStore::create(&path, wall_clock()).doing(doing)?
     };
+    if saved.exists() {
+        let token = Connection::load(&saved).doing(doing)?.token;
+        let needed = wall_clock()().saturating_add(MONTH);
+        if store.expiry(&token).doing(doing)? > Some(needed) {
+            return Ok(token);
+        }
+    }
     let made = store
         .add(&NewToken {
             role: Role::Operator,
@@ -235,6 +299,8 @@ fn token_in(folder: &Path, config: &HostConfig) -> Result<Zeroizing<String>, Sta
 
 /// Seconds of 365 days.
 const YEAR: u64 = 365 * 86_400;
+/// Seconds of 30 days: a token that counts for less is replaced.
+const MONTH: u64 = 30 * 86_400;
 
 /// Registers the host as it serves now, and says how to talk to it.
 async fn connect(

@@ -86,12 +86,3 @@ fn record(policy: &Policy) -> Result<PolicyRecord, StageError> {
         uri: String::new(),
     })
 }
-
-/// The epoch that comes next at `register`.
-pub(crate) async fn next_epoch(
-    provider: &DynProvider,
-    register: Address,
-) -> Result<u64, StageError> {
-    let epoch = contracts::policy_epoch(provider, register).await?;
-    Ok(epoch.saturating_add(1))
-}

@@ -7,6 +7,7 @@ use crate::{
     commands::{
         demo::{rates, stage::find_container},
         host::tell,
+        keep_private,
         node::interrupted,
     },
     error::{CliError, Doing},
@@ -21,6 +22,7 @@ use std::{
 };
 
 pub(crate) async fn run(options: DevOptions) -> Result<ExitCode, CliError> {
+    keep_private();
     let folder = options.dir;
     fs::create_dir_all(&folder).doing(format_args!("cannot make {}", folder.display()))?;
     let folder = folder.canonicalize().doing("cannot find the folder")?;
@@ -75,6 +77,11 @@ fn introduce(dev: &Dev, folder: &Path, json: bool) {
     note(
         "For development on this machine only: the keys of the chain's accounts are public knowledge.",
     );
+    if let Some(epoch) = dev.kept_policy {
+        note(format_args!(
+            "policy {epoch} is not of `cryptlet dev`: it is kept as it is, and --allow changes nothing"
+        ));
+    }
     say(format_args!("folder    {}", folder.display()));
     say(format_args!("chain     {}", dev.rpc));
     say(format_args!("register  {}", dev.register));
@@ -83,8 +90,12 @@ fn introduce(dev: &Dev, folder: &Path, json: bool) {
     say("ready");
 }
 
-/// The connection file in the user's state folder, as long as this program serves.
-struct Notice(PathBuf);
+/// The connection file in the user's state folder, as long as this program serves. Whoever started later has put theirs
+/// in its place: that stays.
+struct Notice {
+    path: PathBuf,
+    connection: Connection,
+}
 
 impl Notice {
     fn leave(connection: &Connection) -> Result<Self, CliError> {
@@ -95,12 +106,17 @@ impl Notice {
             fs::create_dir_all(folder).doing(&doing)?;
         }
         connection.save(&path).doing(&doing)?;
-        Ok(Self(path))
+        Ok(Self {
+            path,
+            connection: connection.clone(),
+        })
     }
 }
 
 impl Drop for Notice {
     fn drop(&mut self) {
-        let _gone_already = fs::remove_file(&self.0);
+        if Connection::load(&self.path).is_ok_and(|there| there == self.connection) {
+            let _gone_already = fs::remove_file(&self.path);
+        }
     }
 }
