@@ -60,10 +60,10 @@ impl PolicyStore {
         let _lock = self.lock()?;
         let last = self.read()?;
         check_epoch(last.as_ref(), &found)?;
-        let set = set.filter(|set| is_the_registers(&found, Some(&set.record)));
-        let set = set.ok_or_else(|| not_the_registers(&found, set.map(|set| &set.record)))?;
-        let found =
-            check_approvals(&signed, domain, &set.board).map_err(RegisterError::PolicyApprovals)?;
+        let named = set.filter(|set| is_the_registers(&found, Some(&set.record)));
+        let named = named.ok_or_else(|| not_the_registers(&found, set.map(|set| &set.record)))?;
+        let found = check_approvals(&signed, domain, &named.board)
+            .map_err(RegisterError::PolicyApprovals)?;
         if last.is_none_or(|last| last.digest != found.digest) {
             replace(&self.path(), bytes)?;
         }

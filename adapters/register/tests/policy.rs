@@ -136,10 +136,10 @@ fn only_the_policy_that_the_register_names_is_taken() {
             matches!(error, RegisterError::NotTheRegisters { .. }),
             "{error}"
         );
-        assert!(
-            error.to_string().contains("set it on the chain first"),
-            "{error}"
-        );
+        let said = error.to_string();
+        let epoch = format!("epoch {}", on_chain.epoch);
+        assert!(said.contains("set it on the chain first"), "{said}");
+        assert!(said.contains(&epoch) && !said.contains("not set"), "{said}");
     }
     let store = PolicyStore::open(folder.path()).unwrap();
     let file = signed(&policy(5, 1)).to_json().unwrap();

@@ -11,7 +11,7 @@ use cryptlet_register::{
 use cryptlet_types::{
     UnixSeconds,
     policy::{PolicyInForce, SignedPolicy},
-    register::RegisterDomain,
+    register::{PolicyRecord, RegisterDomain},
 };
 use std::{path::PathBuf, sync::Arc};
 use tokio::{sync::watch, task::spawn_blocking};
@@ -162,17 +162,17 @@ impl Rules {
         let decided = blocking(move || {
             let record = set.as_ref().map(|set| &set.record);
             match (store.current(record), file) {
-                (Err(error), Some(file)) if is_about_the_policy(&error) => {
-                    store.load(&file, &domain, set.as_ref())
-                }
-                (current, _) => current,
+                (Err(error), Some(file)) if is_about_the_policy(&error) => store
+                    .load(&file, &domain, set.as_ref())
+                    .map_err(|error| (error, record.cloned())),
+                (current, _) => current.map_err(|error| (error, record.cloned())),
             }
         })
         .await?;
         match decided {
             Ok(policy) => Ok(Ok(Arc::new(policy))),
-            Err(error) if is_about_the_policy(&error) => Ok(Err(error.to_string())),
-            Err(error) => Err(error.into()),
+            Err((error, record)) if is_about_the_policy(&error) => Ok(Err(why(&error, record))),
+            Err((error, _)) => Err(error.into()),
         }
     }
 
@@ -192,9 +192,24 @@ impl Rules {
             (None, _) if new.synced.is_none() => {}
             (None, reason) => {
                 let reason = reason.as_deref().unwrap_or_default();
-                tracing::error!(reason, "no policy in force: no job starts");
+                tracing::warn!(reason, "no policy in force: no job starts");
             }
         }
+    }
+}
+
+/// Why no policy is in force. That a document is not the one which the register has only says that the right one is waited
+/// for; what is wrong with the right one is for the operator to mend.
+fn why(error: &RegisterError, record: Option<PolicyRecord>) -> String {
+    let Some(record) = record else {
+        return "the register has no policy yet: cryptlet policy new, sign, set".to_owned();
+    };
+    match error {
+        RegisterError::PolicyApprovals(_) | RegisterError::PolicyDocument(_) => error.to_string(),
+        _ => format!(
+            "the register has policy {} in force, and its document was not handed over here yet: cryptlet policy set FILE",
+            record.epoch
+        ),
     }
 }
 

@@ -9,7 +9,12 @@ use cryptlet_api::{
     types::{CryptletRef, Explanation, ExplanationRow, Result},
 };
 use cryptlet_seal::package::open_files;
-use cryptlet_types::{Limits, Manifest, Policy, policy::Whom, register::CryptletRecord};
+use cryptlet_types::{
+    Limits, Manifest, Policy,
+    manifest::TriggerKind,
+    policy::{EgressRule, Signing, Trust, Whom},
+    register::CryptletRecord,
+};
 
 impl Service {
     pub(super) async fn explain_cryptlet(&self, cryptlet: CryptletRef) -> Result<Explanation> {
@@ -40,11 +45,62 @@ impl Service {
 
 /// One row for each aspect that manifest and policy both speak of.
 fn rows(record: &CryptletRecord, manifest: &Manifest, policy: &Policy) -> Vec<ExplanationRow> {
-    let mut rows = vec![publisher(record, policy), isolation(manifest, policy)];
-    rows.push(egress(manifest, policy));
+    let mut rows = vec![
+        publisher(record, policy),
+        imports(manifest),
+        triggers(manifest),
+        isolation(manifest, policy),
+        evidence(policy),
+        signing(policy),
+        egress(manifest, policy),
+    ];
     rows.extend(limits(manifest.config.limits, policy.limits));
-    rows.push(service(policy));
+    rows.extend([retry(policy), service(policy)]);
     rows
+}
+
+/// Policy has no word on what code imports; the container and the host refuse what the manifest does not name.
+fn imports(manifest: &Manifest) -> ExplanationRow {
+    let named = list(manifest.config.imports.iter().map(String::as_str));
+    row("imports", &named, "what the manifest names", &named, false)
+}
+
+fn triggers(manifest: &Manifest) -> ExplanationRow {
+    let word = |kind: &TriggerKind| match kind {
+        TriggerKind::Clock => "clock",
+    };
+    let named = list(manifest.config.triggers.iter().map(word));
+    row("triggers", &named, "what the manifest names", &named, false)
+}
+
+fn evidence(policy: &Policy) -> ExplanationRow {
+    let word = format!("at most {} s old", policy.evidence.max_age_seconds);
+    let result = "a region that is older proves itself anew";
+    row("evidence", "any", word, result, false)
+}
+
+fn signing(policy: &Policy) -> ExplanationRow {
+    let Signing::Ecdsa = policy.signing;
+    let key = "the version's own key";
+    row("signing", key, "one ECDSA signature", key, false)
+}
+
+fn retry(policy: &Policy) -> ExplanationRow {
+    let retry = policy.retry;
+    let word = format!(
+        "{} runs, {} to {} ms apart",
+        retry.attempts, retry.first_millis, retry.longest_millis
+    );
+    row("retry", "none", &word, &word, false)
+}
+
+/// Words with commas, or `none`.
+fn list<'w>(words: impl Iterator<Item = &'w str>) -> String {
+    let words: Vec<_> = words.collect();
+    match words.as_slice() {
+        [] => "none".to_owned(),
+        some => some.join(", "),
+    }
 }
 
 fn row(
@@ -97,20 +153,25 @@ fn isolation(manifest: &Manifest, policy: &Policy) -> ExplanationRow {
 }
 
 fn egress(manifest: &Manifest, policy: &Policy) -> ExplanationRow {
-    let list = |places: Vec<&str>| match places.as_slice() {
-        [] => "none".to_owned(),
-        some => some.join(", "),
+    let wish = &manifest.config.egress;
+    let shown = |rule: &EgressRule| {
+        let trust = match &rule.trust {
+            Trust::WebPki => "public web",
+            Trust::Roots(_) => "own roots",
+        };
+        format!("{} ({trust})", rule.place)
     };
-    let wish: Vec<_> = manifest.config.egress.iter().map(String::as_str).collect();
-    let word: Vec<_> = policy
-        .egress
-        .iter()
-        .map(|rule| rule.place.as_str())
-        .collect();
+    let word: Vec<_> = policy.egress.iter().map(shown).collect();
     let rules = policy.egress_of(manifest);
-    let result: Vec<_> = rules.iter().map(|rule| rule.place.as_str()).collect();
-    let overridden = wish.iter().any(|place| !result.contains(place));
-    row("egress", list(wish), list(word), list(result), overridden)
+    let result: Vec<_> = rules.iter().map(shown).collect();
+    let reaches = |place: &String| rules.iter().any(|rule| rule.place == *place);
+    row(
+        "egress",
+        list(wish.iter().map(String::as_str)),
+        list(word.iter().map(String::as_str)),
+        list(result.iter().map(String::as_str)),
+        !wish.iter().all(reaches),
+    )
 }
 
 fn limits(wish: Limits, policy: Limits) -> Vec<ExplanationRow> {
@@ -144,7 +205,7 @@ fn limits(wish: Limits, policy: Limits) -> Vec<ExplanationRow> {
 fn service(policy: &Policy) -> ExplanationRow {
     let serve = &policy.serve;
     let word = format!(
-        "{}, every {} s at most, {} gas at most",
+        "{}, at most once in {} s, at most {} gas",
         whom(&serve.consumers),
         serve.minimum_interval_seconds,
         serve.maximum_callback_gas
@@ -226,11 +287,11 @@ mod tests {
             .filter(|row| row.overridden)
             .map(|row| (row.aspect.as_str(), row.result.as_str()))
             .collect();
-        let word = "nobody, every 60 s at most, 1000000 gas at most";
+        let word = "nobody, at most once in 60 s, at most 1000000 gas";
         assert_eq!(
             overridden,
             [
-                ("egress", "a.example:443"),
+                ("egress", "a.example:443 (public web)"),
                 ("limits.fuel", "10"),
                 ("serve", word)
             ]
