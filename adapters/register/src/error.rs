@@ -60,6 +60,14 @@ pub enum RegisterError {
         /// Bytes that may be used.
         quota: u64,
     },
+    /// The store's list of packages is as long as it may be.
+    #[error(
+        "no room for another package: the store lists {packages}; give it another folder, and hand in what is still used"
+    )]
+    TooManyPackages {
+        /// How many it lists.
+        packages: usize,
+    },
     /// A packed source was refused, or a folder cannot be packed.
     #[error("source: {entry:?}: {reason}")]
     Source {

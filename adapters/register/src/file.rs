@@ -54,9 +54,14 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Replaces the file at `path` by the indented JSON of `value`.
 pub(crate) fn replace_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    replace(path, &json(path, value)?)
+}
+
+/// The indented JSON of `value`, for the file at `path`.
+pub(crate) fn json<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(value).map_err(|error| malformed(path, error))?;
     bytes.push(b'\n');
-    replace(path, &bytes)
+    Ok(bytes)
 }
 
 /// Makes a folder and those above it.

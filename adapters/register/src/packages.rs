@@ -6,7 +6,7 @@
 
 use crate::{
     RegisterError, Result,
-    file::{at, create_folder, malformed, read, read_json, replace, replace_json},
+    file::{at, create_folder, json, malformed, read, read_json, replace, replace_json},
     source,
 };
 use alloy_primitives::{Bytes, hex};
@@ -115,11 +115,20 @@ impl PackageStore {
         let _lock = self.lock()?;
         let missing = self.missing(files)?;
         self.check_room(&missing)?;
+        let listed = self.with_entry(digest, index.len().try_into().unwrap_or(u64::MAX))?;
         for (path, bytes) in missing {
             replace(&path, bytes)?;
         }
-        self.add_to_index(digest, index.len().try_into().unwrap_or(u64::MAX))?;
+        if let Some(listed) = listed {
+            replace(&self.index(), &listed)?;
+        }
         Ok(digest)
+    }
+
+    /// Whether the package with this digest is here.
+    #[must_use]
+    pub fn has(&self, digest: Sha256Digest) -> bool {
+        self.blob(digest).is_file()
     }
 
     /// What a region gets of the package with this digest; the digests were checked.
@@ -296,11 +305,13 @@ impl PackageStore {
         Ok(lock)
     }
 
-    fn add_to_index(&self, digest: Sha256Digest, size: u64) -> Result<()> {
+    /// The bytes of `index.json` with a further package; none if it lists that one already. What could not be read back
+    /// is not written.
+    fn with_entry(&self, digest: Sha256Digest, size: u64) -> Result<Option<Vec<u8>>> {
         let mut index = self.read_index()?;
         let digest = oci_digest(digest);
         if index.manifests.iter().any(|entry| entry.digest == digest) {
-            return Ok(());
+            return Ok(None);
         }
         index.manifests.push(IndexEntry {
             media_type: INDEX_MEDIA_TYPE.into(),
@@ -309,7 +320,12 @@ impl PackageStore {
             artifact_type: Some(ARTIFACT_TYPE.into()),
             other: serde_json::Map::new(),
         });
-        replace_json(&self.index(), &index)
+        let listed = json(&self.index(), &index)?;
+        if listed.len() > MAX_INDEX_BYTES {
+            let packages = index.manifests.len().saturating_sub(1);
+            return Err(RegisterError::TooManyPackages { packages });
+        }
+        Ok(Some(listed))
     }
 
     fn read_index(&self) -> Result<ImageIndex> {

@@ -229,6 +229,27 @@ fn a_store_that_is_full_says_so_and_keeps_what_it_has() {
 }
 
 #[test]
+fn a_list_that_is_full_stays_readable() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let known = store.put(&files(b"known")).unwrap();
+    let path = folder.path().join("index.json");
+    let mut index: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let filler = "x".repeat((8 << 20) - 1_500);
+    index["manifests"][0]["annotations"] = serde_json::json!({ "filler": filler });
+    fs::write(&path, serde_json::to_vec_pretty(&index).unwrap()).unwrap();
+    let error = (0_u8..9).find_map(|number| store.put(&files(&[number])).err());
+    let error = error.expect("it never was full");
+    assert!(
+        matches!(error, RegisterError::TooManyPackages { packages } if packages > 0),
+        "{error}"
+    );
+    assert_eq!(store.list().unwrap().first(), Some(&known));
+    assert_eq!(store.put(&files(b"known")).unwrap(), known);
+    assert!(store.has(known) && !store.has(Sha256Digest(B256::ZERO)));
+}
+
+#[test]
 fn what_no_package_names_is_swept_away() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());

@@ -131,7 +131,15 @@ fn build_output_version_control_links_and_large_files_are_left_out() {
     assert_eq!(paths, ["lib.rs", "secret"]);
     assert_eq!(
         packed.skipped,
-        [".cryptlet", ".git", "etc", "inner/target", "large.bin", "link", "target"]
+        [
+            ".cryptlet",
+            ".git",
+            "etc",
+            "inner/target",
+            "large.bin",
+            "link",
+            "target"
+        ]
     );
 }
 
