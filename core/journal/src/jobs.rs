@@ -153,7 +153,7 @@ impl Journal {
     }
 
     /// Reported or submitted -> routed: the report can no longer be delivered and another one is wanted.
-    /// Forgets report and transactions; history and attempts are kept.
+    /// Forgets report and transactions, keeps the history, and counts as an attempt.
     ///
     /// # Errors
     /// [`JournalError::UnknownJob`], [`JournalError::WrongState`], [`JournalError::Full`] or
@@ -162,10 +162,12 @@ impl Journal {
         let mut tx = self.write().await?;
         self.advance(&mut tx, id, JobState::Routed, Some(&clip(reason)))
             .await?;
-        sqlx::query("UPDATE job SET run = NULL, round = round + 1 WHERE id = ?")
-            .bind(id.to_string())
-            .execute(tx.conn())
-            .await?;
+        sqlx::query(
+            "UPDATE job SET run = NULL, round = round + 1, attempts = attempts + 1 WHERE id = ?",
+        )
+        .bind(id.to_string())
+        .execute(tx.conn())
+        .await?;
         tx.commit().await
     }
 

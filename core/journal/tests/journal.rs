@@ -276,7 +276,7 @@ async fn a_reopened_job_starts_over_and_remembers() {
     );
     assert_eq!(
         (record.attempts, record.note.as_deref()),
-        (1, Some("report expired"))
+        (2, Some("report expired"))
     );
     assert_eq!(journal.submissions(job.id).await.unwrap(), []);
     journal.record_report(job.id, &run(&job, 2)).await.unwrap();

@@ -165,6 +165,7 @@ fn apply(
         Reopen(_) if known.go(JobState::Routed) => {
             known.run = None;
             known.submissions.clear();
+            known.attempts += 1;
             true
         }
         _ => false,
