@@ -65,6 +65,15 @@ pub struct RegisterConfig {
     /// Block from which its logs are read, normally that of its deployment.
     #[serde(default)]
     pub first_block: u64,
+    /// Seconds that its newest block may be old before the node is taken to be stuck, and the register to be known as of
+    /// that block only; an hour, if it is not said. `null` is for chains without traffic, which make blocks on demand:
+    /// there a stuck node is not told from an idle one. A host that goes by its chain's time has no other to compare with.
+    #[serde(default = "an_hour")]
+    pub max_head_age_seconds: Option<u64>,
+}
+
+fn an_hour() -> Option<u64> {
+    Some(3_600)
 }
 
 /// Where the keys are.

@@ -68,7 +68,7 @@ impl Host {
         ));
         let (workers, failed) = Workers::new(worker, stop.clone());
         let workers = Arc::new(workers);
-        let follower = spawn(&stop, follower(&parts).run());
+        let follower = spawn(&stop, Follower::new(&parts).run());
         let address = parts.host;
         let served = match api {
             Some((config, data)) => {
@@ -157,17 +157,6 @@ fn nothing() -> PolicyInForce {
         policy: Policy::closed(0),
         digest: Sha256Digest(alloy_primitives::B256::ZERO),
     }
-}
-
-fn follower(parts: &Parts) -> Follower {
-    Follower::new(
-        parts.register_chain.clone(),
-        parts.register_first_block,
-        parts.replica.clone(),
-        parts.rules.clone(),
-        parts.fetcher.clone(),
-        parts.clock.clone(),
-    )
 }
 
 /// Has `part` run until the host is told to stop.

@@ -1,14 +1,16 @@
 //! What chain and clock say, turned into jobs in the journal.
 
 use crate::{
-    HostClock, HostError, Parts, Progress, Standing, fetcher::Fetcher, manifests::Manifests,
+    HostClock, HostError, Parts, Progress, Standing,
+    fetcher::{Fetcher, Hope},
+    manifests::Manifests,
     workers::Workers,
 };
 use cryptlet_chain::{Chain, ChainError, ChangeKind, SubscriptionChange as Change};
 use cryptlet_journal::{Cursor, Journal, SubscriptionChange};
 use cryptlet_register::{Current, Register, Replica};
 use cryptlet_route::{Registered, Router};
-use cryptlet_types::{CryptletId, Event, Job, Subject, Subscription, policy::PolicyInForce};
+use cryptlet_types::{CryptletId, Event, Job, Subject, Subscription};
 use cryptlet_watch::{self as watch, Advance, Agenda, ClockWatch, SubscriptionWatch, WatchError};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::{broadcast, watch as standings};
@@ -214,17 +216,11 @@ impl Intake {
     /// Routes, oldest first, the events that have no job yet: those that have just occurred, and those that occurred while no
     /// job could start.
     async fn route_waiting(&mut self) -> Result<(), HostError> {
-        let standing = self.standing.borrow_and_update().clone();
-        self.workers.obey(&standing);
-        let policy = match standing.admits_jobs(self.clock.now()) {
-            Ok(policy) => policy,
-            Err(reason) => {
-                tracing::debug!(reason, "events wait");
-                return Ok(());
-            }
-        };
-        if self.router.policy().digest != policy.digest {
-            self.router.set_policy(PolicyInForce::clone(policy));
+        self.standing.mark_unchanged();
+        let standing = self.workers.obey();
+        if let Err(reason) = standing.admits_jobs(self.clock.now()) {
+            tracing::debug!(reason, "events wait");
+            return Ok(());
         }
         for event in self.journal.unrouted_events().await? {
             self.route(event).await?;
@@ -291,20 +287,24 @@ impl Intake {
                 return Ok(nothing(reason));
             }
         };
-        let name = &entry.record.name;
+        let (name, publisher, owner) = (
+            &entry.record.name,
+            entry.record.publisher,
+            entry.record.owner,
+        );
         let Some(manifest) = self.manifests.of(name, &entry.version).await? else {
-            return Ok(if self.fetcher.fetch(&entry.version) {
-                Runs::Later
-            } else {
-                nothing(format!(
-                    "package {} of cryptlet {cryptlet} is not at this host",
-                    entry.version.package
-                ))
+            if let Err(refusal) = self.router.trusts(cryptlet, publisher, owner) {
+                return Ok(nothing(refusal.to_string()));
+            }
+            return Ok(match self.fetcher.fetch(cryptlet, &entry.version) {
+                Hope::Later => Runs::Later,
+                Hope::None(reason) => nothing(reason),
             });
         };
         Ok(Runs::This(Box::new(Registered {
             package: entry.version.package,
-            publisher: entry.record.publisher,
+            publisher,
+            owner,
             manifest,
         })))
     }

@@ -9,16 +9,37 @@ use cryptlet_seal::package::{self, OpenPackage};
 use cryptlet_types::{Manifest, Sha256Digest, register::VersionRecord};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Most manifests that are kept; beyond that all are read anew.
+/// Most manifests that are kept, and most bytes of them; beyond that all are read anew.
 const MAX_KEPT: usize = 10_000;
+const MAX_KEPT_BYTES: usize = 64 << 20;
 
 /// Manifests by package.
 pub(crate) struct Manifests {
     replica: Arc<Replica>,
-    kept: Mutex<HashMap<Sha256Digest, Arc<OpenPackage>>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    packages: HashMap<Sha256Digest, Arc<OpenPackage>>,
+    bytes: usize,
+}
+
+impl Kept {
+    /// Keeps a package whose manifest has that many bytes.
+    fn keep(&mut self, package: Sha256Digest, opened: Arc<OpenPackage>, bytes: usize) {
+        let full =
+            self.packages.len() >= MAX_KEPT || self.bytes.saturating_add(bytes) > MAX_KEPT_BYTES;
+        if full {
+            *self = Self::default();
+        }
+        if self.packages.insert(package, opened).is_none() {
+            self.bytes = self.bytes.saturating_add(bytes);
+        }
+    }
 }
 
 impl Manifests {
@@ -50,8 +71,12 @@ impl Manifests {
         Ok(Some(opened.manifest.clone()))
     }
 
-    async fn opened(&self, package: Sha256Digest) -> Result<Option<Arc<OpenPackage>>, HostError> {
-        if let Some(opened) = self.kept().get(&package) {
+    /// What the package with this digest says of itself; none if this host does not have it.
+    pub(crate) async fn opened(
+        &self,
+        package: Sha256Digest,
+    ) -> Result<Option<Arc<OpenPackage>>, HostError> {
+        if let Some(opened) = self.kept().packages.get(&package) {
             return Ok(Some(opened.clone()));
         }
         let files = match self.replica.package(package).await {
@@ -60,15 +85,12 @@ impl Manifests {
             Err(error) => return Err(error.into()),
         };
         let opened = Arc::new(package::open(&files)?);
-        let mut kept = self.kept();
-        if kept.len() >= MAX_KEPT {
-            kept.clear();
-        }
-        kept.insert(package, opened.clone());
+        let bytes = files.manifest.len();
+        self.kept().keep(package, opened.clone(), bytes);
         Ok(Some(opened))
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, HashMap<Sha256Digest, Arc<OpenPackage>>> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

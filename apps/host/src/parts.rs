@@ -81,6 +81,8 @@ pub struct Parts {
     pub first_block: u64,
     /// First block whose register's logs are read.
     pub register_first_block: u64,
+    /// Seconds that the newest block of the register's chain may be old.
+    pub register_max_head_age: Option<u64>,
     pub(crate) fetcher: Arc<Fetcher>,
     pub(crate) manifests: Arc<Manifests>,
 }
@@ -140,6 +142,7 @@ impl Parts {
             clock,
             first_block: config.first_block,
             register_first_block: config.register.first_block,
+            register_max_head_age: config.register.max_head_age_seconds,
         })
     }
 }

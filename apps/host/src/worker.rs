@@ -20,7 +20,10 @@ use cryptlet_types::{
     register::{CryptletRecord, SignerRecord, VersionRecord},
 };
 use cryptlet_vault::Vault;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::sync::broadcast;
 
 /// Wait before a step is tried again that failed for reasons outside the job (a node that is down).
@@ -33,6 +36,7 @@ pub(crate) struct Worker {
     vault: Arc<dyn Vault>,
     runner: Runner,
     nothing: PolicyInForce,
+    obeying: Mutex<()>,
     deliverer: Deliverer,
     clock: HostClock,
     rules: Arc<Rules>,
@@ -63,6 +67,7 @@ impl Worker {
         Self {
             runner: Runner::new(ports, parts.chain.domain(), nothing.clone(), parts.host),
             nothing,
+            obeying: Mutex::default(),
             deliverer: Deliverer::new(
                 parts.chain.clone(),
                 Arc::new(transmitter),
@@ -83,12 +88,19 @@ impl Worker {
         }
     }
 
-    /// Runs by what is in force from now on. Regions of another policy are dropped, and all of them where there is none.
-    pub(crate) fn obey(&self, standing: &Standing) {
+    /// Routes and runs by what is in force from now on, and says what that is. Regions of another policy are dropped, and all
+    /// of them where there is none. Nobody else sets policy, and one at a time: of two who ask, the later one has the last word.
+    pub(crate) fn obey(&self) -> Standing {
+        let _turn = self.obeying.lock().unwrap_or_else(PoisonError::into_inner);
+        let standing = self.rules.standing();
         let policy = standing.policy.as_deref().unwrap_or(&self.nothing);
         if self.runner.policy().digest != policy.digest {
             self.runner.set_policy(policy.clone());
         }
+        if self.router.policy().digest != policy.digest {
+            self.router.set_policy(policy.clone());
+        }
+        standing
     }
 
     /// The oldest unfinished job of a subscription.
@@ -101,7 +113,7 @@ impl Worker {
         match (record.state, record.run) {
             (JobState::Reported | JobState::Submitted, Some(run)) => {
                 let sent = self.journal.submissions(record.job.id).await?;
-                self.deliver(record.job, run, &sent).await
+                self.deliver(record.job, record.attempts, run, &sent).await
             }
             _ => self.run(record.job, record.attempts).await,
         }
@@ -111,19 +123,12 @@ impl Worker {
     /// subscription are done one after the other, so nothing else can be using it.
     async fn run(&self, job: Job, attempts: u32) -> Result<(), HostError> {
         let subscription = &job.subscription;
-        let standing = self.rules.standing();
         let now = self.clock.now();
-        let policy = match standing.admits_jobs(now) {
-            Ok(policy) => policy,
-            Err(reason) => return self.pause(&job, &reason).await,
+        let policy = match self.leave(&job, now).await? {
+            Leave::Given(policy) => policy,
+            Leave::Later(reason) => return self.pause(&job, &reason).await,
+            Leave::Refused(reason) => return self.give_up(job, reason).await,
         };
-        self.obey(&standing);
-        if self.router.policy().digest != policy.digest {
-            self.router.set_policy(PolicyInForce::clone(policy));
-        }
-        if let Err(reason) = self.admits(&job, now).await? {
-            return self.give_up(job, reason).await;
-        }
         let consumed = match self
             .chain
             .sequence(subscription.cryptlet, subscription.subject)
@@ -151,7 +156,7 @@ impl Worker {
         match ran.await {
             Ok(Ran::Reported(run)) => {
                 self.journal.record_report(job.id, &run).await?;
-                self.deliver(job, *run, &[]).await
+                self.deliver(job, attempts, *run, &[]).await
             }
             Ok(Ran::Skipped(reason)) => {
                 self.journal.record_skip(job.id, &reason).await?;
@@ -206,6 +211,22 @@ impl Worker {
         Ok(Err(hindrance))
     }
 
+    /// Whether register and policy let the job go on now: run, or have its report sent.
+    async fn leave(&self, job: &Job, now: UnixSeconds) -> Result<Leave, HostError> {
+        let policy = match self.obey().admits_jobs(now) {
+            Ok(policy) => policy.clone(),
+            Err(reason) => return Ok(Leave::Later(reason)),
+        };
+        let Err(reason) = self.admits(job, now).await? else {
+            return Ok(Leave::Given(policy));
+        };
+        // In the meantime the register may have become what nobody goes by: then its no is none either.
+        Ok(match self.obey().admits_jobs(now) {
+            Ok(_) => Leave::Refused(reason),
+            Err(reason) => Leave::Later(reason),
+        })
+    }
+
     /// Whether register and policy still let the job run: it may be older than a revocation, or than the policy in force.
     async fn admits(&self, job: &Job, now: UnixSeconds) -> Result<Result<(), String>, HostError> {
         let cryptlet = job.subscription.cryptlet;
@@ -233,19 +254,11 @@ impl Worker {
         let registered = Registered {
             package: job.package,
             publisher: known.record.publisher,
+            owner: known.record.owner,
             manifest,
         };
         let admitted = self.router.admits(&job.subscription, &registered);
         Ok(admitted.map_err(|refusal| refusal.to_string()))
-    }
-
-    /// Whether the register still has whoever signed the job's report. The chain that takes reports may not know yet.
-    async fn may_be_sent(&self, job: &Job) -> Result<Result<(), String>, HostError> {
-        let cryptlet = job.subscription.cryptlet;
-        let Some(known) = self.replica.by_id(cryptlet).await? else {
-            return Ok(Err(format!("the register knows no cryptlet {cryptlet}")));
-        };
-        Ok(version_of(&known.record, job, self.clock.now()).map(drop))
     }
 
     async fn failed_run(
@@ -256,11 +269,10 @@ impl Worker {
         hindrance: Hindrance,
     ) -> Result<(), HostError> {
         let Hindrance { reason, passes } = hindrance;
-        let made = attempts.saturating_add(1);
-        if !passes || made >= retry.attempts {
+        if !passes || is_last(retry, attempts) {
             return self.give_up(job, reason).await;
         }
-        tracing::warn!(job = %job.id, attempt = made, reason, "run failed, it will be tried again");
+        tracing::warn!(job = %job.id, attempts, reason, "run failed, it will be tried again");
         self.journal.record_attempt(job.id, &reason).await?;
         self.tell(Progress::Retried {
             job: job.id,
@@ -270,17 +282,21 @@ impl Worker {
         Ok(())
     }
 
-    /// Delivers a report of which `sent` may have been sent already, oldest first.
+    /// Delivers a report of which `sent` may have been sent already, oldest first. Once it may have been sent, nothing can
+    /// take it back; before, register and policy are asked again: they may have changed since the run.
     async fn deliver(
         &self,
         job: Job,
+        attempts: u32,
         run: RunRecord,
         sent: &[Submission],
     ) -> Result<(), HostError> {
-        if sent.is_empty()
-            && let Err(reason) = self.may_be_sent(&job).await?
-        {
-            return self.give_up(job, reason).await;
+        if sent.is_empty() {
+            match self.leave(&job, self.clock.now()).await? {
+                Leave::Given(_) => {}
+                Leave::Later(reason) => return self.pause(&job, &reason).await,
+                Leave::Refused(reason) => return self.give_up(job, reason).await,
+            }
         }
         let order = Order {
             job: job.id,
@@ -292,12 +308,8 @@ impl Worker {
         match self.deliverer.resume(&order, sent).await {
             Ok(Outcome::Delivered(delivery)) => self.record(job, run, delivery).await,
             Ok(Outcome::Expired) => {
-                let reason = "the report expired before the chain took it; it will be made anew";
-                tracing::warn!(job = %job.id, reason);
-                // By a clock that still shows the time of the first report, the next one would be the same.
-                let later = run.report.report.issued_at.saturating_add(1);
-                self.clock.clock().sleep_until(later).await;
-                Ok(self.journal.reopen(job.id, reason).await?)
+                let issued_at = run.report.report.issued_at;
+                self.expired(job, attempts, issued_at).await
             }
             Ok(Outcome::Refused(rejection)) => {
                 self.give_up(job, format!("the delegate refused the report: {rejection}"))
@@ -315,12 +327,43 @@ impl Worker {
         }
     }
 
+    /// A report that expired counts as a run that came to nothing: a subscription whose reports are valid for too short a time
+    /// is not run for ever.
+    async fn expired(
+        &self,
+        job: Job,
+        attempts: u32,
+        issued_at: UnixSeconds,
+    ) -> Result<(), HostError> {
+        let retry = self.runner.policy().policy.retry;
+        if is_last(retry, attempts) {
+            let reason =
+                "the report expired before the chain took it, as often as policy lets it be tried";
+            return self.give_up(job, reason.to_owned()).await;
+        }
+        let reason = "the report expired before the chain took it; it will be made anew";
+        tracing::warn!(job = %job.id, reason);
+        // By a clock that still shows the time of the first report, the next one would be the same.
+        let later = issued_at.saturating_add(1);
+        self.clock.clock().sleep_until(later).await;
+        self.journal.reopen(job.id, reason).await?;
+        tokio::time::sleep(backoff(retry, attempts)).await;
+        Ok(())
+    }
+
     async fn record(&self, job: Job, run: RunRecord, delivery: Delivery) -> Result<(), HostError> {
         let inclusion = match self.chain.inclusion(delivery.transaction).await {
             Ok(inclusion) => inclusion,
             Err(error) => return self.pause(&job, &error.to_string()).await,
         };
-        let receipt = assemble(&job, run, inclusion, self.vault.as_ref()).await?;
+        let receipt = match assemble(&job, run, inclusion, self.vault.as_ref()).await {
+            Ok(receipt) => receipt,
+            // The delivery is on the chain and is found there again.
+            Err(error) if error.is_retryable() => {
+                return self.pause(&job, &error.to_string()).await;
+            }
+            Err(error) => return Err(error),
+        };
         let success = delivery.report.success;
         self.journal
             .record_delivery(job.id, &receipt, success)
@@ -383,6 +426,16 @@ fn no_signer(record: &CryptletRecord, job: &Job) -> String {
     )
 }
 
+/// What register and policy say to a job that is to go on.
+enum Leave {
+    /// It may, under this policy.
+    Given(Arc<PolicyInForce>),
+    /// Nobody can say now.
+    Later(String),
+    /// It may not.
+    Refused(String),
+}
+
 /// Why a job comes no further for now.
 struct Hindrance {
     reason: String,
@@ -417,6 +470,11 @@ impl From<DelegationError> for Hindrance {
     }
 }
 
+/// Whether the attempt after that many earlier ones is the last that policy lets be made.
+fn is_last(retry: Retry, attempts: u32) -> bool {
+    attempts.saturating_add(1) >= retry.attempts
+}
+
 /// Waiting time after that many earlier attempts: doubling, up to the longest.
 fn backoff(retry: Retry, attempts: u32) -> Duration {
     let factor = 1_u64.checked_shl(attempts.min(32)).unwrap_or(u64::MAX);
@@ -431,6 +489,17 @@ fn backoff(retry: Retry, attempts: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_attempt_counts() {
+        let retry = |attempts| Retry {
+            attempts,
+            ..Retry::default()
+        };
+        assert!(is_last(retry(1), 0));
+        assert!(!is_last(retry(3), 1));
+        assert!(is_last(retry(3), 2));
+    }
 
     #[test]
     fn waiting_doubles_up_to_the_longest() {

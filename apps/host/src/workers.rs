@@ -1,19 +1,19 @@
-//! The workers, one a subscription.
+//! The workers, one for each subscription that has something to do.
 
 use crate::{HostError, Standing, worker::Worker};
 use cryptlet_types::Subject;
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Wakes workers, and starts those that are not there yet.
+/// Starts workers, and wakes those that are there already.
 pub(crate) struct Workers {
     worker: Arc<Worker>,
     stop: CancellationToken,
-    bells: Mutex<HashMap<Subject, Arc<Notify>>>,
+    at_work: Arc<AtWork>,
     tasks: TaskTracker,
     failures: mpsc::Sender<HostError>,
 }
@@ -28,7 +28,7 @@ impl Workers {
         let workers = Self {
             worker,
             stop,
-            bells: Mutex::default(),
+            at_work: Arc::default(),
             tasks: TaskTracker::new(),
             failures,
         };
@@ -37,29 +37,25 @@ impl Workers {
 
     /// Says that the journal has a job of this subscription.
     pub(crate) fn wake(&self, subject: Subject) {
-        let mut bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
-        let bell = bells.entry(subject).or_insert_with(|| self.hire(subject));
-        bell.notify_one();
+        if self.at_work.begins(subject) {
+            self.hire(subject);
+        }
     }
 
-    /// Says what is in force from now on.
-    pub(crate) fn obey(&self, standing: &Standing) {
-        self.worker.obey(standing);
+    /// Goes by what is in force from now on, and says what that is.
+    pub(crate) fn obey(&self) -> Standing {
+        self.worker.obey()
     }
 
-    fn hire(&self, subject: Subject) -> Arc<Notify> {
-        let bell = Arc::new(Notify::new());
-        let (worker, rung, stop) = (self.worker.clone(), bell.clone(), self.stop.clone());
-        let failures = self.failures.clone();
+    fn hire(&self, subject: Subject) {
+        let (worker, at_work) = (self.worker.clone(), self.at_work.clone());
+        let (stop, failures) = (self.stop.clone(), self.failures.clone());
         self.tasks.spawn(async move {
-            let ended = stop
-                .run_until_cancelled(serve(&worker, subject, &rung))
-                .await;
-            if let Some(Err(error)) = ended {
+            let served = serve(&worker, subject, &at_work);
+            if let Some(Err(error)) = stop.run_until_cancelled(served).await {
                 let _first_failure_is_enough = failures.try_send(error);
             }
         });
-        bell
     }
 
     /// Waits until all workers have ended, after they were told to.
@@ -70,11 +66,65 @@ impl Workers {
 }
 
 /// Takes the subscription's jobs from the journal, oldest first, and brings each a step further until none is left.
-async fn serve(worker: &Worker, subject: Subject, rung: &Notify) -> Result<(), HostError> {
+async fn serve(worker: &Worker, subject: Subject, at_work: &AtWork) -> Result<(), HostError> {
     loop {
         match worker.next(subject).await? {
             Some(record) => worker.step(record).await?,
-            None => rung.notified().await,
+            None if at_work.ends(subject) => return Ok(()),
+            None => {}
         }
+    }
+}
+
+/// Subscriptions that have a worker, each with whether it was woken since it last found nothing.
+#[derive(Default)]
+struct AtWork(Mutex<HashMap<Subject, bool>>);
+
+impl AtWork {
+    /// Wakes the worker that is there; whether there was none.
+    fn begins(&self, subject: Subject) -> bool {
+        match self.subjects().entry(subject) {
+            Entry::Occupied(mut woken) => {
+                woken.insert(true);
+                false
+            }
+            Entry::Vacant(place) => {
+                place.insert(false);
+                true
+            }
+        }
+    }
+
+    /// Whether the worker, which has found nothing, may go: it was not woken in the meantime.
+    fn ends(&self, subject: Subject) -> bool {
+        let mut subjects = self.subjects();
+        if let Some(woken @ true) = subjects.get_mut(&subject) {
+            *woken = false;
+            return false;
+        }
+        subjects.remove(&subject);
+        true
+    }
+
+    fn subjects(&self) -> MutexGuard<'_, HashMap<Subject, bool>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::B256;
+
+    #[test]
+    fn a_worker_goes_when_there_is_nothing_left_and_misses_no_call() {
+        let at_work = AtWork::default();
+        let subject = Subject(B256::ZERO);
+        assert!(at_work.begins(subject));
+        assert!(!at_work.begins(subject), "one worker a subscription");
+        assert!(!at_work.ends(subject), "it was woken while it looked");
+        assert!(at_work.ends(subject));
+        assert_eq!(at_work.subjects().len(), 0);
+        assert!(at_work.begins(subject), "the next job gets a new one");
     }
 }

@@ -41,6 +41,8 @@ pub(crate) fn configure(setting: Setting<'_>) -> Result<HostConfig, StageError> 
             rpc: None,
             address: setting.contracts.register,
             first_block: 0,
+            // A chain that mines on demand.
+            max_head_age_seconds: None,
         },
         vault: VaultConfig::File {
             unlock: VaultUnlock::KeyFile(key_file(out)),

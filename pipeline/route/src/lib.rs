@@ -17,6 +17,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub struct Registered {
     /// Who registered it.
     pub publisher: Address,
+    /// Who holds its token now, and decides what it runs.
+    pub owner: Address,
     /// Its current package.
     pub package: Sha256Digest,
     /// The manifest in that package.
@@ -44,6 +46,14 @@ pub enum Refusal {
         cryptlet: CryptletId,
         /// Who registered it.
         publisher: Address,
+    },
+    /// Policy does not let cryptlets run that this account decides about, whoever registered them.
+    #[error("policy: owner {owner} of cryptlet {cryptlet} is not among `publishers`")]
+    OwnerRefused {
+        /// The cryptlet.
+        cryptlet: CryptletId,
+        /// Who holds its token.
+        owner: Address,
     },
     /// The cryptlet does not answer triggers of this kind.
     #[error(
@@ -186,19 +196,26 @@ impl Router {
         self.check_cryptlet(&self.policy().policy, cryptlet, registered)
     }
 
+    /// Whether the policy in force trusts who registered the cryptlet, and who owns it now: the owner publishes its versions.
+    ///
+    /// # Errors
+    /// Whom policy refuses.
+    pub fn trusts(
+        &self,
+        cryptlet: CryptletId,
+        publisher: Address,
+        owner: Address,
+    ) -> Result<(), Refusal> {
+        check_people(&self.policy().policy, cryptlet, publisher, owner)
+    }
+
     fn check_cryptlet(
         &self,
         policy: &Policy,
         cryptlet: CryptletId,
         registered: &Registered,
     ) -> Result<(), Refusal> {
-        let publisher = registered.publisher;
-        if !policy.publishers.includes(publisher) {
-            return Err(Refusal::PublisherRefused {
-                cryptlet,
-                publisher,
-            });
-        }
+        check_people(policy, cryptlet, registered.publisher, registered.owner)?;
         if !policy.accepts(self.provider) {
             return Err(Refusal::IsolationRefused(self.provider));
         }
@@ -211,6 +228,24 @@ impl Router {
         }
         Ok(())
     }
+}
+
+fn check_people(
+    policy: &Policy,
+    cryptlet: CryptletId,
+    publisher: Address,
+    owner: Address,
+) -> Result<(), Refusal> {
+    if !policy.publishers.includes(publisher) {
+        return Err(Refusal::PublisherRefused {
+            cryptlet,
+            publisher,
+        });
+    }
+    if !policy.publishers.includes(owner) {
+        return Err(Refusal::OwnerRefused { cryptlet, owner });
+    }
+    Ok(())
 }
 
 fn check_trigger(manifest: &Manifest, subscription: &Subscription) -> Result<(), Refusal> {
@@ -311,6 +346,7 @@ mod tests {
         };
         Registered {
             publisher: PUBLISHER,
+            owner: PUBLISHER,
             package: Sha256Digest(B256::repeat_byte(8)),
             manifest,
         }
@@ -431,6 +467,24 @@ mod tests {
         });
         let routed = anyone.route(event(), Some(subscription()), Some(&registered()), None);
         assert!(routed.is_ok());
+    }
+
+    #[test]
+    fn who_was_given_a_cryptlet_has_to_be_trusted_as_well() {
+        let cryptlet = subscription().cryptlet;
+        let owner = Address::repeat_byte(7);
+        let sold = Registered {
+            owner,
+            ..registered()
+        };
+        let router = under(|_| ());
+        let refused = Err(Refusal::OwnerRefused { cryptlet, owner });
+        assert_eq!(router.runs(cryptlet, &sold), refused);
+        assert_eq!(router.trusts(cryptlet, PUBLISHER, owner), refused);
+        let routed = router.route(event(), Some(subscription()), Some(&sold), None);
+        assert_eq!(routed.map(drop), refused);
+        let both = under(|policy| policy.publishers = Whom::Only(vec![owner, PUBLISHER]));
+        assert_eq!(both.runs(cryptlet, &sold), Ok(()));
     }
 
     #[test]

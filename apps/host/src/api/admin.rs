@@ -127,7 +127,7 @@ impl Service {
                 "sign a new one: cryptlet delegation sign",
             ))
         };
-        if delegation.expiry <= now {
+        if delegation.expiry < now {
             return refuse(format!("expiry: {} has passed", delegation.expiry));
         }
         if signed.signature.len() > MAX_SIGNATURE_BYTES {

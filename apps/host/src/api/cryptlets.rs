@@ -4,6 +4,7 @@ use super::{
     Service,
     problems::{self, no_cryptlet, no_package, no_version},
 };
+use crate::HostError;
 use alloy_primitives::Bytes;
 use cryptlet_api::{
     Problem,
@@ -13,10 +14,11 @@ use cryptlet_api::{
     },
 };
 use cryptlet_header::Header;
-use cryptlet_register::{Known, Register};
-use cryptlet_seal::package::{PackageFiles, open_files};
-use cryptlet_types::register::VersionRecord;
-use std::collections::BTreeMap;
+use cryptlet_register::{Known, Register, RegisterError};
+use cryptlet_seal::package::OpenPackage;
+use cryptlet_types::{Sha256Digest, register::VersionRecord};
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::task::spawn_blocking;
 
 impl Service {
     pub(super) async fn find_cryptlets(
@@ -53,11 +55,14 @@ impl Service {
     pub(super) async fn show_cryptlet(&self, cryptlet: CryptletRef) -> Result<CryptletDetail> {
         let known = self.known(&cryptlet).await?;
         let verdict = self.verdict(&known).await?;
-        let files = match known.record.current() {
-            Some(version) => self.files_of(version).await?,
-            None => None,
+        let (header, opened) = match known.record.current() {
+            Some(version) => (
+                self.header_file(version.package).await?,
+                self.opened(version.package).await?,
+            ),
+            None => (None, None),
         };
-        let stored = self.stored()?;
+        let packages = self.replica.packages();
         let now = self.clock.now();
         let standing = self.rules.standing();
         let Known {
@@ -76,7 +81,7 @@ impl Service {
             versions: record
                 .versions
                 .iter()
-                .map(|version| version_info(version, stored.contains(&version.package)))
+                .map(|version| version_info(version, packages.has(version.package)))
                 .collect(),
             signers: record
                 .signers
@@ -88,10 +93,17 @@ impl Service {
                     revoked: known.revoked,
                 })
                 .collect(),
-            interface: files.as_ref().map(interface).transpose()?,
+            interface: header
+                .as_ref()
+                .map(|header| interface(header))
+                .transpose()?,
             hosts: self.hosts_of(&record.hosts).await?,
             policy: verdict,
-            source: files.as_ref().map_or(Ok(Source::NotRevealed), source)?,
+            source: opened
+                .and_then(|opened| opened.source)
+                .map_or(Source::NotRevealed, |digest| {
+                    Source::Revealed(digest.0.into())
+                }),
             stale: standing.is_stale(now),
         })
     }
@@ -102,8 +114,8 @@ impl Service {
         version: Option<u32>,
     ) -> Result<Bytes> {
         let version = self.version(&cryptlet, version).await?;
-        let files = self.files_of(&version).await?;
-        Ok(files.ok_or_else(|| no_package(version.package))?.header)
+        let header = self.header_file(version.package).await?;
+        header.ok_or_else(|| no_package(version.package))
     }
 
     pub(super) async fn source_of(
@@ -112,9 +124,10 @@ impl Service {
         version: Option<u32>,
     ) -> Result<Bytes> {
         let version = self.version(&cryptlet, version).await?;
-        let files = self.files_of(&version).await?;
-        let files = files.ok_or_else(|| no_package(version.package))?;
-        files.source.ok_or_else(|| {
+        let packages = self.replica.packages().clone();
+        let read = spawn_blocking(move || packages.source(version.package)).await;
+        let source = read.map_err(|error| Problem::internal(&error))?;
+        source.map_err(problems::register)?.ok_or_else(|| {
             let what = format!("the source of version {} is not revealed", version.label);
             Problem::not_found(what, "ask its publisher")
         })
@@ -132,18 +145,21 @@ impl Service {
             .ok_or_else(|| no_version(record.cryptlet, number))
     }
 
-    /// The version's package, if this host has it.
-    pub(super) async fn files_of(&self, version: &VersionRecord) -> Result<Option<PackageFiles>> {
-        match self.replica.files(version.package).await {
-            Ok(files) => Ok(Some(files)),
-            Err(cryptlet_register::RegisterError::UnknownPackage(_)) => Ok(None),
-            Err(error) => Err(problems::register(error)),
-        }
+    /// What the package says of itself, if this host has it.
+    pub(super) async fn opened(&self, package: Sha256Digest) -> Result<Option<Arc<OpenPackage>>> {
+        let opened = self.manifests.opened(package).await;
+        opened.map_err(package_problem)
     }
 
-    fn stored(&self) -> Result<std::collections::HashSet<cryptlet_types::Sha256Digest>> {
-        let listed = self.replica.packages().list();
-        Ok(listed.map_err(problems::register)?.into_iter().collect())
+    /// The package's header document, if this host has it.
+    async fn header_file(&self, package: Sha256Digest) -> Result<Option<Bytes>> {
+        let packages = self.replica.packages().clone();
+        let read = spawn_blocking(move || packages.header(package)).await;
+        match read.map_err(|error| Problem::internal(&error))? {
+            Ok(header) => Ok(Some(header)),
+            Err(RegisterError::UnknownPackage(_)) => Ok(None),
+            Err(error) => Err(problems::register(error)),
+        }
     }
 
     async fn hosts_of(&self, assigned: &[alloy_primitives::Address]) -> Result<Vec<HostRow>> {
@@ -196,21 +212,34 @@ impl Service {
         let signs = |signer: &cryptlet_types::register::SignerRecord| {
             record.admits(signer.signer, version.number, now)
         };
-        if !record.signers.iter().any(signs) {
+        let signed = record.signers.iter().any(signs);
+        if !signed {
             reasons.push("no signer of the version is valid now".to_owned());
         }
-        let Some(files) = self.files_of(version).await? else {
-            reasons.push(format!(
-                "this host does not have package {}",
-                version.package
-            ));
-            return Ok(());
+        let manifest = match self.manifests.of(&record.name, version).await {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => {
+                let package = version.package;
+                reasons.push(format!("this host does not have package {package}"));
+                return Ok(());
+            }
+            Err(error @ HostError::Contradiction(_)) => {
+                reasons.push(error.to_string());
+                return Ok(());
+            }
+            Err(error) => return Err(package_problem(error)),
         };
-        let opened = open_files(&files).map_err(|error| Problem::internal(&error))?;
+        let key = manifest.public_key;
+        if signed && !record.admits(key, version.number, now) {
+            reasons.push(format!(
+                "key {key}, which the package names, is no valid signer of the version"
+            ));
+        }
         let registered = cryptlet_route::Registered {
             package: version.package,
             publisher: record.publisher,
-            manifest: opened.manifest,
+            owner: record.owner,
+            manifest,
         };
         let refused = self.router.runs(record.cryptlet, &registered).err();
         reasons.extend(refused.map(|refusal| refusal.to_string()));
@@ -248,9 +277,17 @@ fn version_info(version: &VersionRecord, stored: bool) -> VersionInfo {
     }
 }
 
-fn interface(files: &PackageFiles) -> Result<InterfaceInfo> {
+/// A package that cannot be read.
+fn package_problem(error: HostError) -> Problem {
+    match error {
+        HostError::Register(error) => problems::register(error),
+        error => Problem::internal(&error),
+    }
+}
+
+fn interface(header: &[u8]) -> Result<InterfaceInfo> {
     let internal = |error: &dyn std::fmt::Display| Problem::internal(error);
-    let header = Header::from_json(&files.header).map_err(|error| internal(&error))?;
+    let header = Header::from_json(header).map_err(|error| internal(&error))?;
     let items = serde_json::to_value(header.abi()).map_err(|error| internal(&error))?;
     let abi: Vec<Document> = serde_json::from_value(items).map_err(|error| internal(&error))?;
     Ok(InterfaceInfo {
@@ -258,11 +295,4 @@ fn interface(files: &PackageFiles) -> Result<InterfaceInfo> {
         solidity: header.interface().to_owned(),
         abi,
     })
-}
-
-fn source(files: &PackageFiles) -> Result<Source> {
-    let opened = open_files(files).map_err(|error| Problem::internal(&error))?;
-    Ok(opened.source.map_or(Source::NotRevealed, |digest| {
-        Source::Revealed(digest.0.into())
-    }))
 }

@@ -4,11 +4,7 @@ use super::{
     Service,
     problems::{no_package, no_version},
 };
-use cryptlet_api::{
-    Problem,
-    types::{CryptletRef, Explanation, ExplanationRow, Result},
-};
-use cryptlet_seal::package::open_files;
+use cryptlet_api::types::{CryptletRef, Explanation, ExplanationRow, Result};
 use cryptlet_types::{
     Limits, Manifest, Policy,
     manifest::TriggerKind,
@@ -22,11 +18,8 @@ impl Service {
         let record = &known.record;
         let version = record.versions.iter().rev().find(|known| !known.revoked);
         let version = version.ok_or_else(|| no_version(record.cryptlet, None))?;
-        let files = self.files_of(version).await?;
-        let files = files.ok_or_else(|| no_package(version.package))?;
-        let manifest = open_files(&files)
-            .map_err(|error| Problem::internal(&error))?
-            .manifest;
+        let opened = self.opened(version.package).await?;
+        let opened = opened.ok_or_else(|| no_package(version.package))?;
         let standing = self.rules.standing();
         // Without a policy nothing is allowed, which the closed one says row by row.
         let policy = standing
@@ -37,7 +30,7 @@ impl Service {
             name: record.name.clone(),
             version: version.number,
             epoch: policy.epoch,
-            rows: rows(record, &manifest, &policy),
+            rows: rows(record, &opened.manifest, &policy),
             verdict: self.verdict(&known).await?,
         })
     }
@@ -120,10 +113,17 @@ fn row(
 }
 
 fn publisher(record: &CryptletRecord, policy: &Policy) -> ExplanationRow {
-    let allowed = policy.publishers.includes(record.publisher);
+    let (publisher, owner) = (record.publisher, record.owner);
+    let included = |account| policy.publishers.includes(account);
+    let allowed = included(publisher) && included(owner);
     let result = if allowed { "may run" } else { "may not run" };
     let word = whom(&policy.publishers);
-    row("publishers", record.publisher, word, result, !allowed)
+    let wish = if owner == publisher {
+        publisher.to_string()
+    } else {
+        format!("{publisher}, owned by {owner}")
+    };
+    row("publishers", wish, word, result, !allowed)
 }
 
 fn isolation(manifest: &Manifest, policy: &Policy) -> ExplanationRow {
@@ -296,6 +296,19 @@ mod tests {
                 ("serve", word)
             ]
         );
+    }
+
+    #[test]
+    fn whoever_holds_the_token_has_to_be_trusted_as_well() {
+        let mut record = record();
+        let policy = Policy {
+            publishers: Whom::Only(vec![record.publisher]),
+            ..Policy::closed(1)
+        };
+        assert!(!publisher(&record, &policy).overridden);
+        record.owner = Address::repeat_byte(9);
+        let row = publisher(&record, &policy);
+        assert!(row.overridden && row.wish.contains(&record.owner.to_string()));
     }
 
     #[test]

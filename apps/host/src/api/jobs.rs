@@ -11,8 +11,9 @@ use cryptlet_api::{
 };
 use cryptlet_journal::{ActiveSubscription, HistoryEntry, JobFilter, JobRecord, StoredReceipt};
 use cryptlet_register::Register;
-use cryptlet_types::{JobId, Subject, TriggerSpec};
+use cryptlet_types::{CryptletId, JobId, Subject, TriggerSpec};
 use cryptlet_watch::next_due;
+use std::collections::{HashMap, hash_map::Entry};
 
 impl Service {
     pub(super) async fn list_subscriptions(
@@ -23,8 +24,14 @@ impl Service {
         let known = known.map_err(problems::journal)?;
         let page = page.cut(known, |known| known.subscription.subject.to_string());
         let mut items = Vec::with_capacity(page.items.len());
+        let mut served = HashMap::new();
         for known in page.items {
-            items.push(self.subscription_row(known).await?);
+            let cryptlet = known.subscription.cryptlet;
+            let served = match served.entry(cryptlet) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(self.served(cryptlet).await?),
+            };
+            items.push(subscription_row(known, served));
         }
         Ok(Page {
             items,
@@ -32,33 +39,17 @@ impl Service {
         })
     }
 
-    async fn subscription_row(&self, known: ActiveSubscription) -> Result<SubscriptionRow> {
-        let ActiveSubscription {
-            subscription,
-            fired_until,
-        } = known;
-        let cryptlet = self.replica.by_id(subscription.cryptlet).await;
-        let cryptlet = cryptlet.map_err(problems::register)?;
-        let refused = match &cryptlet {
-            Some(known) => self.verdict(known).await?.reasons.into_iter().next(),
-            None => Some("the register knows no such cryptlet".to_owned()),
+    async fn served(&self, cryptlet: CryptletId) -> Result<Served> {
+        let known = self.replica.by_id(cryptlet).await;
+        let Some(known) = known.map_err(problems::register)? else {
+            return Ok(Served {
+                name: None,
+                refused: Some("the register knows no such cryptlet".to_owned()),
+            });
         };
-        let TriggerSpec::Clock(clock) = &subscription.trigger;
-        Ok(SubscriptionRow {
-            subject: subscription.subject.0.into(),
-            consumer: subscription.consumer.into(),
-            cryptlet: subscription.cryptlet.0.into(),
-            name: cryptlet.map(|known| known.record.name),
-            callback: Hex(subscription.callback),
-            callback_gas: subscription.callback_gas,
-            validity: subscription.validity,
-            trigger: format!("{} {}", clock.cron, clock.time_zone),
-            next_due: next_due(&subscription, fired_until),
-            on_behalf_of: (subscription.on_behalf_of != Address::ZERO)
-                .then(|| subscription.on_behalf_of.into()),
-            params: HexBytes(subscription.params),
-            since: subscription.since,
-            refused,
+        Ok(Served {
+            refused: self.verdict(&known).await?.reasons.into_iter().next(),
+            name: Some(known.record.name),
         })
     }
 
@@ -107,6 +98,36 @@ impl Service {
         })?;
         let bytes = stored.receipt.to_json();
         Ok(bytes.map_err(|error| Problem::internal(&error))?.into())
+    }
+}
+
+/// A subscribed cryptlet, and why it is not run, if it is not.
+struct Served {
+    name: Option<String>,
+    refused: Option<String>,
+}
+
+fn subscription_row(known: ActiveSubscription, served: &Served) -> SubscriptionRow {
+    let ActiveSubscription {
+        subscription,
+        fired_until,
+    } = known;
+    let TriggerSpec::Clock(clock) = &subscription.trigger;
+    SubscriptionRow {
+        subject: subscription.subject.0.into(),
+        consumer: subscription.consumer.into(),
+        cryptlet: subscription.cryptlet.0.into(),
+        name: served.name.clone(),
+        callback: Hex(subscription.callback),
+        callback_gas: subscription.callback_gas,
+        validity: subscription.validity,
+        trigger: format!("{} {}", clock.cron, clock.time_zone),
+        next_due: next_due(&subscription, fired_until),
+        on_behalf_of: (subscription.on_behalf_of != Address::ZERO)
+            .then(|| subscription.on_behalf_of.into()),
+        params: HexBytes(subscription.params),
+        since: subscription.since,
+        refused: served.refused.clone(),
     }
 }
 

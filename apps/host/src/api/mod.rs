@@ -14,7 +14,7 @@ mod serve;
 
 pub use serve::ApiServer;
 
-use crate::{ApiConfig, HostError, Parts, delegations::Delegations};
+use crate::{ApiConfig, HostError, Parts, delegations::Delegations, manifests::Manifests};
 use alloy_primitives::{Address, Bytes};
 use async_trait::async_trait;
 use cryptlet_api::{
@@ -42,6 +42,7 @@ pub(crate) struct Service {
     chain: Arc<dyn Chain>,
     rules: Arc<crate::Rules>,
     router: Arc<Router>,
+    manifests: Arc<Manifests>,
     delegations: Arc<Delegations>,
     clock: crate::HostClock,
     about: About,
@@ -90,6 +91,7 @@ impl Service {
             chain: parts.chain.clone(),
             rules: parts.rules.clone(),
             router,
+            manifests: parts.manifests.clone(),
             delegations: parts.delegations.clone(),
             clock: parts.clock.clone(),
             about: About {

@@ -49,6 +49,10 @@ impl Service {
                 let next = "ask the operator to raise packages.quotaBytes";
                 return Err(Problem::refused(error.to_string(), next));
             }
+            Err(error @ RegisterError::TooManyPackages { .. }) => {
+                let next = "ask the operator to make room";
+                return Err(Problem::refused(error.to_string(), next));
+            }
             Err(error) => return Err(problems::register(error)),
         };
         let Accepted {
