@@ -3,7 +3,10 @@
 //! A transaction is signed first and kept by the caller, then sent: sending the same bytes again after an interruption
 //! pays once.
 
-use crate::{DeveloperError, Wallet};
+use crate::{
+    DeveloperError, Wallet,
+    connect::{origin, without_keys},
+};
 use alloy::{
     eips::{BlockId, Encodable2718},
     network::{EthereumWallet, NetworkTransactionBuilder, TransactionBuilder},
@@ -11,7 +14,7 @@ use alloy::{
     rpc::types::{TransactionReceipt, TransactionRequest},
     transports::{RpcError, TransportError, TransportErrorKind},
 };
-use alloy_primitives::{Address, B256, Bytes};
+use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::{SolCall, SolInterface};
 use cryptlet_chain::evm::abi::{
     CryptletRegister::CryptletRegisterErrors, CryptoDelegate::CryptoDelegateErrors,
@@ -24,6 +27,8 @@ use url::Url;
 
 /// Longest wait for one answer of a node.
 const ANSWER: Duration = Duration::from_secs(30);
+/// Most gas that a transaction is given: several times what the dearest one of ours takes.
+const MAX_GAS: u64 = 5_000_000;
 /// Pause between two looks for a receipt.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -44,6 +49,8 @@ pub struct SignedTransaction {
     pub nonce: u64,
     /// Its bytes (EIP-2718).
     pub raw: Bytes,
+    /// Most that it can cost, in wei: all its gas at its highest fee.
+    pub max_cost: U256,
 }
 
 /// A transaction that a block holds.
@@ -55,6 +62,8 @@ pub struct Mined {
     pub block: u64,
     /// What it used.
     pub gas_used: u64,
+    /// Most that it could cost, in wei.
+    pub max_cost: U256,
 }
 
 /// Why a contract reverts.
@@ -73,9 +82,10 @@ impl ChainClient {
     pub async fn open(url: &str, expected: u64) -> Result<Self, DeveloperError> {
         let parsed: Url = url
             .parse()
-            .map_err(|error| DeveloperError::document(url, error))?;
+            .map_err(|error| DeveloperError::document("the node's URL", error))?;
         if !matches!(parsed.scheme(), "http" | "https") {
-            return Err(DeveloperError::document(url, "is not an http or https URL"));
+            let reason = "is not an http or https URL";
+            return Err(DeveloperError::document(origin(url), reason));
         }
         // The HTTP client is built without a TLS provider of its own and panics where the process has none.
         let _known_already = rustls::crypto::ring::default_provider().install_default();
@@ -90,7 +100,7 @@ impl ChainClient {
                 chain_id: found,
             })
         } else {
-            let url = url.to_owned();
+            let url = origin(url);
             Err(DeveloperError::WrongChain {
                 url,
                 expected,
@@ -172,7 +182,8 @@ impl ChainClient {
         }
     }
 
-    /// Signs a transaction of the wallet's that calls a contract. It is not sent.
+    /// Signs a transaction of the wallet's that calls a contract. It is not sent. The node says what it takes; what is
+    /// out of proportion is not signed, whoever's node it is.
     pub(crate) async fn sign<C: SolCall>(
         &self,
         doing: &str,
@@ -197,11 +208,13 @@ impl ChainClient {
         };
         let nonce = answer(doing, provider.get_transaction_count(from).pending()).await?;
         let fees = answer(doing, provider.estimate_eip1559_fees()).await?;
+        // The state may differ by the time that a block takes it: a tenth more than it takes now.
+        let gas = gas.saturating_add(gas / 10);
+        let max_cost = cost(gas, fees.max_fee_per_gas, wallet.max_fee_per_gas())?;
         let request = request
             .with_chain_id(self.chain_id)
             .with_nonce(nonce)
-            // The state may differ by the time that a block takes it: a tenth more than it takes now.
-            .with_gas_limit(gas.saturating_add(gas / 10))
+            .with_gas_limit(gas)
             .with_max_fee_per_gas(fees.max_fee_per_gas)
             .with_max_priority_fee_per_gas(fees.max_priority_fee_per_gas);
         let signer = EthereumWallet::from(wallet.signer().clone());
@@ -213,6 +226,7 @@ impl ChainClient {
             hash: *envelope.tx_hash(),
             nonce,
             raw: envelope.encoded_2718().into(),
+            max_cost,
         })
     }
 
@@ -234,7 +248,7 @@ impl ChainClient {
         let deadline = Instant::now() + patience;
         loop {
             if let Some(receipt) = self.receipt(doing, transaction.hash).await? {
-                return mined(doing, &receipt);
+                return mined(doing, &receipt, transaction.max_cost);
             }
             if Instant::now() >= deadline {
                 return Err(DeveloperError::NotMined(transaction.hash));
@@ -285,7 +299,22 @@ pub(crate) enum Fate {
     Void,
 }
 
-fn mined(doing: &str, receipt: &TransactionReceipt) -> Result<Mined, DeveloperError> {
+/// Most that a transaction can cost, in wei, if neither its gas nor its fee is out of proportion.
+fn cost(gas: u64, fee: u128, max_fee: u128) -> Result<U256, DeveloperError> {
+    if gas > MAX_GAS {
+        return Err(DeveloperError::TooMuchGas { gas, most: MAX_GAS });
+    }
+    if fee > max_fee {
+        return Err(DeveloperError::TooDear { fee, most: max_fee });
+    }
+    Ok(U256::from(gas).saturating_mul(U256::from(fee)))
+}
+
+fn mined(
+    doing: &str,
+    receipt: &TransactionReceipt,
+    max_cost: U256,
+) -> Result<Mined, DeveloperError> {
     if !receipt.status() {
         return Err(DeveloperError::Reverted {
             doing: doing.to_owned(),
@@ -296,6 +325,7 @@ fn mined(doing: &str, receipt: &TransactionReceipt) -> Result<Mined, DeveloperEr
         transaction: receipt.transaction_hash,
         block: receipt.block_number.unwrap_or_default(),
         gas_used: receipt.gas_used,
+        max_cost,
     })
 }
 
@@ -373,6 +403,25 @@ fn failed(doing: &str, error: &TransportError) -> DeveloperError {
     };
     DeveloperError::Chain {
         doing: doing.to_owned(),
-        reason: clip(&reason),
+        reason: clip(&without_keys(&reason)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_says_is_paid_within_bounds_only() {
+        assert_eq!(cost(100, 7, 7).unwrap(), U256::from(700));
+        assert!(matches!(
+            cost(100, 8, 7),
+            Err(DeveloperError::TooDear { fee: 8, most: 7 })
+        ));
+        assert!(cost(MAX_GAS, 1, 7).is_ok());
+        assert!(matches!(
+            cost(MAX_GAS + 1, 1, 7),
+            Err(DeveloperError::TooMuchGas { .. })
+        ));
     }
 }

@@ -76,7 +76,11 @@ pub async fn sign(
     })
 }
 
-async fn resolve(session: &Session, name: &CryptletRef) -> Result<CryptletId, DeveloperError> {
+/// The cryptlet of a name or id that something is to be delegated to.
+///
+/// # Errors
+/// It is unknown or revoked by the register's word.
+pub async fn resolve(session: &Session, name: &CryptletRef) -> Result<CryptletId, DeveloperError> {
     let (id, name, revoked) = if session.witness().is_some() {
         let known = find(&session.register().await?, name).await?;
         (known.cryptlet, known.name, known.revoked)

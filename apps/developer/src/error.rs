@@ -49,6 +49,22 @@ pub enum DeveloperError {
     /// The transaction was sent, and no block holds it yet.
     #[error("transaction {0} was sent, and no block holds it yet")]
     NotMined(B256),
+    /// The node asks for a fee above what the wallet pays. Nothing was signed.
+    #[error("the node asks for up to {} gwei a unit of gas, the wallet pays at most {}", gwei(*.fee), gwei(*.most))]
+    TooDear {
+        /// What it asks for, in wei a unit of gas.
+        fee: u128,
+        /// What the wallet pays at most, in wei a unit of gas.
+        most: u128,
+    },
+    /// The node says that the transaction takes more gas than any of ours does. Nothing was signed.
+    #[error("the node says that the transaction takes {gas} gas, at most {most} are given")]
+    TooMuchGas {
+        /// What it says.
+        gas: u64,
+        /// What a transaction is given at most.
+        most: u64,
+    },
     /// The keystore, its password, or the account cannot be used.
     #[error("wallet: {0}")]
     Wallet(String),
@@ -187,6 +203,10 @@ impl DeveloperError {
             Self::Chain { .. } => "see whether the node runs, then try again",
             Self::WrongChain { .. } => "name a node of the right chain",
             Self::NotMined(_) => "run the same command again: it goes on from there",
+            Self::TooDear { .. } => {
+                "ask another node (--register-rpc, --rpc); if fees are that high, allow them: --max-fee-gwei N"
+            }
+            Self::TooMuchGas { .. } => "ask another node: --register-rpc URL, --rpc URL",
             Self::Wallet(_) => {
                 "name a keystore file with --keystore and its password with --password-file or CRYPTLET_PASSWORD"
             }
@@ -217,6 +237,10 @@ impl DeveloperError {
         };
         Some(step.to_owned())
     }
+}
+
+fn gwei(wei: u128) -> String {
+    wei.div_ceil(1_000_000_000).to_string()
 }
 
 fn list(paths: &[PathBuf]) -> String {

@@ -50,7 +50,9 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), DeveloperError> {
     temporary.push(".new");
     let temporary = Path::new(&temporary);
     let write = || {
-        let mut file = File::create(temporary)?;
+        // What lies there is an earlier run's, or a trap: a new file follows no link.
+        let _none = fs::remove_file(temporary);
+        let mut file = File::create_new(temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(temporary, path)
@@ -85,6 +87,12 @@ mod tests {
         replace(&path, b"one").unwrap();
         fs::write(folder.path().join("deep/er/file.new"), b"torn").unwrap();
         replace(&path, b"four").unwrap();
+        let victim = folder.path().join("victim");
+        fs::write(&victim, b"whole").unwrap();
+        std::os::unix::fs::symlink(&victim, folder.path().join("deep/er/file.new")).unwrap();
+        replace(&path, b"four").unwrap();
+        assert_eq!(read(&victim, 5).unwrap().unwrap(), b"whole");
+        assert!(path.symlink_metadata().unwrap().is_file());
         assert_eq!(read(&path, 4).unwrap().unwrap(), b"four");
         assert!(read(&path, 3).is_err());
         assert_eq!(digest(&path, 4).unwrap(), Some(sha256(b"four")));

@@ -27,5 +27,5 @@ pub use chain::{ChainClient, Mined, SignedTransaction};
 pub use connect::{Nodes, Places, Session, Witness};
 pub use error::DeveloperError;
 pub use register::{RegisterClient, Registration, cryptlet_id};
-pub use table::{Sheet, Table, plain};
+pub use table::{Sheet, Table, plain, plain_json};
 pub use wallet::Wallet;

@@ -1,6 +1,9 @@
 //! What a host lists, as text. As JSON they are the API's own types.
 
-use crate::{DeveloperError, Session, Sheet, Table, import::Verified, publish::Published};
+use crate::{
+    DeveloperError, Session, Sheet, Table, connect::origin, import::Verified, publish::Published,
+};
+use alloy_primitives::{U256, utils::format_ether};
 use cryptlet_api::{
     ClientResult,
     types::{
@@ -122,8 +125,11 @@ pub fn cryptlet(detail: &CryptletDetail, verified: Option<&Verified>) -> String 
             Some(crate::Witness::Own) => {
                 "header, package and key are those of the register, by your node"
             }
+            Some(crate::Witness::Development) => {
+                "header, package and key are those of the register, by the node on this machine"
+            }
             Some(crate::Witness::Host) => {
-                "header, package and key are those of the register, by the host's node"
+                "only the host's word, by a node of its choice: name one with --register-rpc URL"
             }
             None => "only the host's word: name a node with --register-rpc URL",
         };
@@ -412,7 +418,7 @@ pub fn policy(info: &PolicyInfo) -> String {
         .collect();
     sheet.field("approved by", approvals.join("\n"));
     let document = serde_json::to_string_pretty(&info.policy).unwrap_or_default();
-    format!("{sheet}\n\n{document}")
+    format!("{sheet}\n\n{}", crate::plain_json(&document))
 }
 
 /// A host about itself.
@@ -426,7 +432,11 @@ pub fn host(session: &Session) -> Sheet {
     sheet.field("version", &info.version);
     sheet.field(
         "chain",
-        format!("{} {}", info.chain_id, text(info.rpc.as_ref())),
+        format!(
+            "{} {}",
+            info.chain_id,
+            text(info.rpc.as_deref().map(origin))
+        ),
     );
     sheet.field("delegate", info.delegate);
     let register = &info.register;
@@ -436,7 +446,7 @@ pub fn host(session: &Session) -> Sheet {
             "{}\nchain {} {}",
             register.address,
             register.chain_id,
-            text(register.rpc.as_ref())
+            text(register.rpc.as_deref().map(origin))
         ),
     );
     let state = &info.register_state;
@@ -460,6 +470,14 @@ pub fn host(session: &Session) -> Sheet {
         policy.unwrap_or_else(|| "none: no job runs".into()),
     );
     sheet
+}
+
+/// An amount of wei, in ether.
+#[must_use]
+pub fn ether(wei: U256) -> String {
+    let text = format_ether(wei);
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    format!("{text} ether")
 }
 
 /// A published version.

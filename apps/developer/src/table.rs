@@ -160,11 +160,31 @@ fn width(text: &str) -> usize {
 /// Text without what could rewrite a terminal: control characters, and those that turn or hide others.
 #[must_use]
 pub fn plain(text: &str) -> String {
-    let harmless = |c: char| {
-        let turns = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-        if c.is_control() || turns { ' ' } else { c }
-    };
+    let harmless = |c: char| if is_harmless(c) { c } else { ' ' };
     text.chars().map(harmless).collect()
+}
+
+/// JSON that says the same without what could rewrite a terminal: such characters are escaped. Line ends stay.
+#[must_use]
+pub fn plain_json(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\n' || is_harmless(c) {
+            text.push(c);
+        } else {
+            // All of them are below U+10000: one escape each.
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        }
+    }
+    text
+}
+
+fn is_harmless(c: char) -> bool {
+    let turns = matches!(
+        c,
+        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+    );
+    !c.is_control() && !turns
 }
 
 #[cfg(test)]
@@ -208,6 +228,16 @@ mod tests {
             sheet.to_string(),
             "name       gold\ninterface  one\n           two"
         );
+    }
+
+    #[test]
+    fn json_without_what_moves_the_cursor_says_the_same() {
+        let wild = "a\u{9b}2K\u{7f}\u{202e}b\u{61c}\n\u{1b}é";
+        let json = serde_json::to_string(wild).unwrap();
+        let safe = plain_json(&json);
+        assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), wild);
+        assert_eq!(plain(&safe), safe);
+        assert_eq!(plain_json("{\n}"), "{\n}");
     }
 
     #[test]

@@ -17,10 +17,23 @@ const MOST_ACCOUNTS: u32 = 100;
 /// Largest keystore file, in bytes.
 const MAX_KEYSTORE_BYTES: u64 = 64 << 10;
 
+/// Most that a wallet pays for a unit of gas unless it is told otherwise: 500 gwei, in wei.
+const MAX_FEE_PER_GAS: u128 = 500_000_000_000;
+
 /// An account that can sign. Shows its address and nothing else.
 #[derive(Clone)]
 pub struct Wallet {
     signer: PrivateKeySigner,
+    max_fee_per_gas: u128,
+}
+
+impl From<PrivateKeySigner> for Wallet {
+    fn from(signer: PrivateKeySigner) -> Self {
+        Self {
+            signer,
+            max_fee_per_gas: MAX_FEE_PER_GAS,
+        }
+    }
 }
 
 impl fmt::Debug for Wallet {
@@ -45,7 +58,7 @@ impl Wallet {
         }
         let signer = PrivateKeySigner::decrypt_keystore(keystore, password.as_bytes());
         signer
-            .map(|signer| Self { signer })
+            .map(Self::from)
             .map_err(|error| wrong(error.to_string()))
     }
 
@@ -67,7 +80,7 @@ impl Wallet {
         let builder = MnemonicBuilder::english().phrase(DEVELOPMENT).index(index);
         let signer = builder.and_then(|builder| builder.build());
         signer
-            .map(|signer| Self { signer })
+            .map(Self::from)
             .map_err(|error| DeveloperError::Wallet(error.to_string()))
     }
 
@@ -75,6 +88,19 @@ impl Wallet {
     #[must_use]
     pub fn address(&self) -> Address {
         self.signer.address()
+    }
+
+    /// The same account, paying at most so many wei for a unit of gas; it is 500 gwei otherwise.
+    #[must_use]
+    pub fn with_max_fee_per_gas(self, wei: u128) -> Self {
+        Self {
+            max_fee_per_gas: wei,
+            ..self
+        }
+    }
+
+    pub(crate) fn max_fee_per_gas(&self) -> u128 {
+        self.max_fee_per_gas
     }
 
     /// Signs a digest: 65 bytes `r`, `s`, `v` with `v` of 27 or 28 and `s` in the lower half.

@@ -15,6 +15,7 @@ mod project;
 pub use lock::{LOCK_FILE, Lock, LockedCryptlet, LockedFiles};
 pub use project::{ContractProject, Tool};
 
+use self::lock::stays_inside;
 use crate::{DeveloperError, Session, Witness, files, publish::find};
 use alloy_json_abi::JsonAbi;
 use cryptlet_api::{ClientError, types::CryptletRef};
@@ -50,6 +51,14 @@ pub struct Verified {
     pub witness: Option<Witness>,
 }
 
+impl Verified {
+    /// Whether somebody else than the host has said what the register says.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.witness.is_some_and(Witness::confirms)
+    }
+}
+
 /// What an import did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -64,8 +73,10 @@ pub struct Imported {
     pub written: Vec<String>,
     /// What was accepted.
     pub changes: Vec<String>,
-    /// The register's own word was had from a node of its chain, and not from the host alone.
+    /// The register's own word was had from a node of its chain that is not of the host's choice.
     pub witnessed: bool,
+    /// Whose node answered for the register; nothing: only the host's word was there.
+    pub witness: Option<Witness>,
     /// How to install the library that the base contracts import; nothing: it is there.
     pub install: Option<String>,
 }
@@ -231,7 +242,8 @@ pub async fn import(
         file: plan.solidity,
         written,
         changes,
-        witnessed: verified.witness.is_some(),
+        witnessed: verified.is_confirmed(),
+        witness: verified.witness,
         install: project.missing_library(),
     })
 }
@@ -321,6 +333,20 @@ fn locked_abi(root: &Path, locked: &LockedCryptlet) -> Option<JsonAbi> {
     (sha256(&bytes) == *digest).then(|| serde_json::from_slice(&bytes).ok())?
 }
 
+/// Whether the folder of `path`, as far as it is there, lies below `root`, links resolved.
+fn leads_inside(root: &Path, path: &str) -> bool {
+    let folder = root.join(path);
+    let mut above = folder.ancestors().skip(1);
+    let there = above.find(|folder| folder.symlink_metadata().is_ok());
+    let real = |folder: &Path| folder.canonicalize().ok();
+    match (there.and_then(real), real(root)) {
+        (Some(folder), Some(root)) => folder.starts_with(root),
+        // Nothing is there, not even the root: it is made below it.
+        (_, None) => true,
+        (None, Some(_)) => false,
+    }
+}
+
 fn digest_of((path, text): (&String, &String)) -> (String, Sha256Digest) {
     (path.clone(), sha256(text.as_bytes()))
 }
@@ -334,13 +360,15 @@ struct Plan {
 
 impl Plan {
     fn of(project: &ContractProject, header: &Header) -> Result<Self, DeveloperError> {
-        let below = project.sources.strip_prefix(&project.root).map_err(|_| {
+        let outside = || {
             let reason = format!(
                 "has to lie in the project's folder {}",
                 project.root.display()
             );
             DeveloperError::document(project.sources.display(), reason)
-        })?;
+        };
+        let below = project.sources.strip_prefix(&project.root);
+        let below = below.map_err(|_| outside())?;
         let parts = below
             .components()
             .map(|part| part.as_os_str().to_string_lossy());
@@ -354,7 +382,7 @@ impl Plan {
         let base = base::BASE
             .iter()
             .map(|(name, text)| (format!("{folder}/{BASE_FOLDER}/{name}"), (*text).to_owned()));
-        Ok(Self {
+        let plan = Self {
             header: [
                 (solidity.clone(), header.solidity().to_owned()),
                 (format!("{folder}/{contract}.abi.json"), format!("{abi}\n")),
@@ -362,7 +390,15 @@ impl Plan {
             .into(),
             base: base.collect(),
             solidity,
-        })
+        };
+        // The project's configuration may be a stranger's: neither its words nor its links lead elsewhere.
+        let root = project.root.as_path();
+        let inside = |path: &str| stays_inside(path) && leads_inside(root, path);
+        if plan.all().all(|(path, _)| inside(path)) {
+            Ok(plan)
+        } else {
+            Err(outside())
+        }
     }
 
     fn all(&self) -> impl Iterator<Item = (&String, &String)> {

@@ -26,7 +26,7 @@ use crate::{
     chain::{Fate, Revert},
     cryptlet_id,
 };
-use alloy_primitives::{Address, B256, Bytes};
+use alloy_primitives::{Address, B256, Bytes, U256};
 use cryptlet_api::{
     ClientError, ProblemKind,
     types::{Base64, CryptletRef, Name, NewKey, NewPackage},
@@ -118,8 +118,13 @@ pub enum Step {
     Key(Address),
     /// The host has the package.
     Stored(Sha256Digest),
-    /// The transaction was sent.
-    Sent(B256),
+    /// The transaction is signed, and sent now.
+    Sent {
+        /// The transaction.
+        transaction: B256,
+        /// Most that it can cost, in wei.
+        max_cost: U256,
+    },
     /// A block holds it.
     Mined(u64),
     /// The host is assigned to the cryptlet from this block on.
@@ -163,6 +168,9 @@ pub struct Published {
     /// What the transaction used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gas_used: Option<u64>,
+    /// Most that the transaction could cost, in wei, decimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_cost_wei: Option<String>,
     /// The host, if it is assigned to the cryptlet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attested_host: Option<Address>,
@@ -341,7 +349,10 @@ impl<'a> Work<'a> {
         let version = self.store(signer).await?;
         tell(Step::Stored(version.packageDigest.into()));
         let transaction = self.transaction(signer, &version).await?;
-        tell(Step::Sent(transaction.hash));
+        tell(Step::Sent {
+            transaction: transaction.hash,
+            max_cost: transaction.max_cost,
+        });
         let patience = self.options.patience;
         let mined = self
             .register
@@ -512,6 +523,7 @@ impl<'a> Work<'a> {
             uri: version.uri.clone(),
             transaction: mined.map(|mined| mined.transaction),
             gas_used: mined.map(|mined| mined.gas_used),
+            max_cost_wei: mined.map(|mined| mined.max_cost.to_string()),
             attested_host: None,
         })
     }

@@ -120,7 +120,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy_primitives::B256;
+    use alloy_primitives::{B256, U256};
 
     fn place(host: u8) -> Place {
         Place {
@@ -146,6 +146,7 @@ mod tests {
                 hash: B256::repeat_byte(4),
                 nonce: 7,
                 raw: vec![1, 2].into(),
+                max_cost: U256::from(5),
             },
         };
         progress.keep_sent(sent.clone()).unwrap();

@@ -1,6 +1,9 @@
 //! Coming in: files, certificates, development keys.
 
-use crate::support::{World, authority};
+use crate::{
+    publishing::register_host,
+    support::{World, authority},
+};
 use cryptlet_api::ClientError;
 use cryptlet_developer::{
     DeveloperError, Nodes, Places, Session, Wallet,
@@ -60,12 +63,7 @@ async fn a_node_of_another_chain_is_not_believed() {
         register: Some(other.url()),
         ..Nodes::default()
     };
-    let error = world
-        .session_with(nodes)
-        .await
-        .register()
-        .await
-        .unwrap_err();
+    let error = Session::open(&world.connection(), nodes).await.unwrap_err();
     assert!(
         matches!(
             error,
@@ -95,9 +93,35 @@ async fn keys_that_everybody_knows_work_on_development_chains_of_this_machine_on
     let world = World::start().await;
     assert!(Wallet::development(0, &world.session().await).is_ok());
     let nodes = Nodes {
-        register: Some("https://chain.example".into()),
+        chain: Some("https://chain.example/KEY".into()),
         ..Nodes::default()
     };
     let error = Wallet::development(0, &world.session_with(nodes).await).unwrap_err();
-    assert!(error.to_string().contains("chain.example"), "{error}");
+    let error = error.to_string();
+    assert!(
+        error.contains("chain.example") && !error.contains("KEY"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn what_the_users_own_node_says_of_the_hosts_authority_counts() {
+    let world = World::start().await;
+    let own = || Nodes {
+        register: Some(world.node.url()),
+        ..Nodes::default()
+    };
+    // Not registered: nothing is claimed.
+    world.session_with(own()).await;
+    register_host(&world, authority(1).digest().0).await;
+    world.session_with(own()).await;
+    register_host(&world, authority(2).digest().0).await;
+    let error = Session::open(&world.connection(), own()).await.unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            DeveloperError::Client(ClientError::OtherAuthority { .. })
+        ),
+        "{error}"
+    );
 }

@@ -3,7 +3,7 @@
 use crate::support::{World, interface, parts, read, reference};
 use cryptlet_api::ClientError;
 use cryptlet_developer::{
-    DeveloperError, Nodes,
+    DeveloperError, Nodes, Witness,
     import::{ContractProject, Imported, LOCK_FILE, Lock, check, import},
     publish::{Revocation, revoke},
 };
@@ -55,7 +55,10 @@ async fn a_header_lies_where_forge_finds_it_and_a_second_import_writes_nothing()
     let second = imported(&world, false).await.unwrap();
     assert!(second.written.is_empty() && second.changes.is_empty());
     assert_eq!(read(&project.join(LOCK_FILE)), text);
-    assert_eq!(check(&world.session().await, &project, None).await.unwrap(), []);
+    assert_eq!(
+        check(&world.session().await, &project, None).await.unwrap(),
+        []
+    );
 }
 
 #[tokio::test]
@@ -93,7 +96,10 @@ async fn a_changed_header_is_shown_and_refused_until_it_is_accepted() {
     let accepted = imported(&world, true).await.unwrap();
     assert_eq!(accepted.locked.number, 2);
     assert!(read(&project.join("src/cryptlets/GoldPrice.sol")).contains("uint128 price"));
-    assert_eq!(check(&world.session().await, &project, None).await.unwrap(), []);
+    assert_eq!(
+        check(&world.session().await, &project, None).await.unwrap(),
+        []
+    );
 }
 
 #[tokio::test]
@@ -313,4 +319,72 @@ async fn without_a_node_the_hosts_word_is_said_to_be_the_only_one() {
         matches!(error, DeveloperError::Client(ClientError::Problem(_))),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_node_of_the_hosts_choice_is_no_other_word_than_the_hosts() {
+    let world = World::start().await;
+    world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
+    let imported = async |nodes: Nodes| {
+        let session = world.session_with(nodes).await;
+        let project = ContractProject::find(&world.project(), None).unwrap();
+        let imported = import(&session, &reference("gold-price"), &project, false).await;
+        imported.unwrap()
+    };
+    let here = imported(Nodes::default()).await;
+    assert_eq!(here.witness, Some(Witness::Development));
+    // A chain elsewhere: the host is no longer the developer's own.
+    let elsewhere = Nodes {
+        chain: Some("https://chain.example".into()),
+        ..Nodes::default()
+    };
+    let there = imported(elsewhere.clone()).await;
+    assert_eq!(there.witness, Some(Witness::Host));
+    assert!(!there.witnessed);
+    let own = Nodes {
+        register: Some(world.node.url()),
+        ..elsewhere
+    };
+    let own = imported(own).await;
+    assert_eq!(own.witness, Some(Witness::Own));
+    assert!(own.witnessed);
+}
+
+#[tokio::test]
+async fn a_projects_configuration_and_links_lead_nowhere_else() {
+    let world = World::start().await;
+    world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
+    let (project, outside) = (world.project(), world.folder.path().join("outside"));
+    fs::create_dir(&outside).unwrap();
+    let refused = async || {
+        let session = world.session().await;
+        let project = ContractProject::find(&project, None).unwrap();
+        let error = import(&session, &reference("gold-price"), &project, true).await;
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("has to lie in the project's folder"),
+            "{error}"
+        );
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    };
+    for src in ["../outside", "src/../../outside", "/tmp"] {
+        let text = format!("[profile.default]\nsrc = '{src}'\n");
+        fs::write(project.join("foundry.toml"), text).unwrap();
+        refused().await;
+    }
+    fs::write(project.join("foundry.toml"), "").unwrap();
+    std::os::unix::fs::symlink(&outside, project.join("src")).unwrap();
+    refused().await;
+    // A link within the project is its own matter.
+    fs::remove_file(project.join("src")).unwrap();
+    fs::create_dir(project.join("contracts")).unwrap();
+    std::os::unix::fs::symlink(project.join("contracts"), project.join("src")).unwrap();
+    imported(&world, false).await.unwrap();
+    assert!(project.join("contracts/cryptlets/GoldPrice.sol").exists());
 }

@@ -1,7 +1,13 @@
 //! Publishing: once, again, interrupted, refused; rotation and revocation.
 
 use crate::support::{World, parts, provider, reference};
-use alloy::{primitives::Address, providers::Provider};
+use alloy::{
+    primitives::{Address, B256},
+    providers::Provider,
+    rpc::types::TransactionRequest,
+    sol_types::SolCall,
+};
+use cryptlet_chain::evm::abi::CryptletRegister;
 use cryptlet_developer::{
     DeveloperError, Wallet,
     publish::{Parts, PublishOptions, Revocation, Step, publish, revoke, rotate},
@@ -66,7 +72,7 @@ async fn whoever_is_interrupted_goes_on_and_pays_once() {
     let steps: [fn(&Step) -> bool; 4] = [
         |step| matches!(step, Step::Key(_)),
         |step| matches!(step, Step::Stored(_)),
-        |step| matches!(step, Step::Sent(_)),
+        |step| matches!(step, Step::Sent { .. }),
         |step| matches!(step, Step::Mined(_)),
     ];
     let world = World::start().await;
@@ -217,6 +223,25 @@ async fn a_host_that_stores_something_else_is_found_out_before_anything_is_paid(
 }
 
 #[tokio::test]
+async fn a_fee_above_what_the_wallet_pays_is_not_signed() {
+    let world = World::start().await;
+    let session = world.session().await;
+    let thrifty = world.wallet(1).await.with_max_fee_per_gas(1);
+    let (parts, options) = (parts("gold-price", "0.1.0", 1), world.options(false));
+    let error = publish(&session, &thrifty, &parts, &options, &|_| {})
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, DeveloperError::TooDear { most: 1, .. }),
+        "{error}"
+    );
+    assert!(error.next_step().unwrap().contains("--max-fee-gwei"));
+    assert_eq!(world.transactions_of(thrifty.address()).await, 0);
+    let published = world.publish(&parts, false).await.unwrap();
+    assert!(published.max_cost_wei.unwrap().parse::<u128>().unwrap() > 0);
+}
+
+#[tokio::test]
 async fn a_rotated_key_is_another_for_the_same_code_and_the_old_one_ends() {
     let world = World::start().await;
     let parts = parts("gold-price", "0.1.0", 1);
@@ -330,4 +355,78 @@ async fn versions_signers_and_cryptlets_are_revoked_once_and_by_their_owner() {
         paid, 5,
         "two versions and three revocations: nothing was paid for what was refused"
     );
+}
+
+/// What publishing says of the host, and the host in what was published.
+async fn attested(world: &World, parts: &Parts, further: bool) -> (Option<Address>, Vec<Step>) {
+    let (session, wallet) = (world.session().await, world.wallet(1).await);
+    let (sender, mut steps) = unbounded_channel();
+    let tell = move |step| sender.send(step).unwrap();
+    let options = world.options(further);
+    let published = publish(&session, &wallet, parts, &options, &tell).await;
+    drop(tell);
+    let mut told = Vec::new();
+    while let Some(step) = steps.recv().await {
+        told.push(step);
+    }
+    told.retain(|step| matches!(step, Step::Attested { .. } | Step::NotAttested(_)));
+    (published.unwrap().attested_host, told)
+}
+
+/// Has the register name `authority` for the host of these tests.
+pub async fn register_host(world: &World, authority: B256) {
+    let host = world.session().await.info().host.into();
+    let url = "https://localhost".to_owned();
+    let call = CryptletRegister::registerHostCall {
+        host,
+        url,
+        authority,
+    };
+    let request = TransactionRequest::default()
+        .from(world.node.accounts()[0].0)
+        .to(world.register.register)
+        .input(call.abi_encode().into());
+    let sent = provider(&world.node).send_transaction(request).await;
+    let receipt = sent.unwrap().get_receipt().await.unwrap();
+    assert!(receipt.status());
+}
+
+#[tokio::test]
+async fn a_host_is_assigned_once_and_only_under_the_authority_that_it_serves_with() {
+    let world = World::start().await;
+    let host: Address = world.session().await.info().host.into();
+    let first = parts("gold-price", "0.1.0", 1);
+    let (unknown, told) = attested(&world, &first, false).await;
+    assert_eq!(unknown, None, "the register does not know the host");
+    assert!(
+        matches!(told.as_slice(), [Step::NotAttested(why)] if why.contains("does not know")),
+        "{told:?}"
+    );
+
+    register_host(&world, B256::repeat_byte(9)).await;
+    let (other, told) = attested(&world, &first, false).await;
+    assert_eq!(other, None, "another authority");
+    assert!(
+        matches!(told.as_slice(), [Step::NotAttested(why)] if why.contains("serves with")),
+        "{told:?}"
+    );
+
+    let authority = world.session().await.info().authority;
+    register_host(&world, authority.0).await;
+    // Published already, and not assigned yet: that is made up for.
+    let (now, told) = attested(&world, &first, false).await;
+    assert_eq!(now, Some(host));
+    assert!(
+        matches!(told.as_slice(), [Step::Attested { .. }]),
+        "{told:?}"
+    );
+    let (again, told) = attested(&world, &parts("gold-price", "0.2.0", 1), true).await;
+    assert_eq!(
+        (again, told),
+        (Some(host), vec![]),
+        "it is assigned already"
+    );
+    let reader = world.reader().await;
+    let known = reader.by_name("gold-price").await.unwrap().unwrap();
+    assert_eq!(reader.hosts_of(known.cryptlet).await.unwrap(), [host]);
 }
