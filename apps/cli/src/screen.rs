@@ -1,6 +1,9 @@
 //! Writing to the terminal. A closed pipe ends the output quietly, it is nobody's failure.
+//!
+//! Notes, errors and JSON may hold words of strangers: nothing in them moves the cursor.
 
 use crate::error::CliError;
+use cryptlet_developer::{plain, plain_json};
 use std::{
     fmt::Display,
     io::{IsTerminal, Write},
@@ -11,17 +14,26 @@ pub(crate) fn say(line: impl Display) {
     let _closed_pipe = writeln!(std::io::stdout().lock(), "{line}");
 }
 
-/// Writes a line of progress to standard error.
-pub(crate) fn note(line: impl Display) {
-    let _closed_pipe = writeln!(std::io::stderr().lock(), "{line}");
+/// Writes JSON to standard output.
+pub(crate) fn say_json(json: impl Display) {
+    say(plain_json(&json.to_string()));
+}
+
+/// Writes lines of progress to standard error.
+pub(crate) fn note(lines: impl Display) {
+    write_note("", lines);
+}
+
+fn write_note(title: &str, lines: impl Display) {
+    let lines = lines.to_string();
+    let lines: Vec<_> = lines.split('\n').map(plain).collect();
+    let _closed_pipe = writeln!(std::io::stderr().lock(), "{title}{}", lines.join("\n"));
 }
 
 /// Writes an error and the next step to standard error.
 pub(crate) fn complain(error: &CliError) {
-    note(format_args!(
-        "{}: {error}",
-        paint("error", Paint::Bad, std::io::stderr().is_terminal())
-    ));
+    let title = paint("error", Paint::Bad, std::io::stderr().is_terminal());
+    write_note(&format!("{title}: "), error);
     if let Some(step) = error.next_step() {
         note(format_args!(" next: {step}"));
     }
@@ -70,7 +82,11 @@ impl Printer {
 
     /// Writes a line.
     pub(crate) fn line(self, line: impl Display) {
-        if self.json { note(line) } else { say(line) }
+        if self.json {
+            note(line);
+        } else {
+            say(line);
+        }
     }
 
     /// Writes a name and what it stands for, in two columns.

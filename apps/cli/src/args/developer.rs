@@ -35,6 +35,9 @@ pub(crate) struct WalletArgs {
     /// Well-known development account, counted from 0; on a development chain of this machine only.
     #[arg(long, value_name = "N")]
     pub(crate) dev_account: Option<u32>,
+    /// Most that is paid for a unit of gas, in gwei.
+    #[arg(long, value_name = "GWEI", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) max_fee_gwei: u64,
     /// Seconds to wait for a block, and for the host to follow.
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) wait: u64,
@@ -356,6 +359,9 @@ pub(crate) struct SignDelegationOptions {
     /// Write it to this file and hand it to nobody.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    /// Do not ask whether the name's cryptlet is the one that is meant.
+    #[arg(long)]
+    pub(crate) yes: bool,
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,

@@ -3,7 +3,7 @@
 use super::{
     look::most,
     publish::tell_mined,
-    session::{confirm, in_days, list, object, open, patience, wallet},
+    session::{ask, confirm, in_days, list, object, open, patience, wallet},
 };
 use crate::{
     args::developer::{
@@ -16,7 +16,7 @@ use crate::{
 };
 use cryptlet_api::{
     Connection,
-    types::{NewToken, TokenLifetime},
+    types::{CryptletRef, NewToken, TokenLifetime},
 };
 use cryptlet_developer::{
     DeveloperError, Places,
@@ -126,6 +126,20 @@ async fn sign_delegation(options: &SignDelegationOptions) -> Result<ExitCode, Cl
     };
     let session = open(&options.host).await?;
     let wallet = wallet(&options.wallet, &session)?;
+    let cryptlet = delegation::resolve(&session, &scope.cryptlet).await?;
+    if scope.cryptlet.id().is_none() && !session.is_development() {
+        let words = format!(
+            "{cryptlet}, which goes by {}, is to speak in the name of {}",
+            scope.cryptlet,
+            wallet.address()
+        );
+        ask(options.yes, &words, format_args!("{words}."))?;
+    }
+    // What was asked about, whatever the name leads to by now.
+    let scope = Scope {
+        cryptlet: CryptletRef::from(cryptlet),
+        ..scope
+    };
     let signed = delegation::sign(&session, &wallet, &scope).await?;
     if let Some(file) = &options.out {
         let text = serde_json::to_string_pretty(&signed).doing("cannot write JSON")?;
@@ -143,7 +157,7 @@ async fn sign_delegation(options: &SignDelegationOptions) -> Result<ExitCode, Cl
         object(&info)?;
     } else {
         say(format_args!(
-            "{} lets {} speak in its name: {}",
+            "{} lets {} ({cryptlet}) speak in its name: {}",
             wallet.address(),
             options.cryptlet,
             info.digest

@@ -2,32 +2,34 @@
 
 use crate::{
     args::HostOptions,
-    commands::node::interrupted,
+    commands::{keep_private, node::interrupted},
     error::{CliError, Doing},
-    screen::say,
+    screen::{say, say_json},
 };
+use cryptlet_developer::{connect::origin, plain};
 use cryptlet_host::{Host, HostConfig, Progress, Standing};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
 pub(crate) async fn run(options: HostOptions) -> Result<ExitCode, CliError> {
+    keep_private();
     let config = HostConfig::load(&options.config)
         .doing("the host did not start")
         .map_err(|error| error.next("cryptlet demo leaves an example: bletchley-demo/host.json"))?;
     let mut host = Host::open(&config).await.doing("the host did not start")?;
     let mut progress = host.watch();
     let url = host.api().map(|api| api.url.clone());
+    // What follows the node's name may be the key to it.
+    let rpc = origin(&config.rpc);
     if options.json {
-        say(
-            json!({ "state": "ready", "delegate": config.delegate, "rpc": config.rpc, "api": url }),
-        );
+        say_json(json!({ "state": "ready", "delegate": config.delegate, "rpc": rpc, "api": url }));
     } else {
         if let Some(url) = &url {
             say(format_args!("API at {url}"));
         }
         say(format_args!(
-            "ready: serving delegate {} at {}; Ctrl-C ends it",
-            config.delegate, config.rpc
+            "ready: serving delegate {} at {rpc}; Ctrl-C ends it",
+            config.delegate
         ));
     }
     let mut standing = host.rules().watch();
@@ -66,7 +68,7 @@ fn tell_standing(standing: &Standing, told: &mut Option<Value>, json: bool) {
         return;
     }
     if json {
-        say(&value);
+        say_json(&value);
     } else if let Some(policy) = &standing.policy {
         let epoch = policy.policy.epoch;
         say(format_args!("policy of epoch {epoch} is in force"));
@@ -74,7 +76,7 @@ fn tell_standing(standing: &Standing, told: &mut Option<Value>, json: bool) {
         let reason = standing.without.as_deref();
         say(format_args!(
             "no job starts: {}",
-            reason.unwrap_or("the register was not read yet")
+            plain(reason.unwrap_or("the register was not read yet"))
         ));
     }
     *told = Some(value);
@@ -84,16 +86,12 @@ fn tell_standing(standing: &Standing, told: &mut Option<Value>, json: bool) {
 pub(crate) fn tell(news: &Progress, json: bool) {
     let value = as_json(news);
     if json {
-        say(value);
+        say_json(value);
         return;
     }
     let word = |key: &str| value.get(key).map(ToString::to_string).unwrap_or_default();
-    say(
-        format_args!("{} {} {}", word("state"), word("job"), word("reason"))
-            .to_string()
-            .replace('"', "")
-            .trim_end(),
-    );
+    let line = format!("{} {} {}", word("state"), word("job"), word("reason"));
+    say(plain(&line).replace('"', "").trim_end());
 }
 
 fn as_json(news: &Progress) -> Value {

@@ -8,8 +8,9 @@ use crate::{
 };
 use cryptlet_api::types::CryptletRef;
 use cryptlet_developer::{
-    Session,
+    Session, Witness,
     import::{self, ContractProject, Imported},
+    plain,
 };
 use serde_json::json;
 use std::process::ExitCode;
@@ -41,10 +42,10 @@ async fn bring(
 
 fn tell(imported: &Imported) {
     for change in &imported.changes {
-        say(format_args!("accepted{change}"));
+        say(format_args!("accepted{}", plain(change)));
     }
     for file in &imported.written {
-        say(format_args!("wrote  {file}"));
+        say(format_args!("wrote  {}", plain(file)));
     }
     if imported.written.is_empty() {
         say("all files were there");
@@ -54,17 +55,25 @@ fn tell(imported: &Imported) {
         "locked {} {} by its header {}",
         imported.contract, locked.label, locked.header
     ));
-    if !imported.witnessed {
-        say(
-            "only the host's word was there: name a node of the register's chain with --register-rpc URL",
-        );
-    }
+    let register = locked.register;
+    say(format_args!(
+        "id     {} in register {} on chain {}",
+        locked.id, register.register, register.chain_id
+    ));
+    say(match imported.witness {
+        Some(Witness::Own) => "checked with the register, by your node",
+        Some(Witness::Development) => "checked with the register, by the node on this machine",
+        Some(Witness::Host) | None => {
+            "only the host's word was there: name a node of the register's chain with --register-rpc URL"
+        }
+    });
     if let Some(command) = &imported.install {
         say(format_args!("the contracts need OpenZeppelin's: {command}"));
     }
     say(format_args!(
         "import {{{}}} from \"{}\"; and inherit it",
-        imported.contract, imported.file
+        imported.contract,
+        plain(&imported.file)
     ));
 }
 
@@ -90,7 +99,7 @@ async fn check(
             finding.name
         ));
         for change in &finding.changes {
-            say(cryptlet_developer::plain(change));
+            say(plain(change));
         }
     }
     Ok(if findings.is_empty() {

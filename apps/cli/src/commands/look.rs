@@ -10,7 +10,11 @@ use cryptlet_api::{
     Client, JobQuery,
     types::{Hex, JobSummary},
 };
-use cryptlet_developer::{DeveloperError, import::fetch_verified, listing};
+use cryptlet_developer::{
+    DeveloperError,
+    import::{Verified, fetch_verified},
+    listing,
+};
 use cryptlet_types::JobId;
 use serde_json::json;
 use std::process::ExitCode;
@@ -58,9 +62,7 @@ pub(crate) async fn show(options: &OneOptions) -> Result<ExitCode, CliError> {
         None => (None, None),
     };
     if options.json {
-        let witnessed = verified
-            .as_ref()
-            .is_some_and(|known| known.witness.is_some());
+        let witnessed = verified.as_ref().is_some_and(Verified::is_confirmed);
         let doubt = doubt.as_ref().map(ToString::to_string);
         object(&json!({ "cryptlet": detail, "confirmed": witnessed, "doubt": doubt }))?;
     } else {

@@ -19,6 +19,12 @@ pub(crate) mod verify;
 use crate::error::{CliError, Doing};
 use std::path::Path;
 
+/// What this program and those that it starts write from now on is for its user alone.
+pub(crate) fn keep_private() {
+    use rustix::fs::Mode;
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+}
+
 /// Reads a file of at most `limit` bytes.
 pub(crate) fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>, CliError> {
     use std::io::Read;

@@ -119,7 +119,13 @@ fn tell(step: Step) {
     match step {
         Step::Key(signer) => note(format_args!("key       {signer}")),
         Step::Stored(package) => note(format_args!("stored    {package}")),
-        Step::Sent(transaction) => note(format_args!("sent      {transaction}")),
+        Step::Sent {
+            transaction,
+            max_cost,
+        } => {
+            let most = listing::ether(max_cost);
+            note(format_args!("sent      {transaction}, for at most {most}"));
+        }
         Step::Mined(block) => note(format_args!("mined     in block {block}")),
         Step::Attested { host, block } => {
             note(format_args!("assigned  {host} in block {block}"));
@@ -151,9 +157,10 @@ pub(crate) async fn revoke(options: &RevokeOptions) -> Result<ExitCode, CliError
 /// What a transaction did.
 pub(crate) fn tell_mined(json: bool, words: &str, mined: Mined) -> Result<ExitCode, CliError> {
     if json {
-        object(
-            &json!({ "transaction": mined.transaction, "block": mined.block, "gasUsed": mined.gas_used }),
-        )?;
+        object(&json!({
+            "transaction": mined.transaction, "block": mined.block, "gasUsed": mined.gas_used,
+            "maxCostWei": mined.max_cost.to_string(),
+        }))?;
     } else {
         say(format_args!(
             "{words}, from block {} on ({} gas)",

@@ -3,7 +3,7 @@
 use crate::{
     args::developer::{HostArgs, WalletArgs},
     error::{CliError, Doing},
-    screen::{note, say},
+    screen::{note, say, say_json},
 };
 use cryptlet_developer::{Nodes, Places, Session, Wallet};
 use serde::Serialize;
@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 /// Largest file with a password, in bytes.
 const MAX_PASSWORD_BYTES: usize = 4 << 10;
+const WEI_PER_GWEI: u128 = 1_000_000_000;
 
 /// Finds the host and asks it about itself.
 pub(crate) async fn open(options: &HostArgs) -> Result<Session, CliError> {
@@ -30,6 +31,11 @@ pub(crate) async fn open(options: &HostArgs) -> Result<Session, CliError> {
 
 /// The account that signs and pays.
 pub(crate) fn wallet(options: &WalletArgs, session: &Session) -> Result<Wallet, CliError> {
+    let max_fee = u128::from(options.max_fee_gwei).saturating_mul(WEI_PER_GWEI);
+    Ok(account(options, session)?.with_max_fee_per_gas(max_fee))
+}
+
+fn account(options: &WalletArgs, session: &Session) -> Result<Wallet, CliError> {
     if let Some(index) = options.dev_account {
         return Ok(Wallet::development(index, session)?);
     }
@@ -78,6 +84,11 @@ pub(crate) fn in_days(days: u64) -> u64 {
 
 /// Asks before something final. Nobody at the terminal is a no.
 pub(crate) fn confirm(yes: bool, what: impl Display) -> Result<(), CliError> {
+    ask(yes, &what, format_args!("{what}. This is final."))
+}
+
+/// Asks before `what`, in the words of `question`. Nobody at the terminal is a no.
+pub(crate) fn ask(yes: bool, what: impl Display, question: impl Display) -> Result<(), CliError> {
     if yes {
         return Ok(());
     }
@@ -86,7 +97,7 @@ pub(crate) fn confirm(yes: bool, what: impl Display) -> Result<(), CliError> {
     if !std::io::stdin().is_terminal() {
         return Err(refused());
     }
-    note(format_args!("{what}. This is final. Type yes:"));
+    note(format_args!("{question} Type yes:"));
     let mut answer = String::new();
     let read = std::io::stdin().lock().read_line(&mut answer);
     read.doing("cannot read the answer")?;
@@ -112,6 +123,6 @@ pub(crate) fn list<T: Serialize>(
 
 /// Prints one JSON object.
 pub(crate) fn object(item: &impl Serialize) -> Result<(), CliError> {
-    say(serde_json::to_string(item).doing("cannot write JSON")?);
+    say_json(serde_json::to_string(item).doing("cannot write JSON")?);
     Ok(())
 }
