@@ -1,4 +1,5 @@
-//! Files that hold secrets: only their owner reads them, and they are replaced as a whole or not at all.
+//! Files that hold secrets: only their owner reads them, and they are replaced as a whole or not at all. Their owner is
+//! who runs this program: what somebody else has put there does not count.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -28,6 +29,16 @@ pub enum FileError {
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+    },
+    /// It is somebody else's.
+    #[error("{path} belongs to user {owner}, not to the one who runs this ({user}); chown it")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Numeric id of its owner.
+        owner: u32,
+        /// Numeric id of who runs this.
+        user: u32,
     },
     /// It is larger than it can be.
     #[error("{path} is larger than {limit} bytes")]
@@ -76,11 +87,20 @@ fn check(path: &Path, metadata: &fs::Metadata) -> Result<Mark, FileError> {
         let path = path.to_owned();
         return Err(FileError::Exposed { path, mode });
     }
+    check_owner(path, metadata.uid(), rustix::process::geteuid().as_raw())?;
     Ok(Mark {
         inode: metadata.ino(),
         size: metadata.size(),
         changed: (metadata.ctime(), metadata.ctime_nsec()),
     })
+}
+
+fn check_owner(path: &Path, owner: u32, user: u32) -> Result<(), FileError> {
+    if owner == user {
+        return Ok(());
+    }
+    let path = path.to_owned();
+    Err(FileError::Foreign { path, owner, user })
 }
 
 /// Reads a file of at most `limit` bytes that only its owner may read.
@@ -174,6 +194,17 @@ mod tests {
             read_private(&path, 2),
             Err(FileError::TooLarge { .. })
         ));
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_is_refused() {
+        assert!(check_owner(Path::new("a"), 1_000, 1_000).is_ok());
+        for (owner, user) in [(0, 1_000), (1_000, 0), (1_001, 1_000)] {
+            assert!(matches!(
+                check_owner(Path::new("a"), owner, user),
+                Err(FileError::Foreign { .. })
+            ));
+        }
     }
 
     #[test]

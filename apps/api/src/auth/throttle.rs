@@ -65,7 +65,7 @@ fn end(count: &Count) -> UnixSeconds {
 }
 
 /// An address, or in IPv6 the network of 64 bits that one customer gets.
-fn origin(address: IpAddr) -> IpAddr {
+pub(crate) fn origin(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         v4 @ IpAddr::V4(_) => v4,

@@ -185,6 +185,14 @@ impl TokenStore {
         })
     }
 
+    /// Until which second since 1970 a token counts; none if it is none of these, or has expired.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn expiry(&self, token: &str) -> Result<Option<u64>, TokenError> {
+        Ok(self.find(token)?.map(|info| info.expires))
+    }
+
     /// Whose token it is, if it is one and has not expired. Takes as long for a wrong one as for a right one.
     pub(crate) fn find(&self, token: &str) -> Result<Option<TokenInfo>, TokenError> {
         let contents = self.read()?;
@@ -337,8 +345,10 @@ mod tests {
         );
         fixture.now.store(1_059, Ordering::Relaxed);
         assert!(store.find(&created.token).unwrap().is_some());
+        assert_eq!(store.expiry(&created.token).unwrap(), Some(1_060));
         fixture.now.store(1_060, Ordering::Relaxed);
         assert_eq!(store.find(&created.token).unwrap(), None);
+        assert_eq!(store.expiry(&created.token).unwrap(), None);
         assert!(store.list(&PageQuery::default()).unwrap().items.is_empty());
     }
 

@@ -53,7 +53,7 @@ async fn endpoint(
 ) -> Response<Body> {
     let method = request.method().clone();
     let path = matched.as_ref().map_or("", MatchedPath::as_str).to_owned();
-    let answer = answer(&shared, peer, &path, parameters, request);
+    let answer = answer(&shared, &peer, &path, parameters, request);
     let answer = AssertUnwindSafe(answer).catch_unwind().await;
     let answer = answer.unwrap_or_else(|_| Err(Refusal::from(Problem::internal(&"panic"))));
     let mut response = answer.unwrap_or_else(Refusal::into_response);
@@ -103,7 +103,7 @@ impl Refusal {
 
 async fn answer(
     shared: &Arc<Shared>,
-    peer: Peer,
+    peer: &Peer,
     path: &str,
     parameters: Parameters,
     request: Request,
@@ -146,12 +146,15 @@ fn find(method: &Method, path: &str) -> Option<&'static Route> {
 
 fn authenticate(
     shared: &Shared,
-    peer: Peer,
+    peer: &Peer,
     headers: &HeaderMap,
 ) -> Result<Authenticated, Refusal> {
     let result = shared.authenticator.authenticate(headers, peer.certificate);
     let problem = match result {
-        Ok(authenticated) => return Ok(authenticated),
+        Ok(authenticated) => {
+            peer.is_known_now();
+            return Ok(authenticated);
+        }
         Err(problem) if problem.kind == ProblemKind::Unauthenticated => problem,
         Err(problem) => return Err(problem.into()),
     };

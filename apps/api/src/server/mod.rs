@@ -6,12 +6,14 @@
 //! (415, 413, 408, 400); then the host, with what is left of the request's time (503).
 //!
 //! A connection has a limited time for its handshake, for each request's head and for each stalled write, so that
-//! slow peers do not hold places for long.
+//! slow peers do not hold places for long. Strangers hold them for less: an origin has a part of the places only, an
+//! answer to somebody unknown ends the connection, and until somebody is known it has a limited time in all.
 
 mod call;
 mod connection;
 mod dispatch;
 pub(crate) mod handlers;
+mod origins;
 mod stall;
 
 use crate::{
@@ -50,6 +52,8 @@ impl ServerError {
 pub struct ServerLimits {
     /// Connections; more wait to be accepted.
     pub connections: usize,
+    /// Connections from one origin, an IPv4 address or a /64 network of IPv6; more are closed.
+    pub connections_per_origin: usize,
     /// Requests that are worked on; more get 503.
     pub requests: usize,
     /// Packages that are received; more get 503.
@@ -58,6 +62,8 @@ pub struct ServerLimits {
     pub handshake: Duration,
     /// Time for a request's head, idle time between requests included.
     pub head: Duration,
+    /// Time for a connection on which nobody has authenticated yet, from its acceptance.
+    pub stranger: Duration,
     /// Time for a request, from its head to the host's answer.
     pub request: Duration,
     /// Time in which a write has to make progress.
@@ -70,10 +76,12 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 256,
+            connections_per_origin: 64,
             requests: 128,
             uploads: 4,
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(10),
+            stranger: Duration::from_secs(30),
             request: Duration::from_secs(30),
             stall: Duration::from_secs(30),
             failures: 20,

@@ -194,3 +194,78 @@ async fn beyond_so_many_connections_a_peer_waits() {
         200
     );
 }
+
+#[tokio::test]
+async fn one_origin_has_a_part_of_the_places_only() {
+    let host = limited(ServerLimits {
+        connections_per_origin: 1,
+        ..ServerLimits::default()
+    })
+    .await;
+    let first = connect(&host, None).await.unwrap();
+    assert!(soon(connect(&host, None)).await.is_err(), "it was let in");
+    drop(first);
+    // The server hears of it when it next reads.
+    let again = async {
+        while connect(&host, None).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(again).await;
+}
+
+#[tokio::test]
+async fn an_answer_to_a_stranger_ends_the_connection() {
+    let host = TestHost::start().await;
+    for (target, status) in [("/v1/health", 200), ("/v1/host", 401)] {
+        let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let answer = soon(exchange(&host, None, request.as_bytes())).await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.headers["connection"], "close");
+    }
+    // Whoever is known may go on.
+    let token = host.token(Role::Reader);
+    let first = format!(
+        "GET /v1/host HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n"
+    );
+    let second = "GET /v1/health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let mut stream = connect(&host, None).await.unwrap();
+    let both = [first.as_bytes(), second.as_bytes()].concat();
+    stream.write_all(&both).await.unwrap();
+    let mut answers = String::new();
+    soon(stream.read_to_string(&mut answers)).await.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
+}
+
+/// Long enough to come in, also on a busy machine.
+const STRANGER: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_stranger_holds_a_place_for_a_limited_time() {
+    let host = limited(ServerLimits {
+        stranger: STRANGER,
+        ..ServerLimits::default()
+    })
+    .await;
+    let mut silent = connect(&host, None).await.unwrap();
+    let mut taken = Vec::new();
+    let _reset_or_end = soon(silent.read_to_end(&mut taken)).await;
+    assert!(taken.is_empty());
+    // Not so somebody who is known, and takes longer.
+    let token = host.token(Role::Operator);
+    let head = format!(
+        "POST /v1/tokens HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 51\r\n\r\n"
+    );
+    let mut known = connect(&host, None).await.unwrap();
+    known.write_all(head.as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    known.read_exact(&mut go_on).await.unwrap();
+    tokio::time::sleep(STRANGER).await;
+    known
+        .write_all(br#"{"role":"reader","label":"ci","lifetimeSeconds":60}"#)
+        .await
+        .unwrap();
+    assert_eq!(read(&mut known).await.unwrap().status, 201);
+}
