@@ -56,12 +56,6 @@ impl ProcessProvider {
         })
     }
 
-    /// SHA-256 of the container: the part of every measurement that this provider decides.
-    #[must_use]
-    pub fn container_digest(&self) -> Sha256Digest {
-        self.digest
-    }
-
     fn start(&self) -> io::Result<RegionProcess> {
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;

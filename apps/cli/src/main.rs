@@ -8,7 +8,7 @@ mod screen;
 use args::{Arguments, Command};
 use clap::Parser;
 use error::CliError;
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -64,7 +64,7 @@ async fn run(command: Command) -> Result<ExitCode, CliError> {
 /// Log lines go to standard error: results on standard output stay clean. `RUST_LOG` overrides `--verbose`.
 fn start_log(verbose: u8) {
     let default = match verbose {
-        0 => "error",
+        0 => "error,alloy=off",
         1 => "warn,cryptlet=info,cryptlet_host=info,cryptlet_run=info,cryptlet_deliver=info",
         _ => "info,cryptlet=debug,cryptlet_host=debug,cryptlet_run=debug,cryptlet_deliver=debug",
     };
@@ -72,6 +72,7 @@ fn start_log(verbose: u8) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_writer(std::io::stderr)
         .init();
 }

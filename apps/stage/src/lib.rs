@@ -318,11 +318,6 @@ impl Stage {
         }))
     }
 
-    /// Stops the feed, as if its machine had gone.
-    pub fn stop_feed(&mut self) {
-        self.feed = None;
-    }
-
     /// Stops the chain.
     ///
     /// # Errors

@@ -193,7 +193,7 @@ pub struct DelegationBody {
     pub consumer: Bytes20,
     /// Only this callback; zero: any.
     pub callback: Bytes4,
-    /// From this moment on it counts no more.
+    /// Last second at which a report under it is accepted.
     #[schema(inline)]
     pub expiry: Moment,
     /// Makes it different from another of the same content.

@@ -93,7 +93,7 @@ pub struct SignerInfo {
     pub signer: Bytes20,
     /// Number of its version.
     pub version: u32,
-    /// From this moment on it counts no more.
+    /// Last second at which it counts.
     pub expiry: u64,
     /// It is revoked.
     pub revoked: bool,
