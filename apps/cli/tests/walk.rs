@@ -1,0 +1,449 @@
+//! The walks of the documents, word for word, with the built programs: an author and a contract developer who never met
+//! get from `cryptlet new` to a delivery, and on through versions, rotation, restarts and revocation.
+//!
+//! The contract developer's half needs forge and npm packages, so it runs only where `CRYPTLET_CLIENT_TESTS=1` says that
+//! they may be installed; `make test` sets it.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test stops where it goes wrong, and says what it saw"
+)]
+
+mod support;
+
+use alloy::{
+    primitives::{Address, Bytes, U256, keccak256, utils::parse_ether},
+    providers::{Provider, ProviderBuilder},
+    rpc::types::TransactionRequest,
+};
+use cryptlet_register::{OciAuth, OciReference, OciRegistries};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use support::{
+    Machine,
+    docs::{blocks, commands, only},
+    registry::Registry,
+};
+
+const RATES: &str = include_str!("../../../data/ecb-reference-rates.csv");
+/// Longest way from `publish` to a `search` that finds it, on the embedded chain.
+const SEARCHABLE: Duration = Duration::from_secs(2);
+/// Ports of nobody else, for tests that run beside the walk with its own.
+const ANY_PORTS: &str = "cryptlet dev --rpc-port 0 --api-port 0";
+
+/// The walk of the documents.
+struct Walk {
+    machine: Machine,
+    /// Folders: the author's project, the contract developer's.
+    author: PathBuf,
+    developer: PathBuf,
+    commands: usize,
+}
+
+impl Walk {
+    /// The author's half: up to a cryptlet that a search finds.
+    fn of_author(machine: Machine, page: &[support::docs::Block]) -> Self {
+        let mut folder = machine.folder.clone();
+        let walk = commands(page, "The walk");
+        for line in &walk {
+            if let Some(into) = line.strip_prefix("cd ") {
+                folder.push(into);
+                continue;
+            }
+            let said = machine.run(&folder, line);
+            assert!(said.good, "{line}\n{}{}", said.out, said.err);
+            if line.starts_with("cryptlet publish") {
+                let found = machine.run(&machine.folder, "cryptlet search gold-price");
+                assert!(found.out.contains("gold-price"), "{}", found.out);
+                let took = said.took + found.took;
+                println!("publish to searchable: {took:.1?}");
+                assert!(took <= SEARCHABLE, "{took:?}");
+            }
+        }
+        Self {
+            developer: machine.folder.join("consumer"),
+            machine,
+            author: folder,
+            commands: walk.len(),
+        }
+    }
+
+    /// The contract developer's half: up to the first delivery. Returns the contract.
+    fn of_developer(&mut self, page: &[support::docs::Block]) -> Address {
+        fs::create_dir_all(self.developer.join("src")).unwrap();
+        for (info, file) in [
+            ("toml foundry.toml", "foundry.toml"),
+            ("solidity src/Consumer.sol", "src/Consumer.sol"),
+        ] {
+            fs::write(self.developer.join(file), only(page, info)).unwrap();
+        }
+        let mut consumer = None;
+        for line in commands(page, "The walk") {
+            self.commands += 1;
+            if line.ends_with("--follow") {
+                let following = self.machine.start(&self.developer, &line);
+                following.until("delivered");
+                following.interrupt();
+                continue;
+            }
+            let out = self.machine.good(&self.developer, &line);
+            let deployed = out
+                .lines()
+                .find_map(|line| line.strip_prefix("Deployed to: "));
+            consumer = deployed
+                .map(|address| address.parse().unwrap())
+                .or(consumer);
+        }
+        consumer.unwrap()
+    }
+
+    fn cryptlet(&self, line: &str) -> String {
+        self.machine.good(&self.author, line)
+    }
+
+    /// Waits for a job that is newer than all there are, and returns how it ended.
+    fn next_job(&self) -> (String, String) {
+        let last = |jobs: &[Value]| jobs.iter().map(|job| job["due"].as_u64().unwrap()).max();
+        let before = last(&self.machine.json(&self.author, "cryptlet trace"));
+        let following = self
+            .machine
+            .start(&self.author, "cryptlet trace --follow --json");
+        loop {
+            let job: Value = serde_json::from_str(&following.until("{")).unwrap();
+            let state = job["state"].as_str().unwrap();
+            if job["due"].as_u64() > before && matches!(state, "delivered" | "failed" | "skipped") {
+                let id = job["job"].as_str().unwrap();
+                return (state.to_owned(), id.to_owned());
+            }
+        }
+    }
+}
+
+/// What a function without arguments returns: one word.
+async fn read(url: &str, contract: Address, function: &str) -> U256 {
+    let provider = ProviderBuilder::new().connect_http(url.parse().unwrap());
+    let selector = Bytes::copy_from_slice(&keccak256(function)[..4]);
+    let request = TransactionRequest::default()
+        .to(contract)
+        .input(selector.into());
+    U256::from_be_slice(&provider.call(request).await.unwrap())
+}
+
+/// Dollars for a euro on the last day of the feed.
+fn rate() -> U256 {
+    let newest = RATES.lines().nth(1).unwrap();
+    parse_ether(newest.split(',').nth(1).unwrap()).unwrap()
+}
+
+fn may_install() -> bool {
+    let may = std::env::var("CRYPTLET_CLIENT_TESTS").as_deref() == Ok("1");
+    if !may {
+        eprintln!("skipped: CRYPTLET_CLIENT_TESTS is not 1, so npm packages may not be installed");
+    }
+    may
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_new_to_the_first_delivery_in_ten_commands_and_on() {
+    if !may_install() {
+        return;
+    }
+    let (author, developer) = (blocks("authors.md"), blocks("contract-developers.md"));
+    let machine = Machine::new("docs").with_forge();
+    let serve = only(&author, "sh server").trim().to_owned();
+    let dev = machine.dev(&serve);
+    let mut walk = Walk::of_author(machine, &author);
+    let consumer = walk.of_developer(&developer);
+    println!(
+        "{} commands from `cryptlet new` to the first delivery",
+        walk.commands
+    );
+    assert!(walk.commands <= 10, "{}", walk.commands);
+
+    let status = walk.machine.json(&walk.author, "cryptlet status").remove(0);
+    let url = status["rpc"].as_str().unwrap().to_owned();
+    assert_eq!(read(&url, consumer, "rate()").await, rate());
+    let host: Address = status["host"].as_str().unwrap().parse().unwrap();
+    let recorded = read(&url, consumer, "attestedHost()").await;
+    assert_eq!(
+        recorded,
+        U256::from_be_slice(host.as_slice()),
+        "the attested host is recorded"
+    );
+
+    every_listing_is_json(&walk.machine, &walk.author, true);
+    for line in commands(&author, "Before you publish") {
+        walk.cryptlet(&line);
+    }
+    a_changed_header_is_refused_until_it_is_accepted(&walk, &author, &developer);
+    let dev = stopped_and_killed_it_goes_on(&walk, dev, &serve);
+    a_revoked_cryptlet_wakes_nobody(&walk, &author);
+    nodes_are_told_of_the_delegate(&walk.machine, &status).await;
+    dev.interrupt();
+    nodes_are_told_of_it_by_a_file(&walk.machine, &status).await;
+}
+
+/// A new version, then a rotated key: contract developers are told, and nothing is written until they agree.
+fn a_changed_header_is_refused_until_it_is_accepted(
+    walk: &Walk,
+    author: &[support::docs::Block],
+    developer: &[support::docs::Block],
+) {
+    let machine = &walk.machine;
+    let accept = only(developer, "sh later").trim();
+    machine.good(&walk.developer, "cryptlet import --check");
+    for heading in ["A further version", "Keys"] {
+        for line in commands(author, heading) {
+            walk.cryptlet(&line);
+        }
+        let header = walk.developer.join("src/cryptlets/GoldPrice.sol");
+        let before = fs::read(&header).unwrap();
+        let said = machine.refused(&walk.developer, "cryptlet import gold-price");
+        assert!(
+            said.contains("public key: ") && said.contains("--accept"),
+            "{said}"
+        );
+        assert_eq!(fs::read(&header).unwrap(), before);
+        machine.run(&walk.developer, "cryptlet import gold-price --check");
+        machine.refused(&walk.developer, "cryptlet import gold-price --check");
+        machine.good(&walk.developer, accept);
+        machine.good(&walk.developer, "cryptlet import gold-price --check");
+    }
+    let said = machine.refused(&walk.developer, "cryptlet import silver-price --check");
+    assert!(
+        said.contains("silver-price: is not imported here"),
+        "{said}"
+    );
+}
+
+/// Stopped, everything is kept; killed, it delivers again by the newest version after it is started again.
+fn stopped_and_killed_it_goes_on(
+    walk: &Walk,
+    dev: support::Running,
+    serve: &str,
+) -> support::Running {
+    let machine = &walk.machine;
+    let looks = [
+        "show gold-price",
+        "subscriptions",
+        "keys list",
+        "policy show",
+        "token list",
+    ];
+    let look = || looks.map(|what| machine.good(&walk.author, &format!("cryptlet {what} --json")));
+    // When it is due next, and the policy's epoch, are other ones after a minute and after a start.
+    let steady = |texts: [String; 5]| {
+        let [shown, subscriptions, keys, _, tokens] = texts;
+        let version = |text: &str| {
+            serde_json::from_str::<Value>(text).unwrap()["cryptlet"]["versions"].clone()
+        };
+        (version(&shown), subscriptions.lines().count(), keys, tokens)
+    };
+    let before = steady(look());
+    dev.interrupt();
+    let said = machine.refused(&walk.author, "cryptlet status");
+    assert!(said.contains("cryptlet dev"), "{said}");
+    let dev = machine.dev(serve);
+    assert_eq!(steady(look()), before);
+    dev.kill();
+    let dev = machine.dev(serve);
+    assert_eq!(steady(look()), before);
+    let (state, job) = walk.next_job();
+    assert_eq!(state, "delivered");
+    let trace = machine
+        .json(&walk.author, &format!("cryptlet trace {job}"))
+        .remove(0);
+    let current = before.0.as_array().unwrap().last().unwrap();
+    assert_eq!(trace["packageDigest"], current["packageDigest"]);
+    dev
+}
+
+fn a_revoked_cryptlet_wakes_nobody(walk: &Walk, author: &[support::docs::Block]) {
+    for line in commands(author, "Revoking") {
+        walk.cryptlet(&line);
+    }
+    let shown = walk.cryptlet("cryptlet show gold-price");
+    assert!(shown.contains("the whole cryptlet, for ever"), "{shown}");
+    let listed = walk.cryptlet("cryptlet subscriptions");
+    assert!(
+        listed.contains("refused") && listed.contains("revoked"),
+        "{listed}"
+    );
+}
+
+/// Lines of a listing that are JSON, one at least if `filled`.
+fn every_listing_is_json(machine: &Machine, folder: &Path, filled: bool) {
+    let account = "--dev-account 1";
+    machine.good(
+        folder,
+        &format!("cryptlet delegation sign gold-price {account}"),
+    );
+    let listings = [
+        ("status", true),
+        ("search", true),
+        ("search gold", true),
+        ("show gold-price", true),
+        ("explain gold-price", true),
+        ("subscriptions", filled),
+        ("trace", filled),
+        ("keys list", true),
+        ("policy show", true),
+        ("delegation list", true),
+        ("token list", true),
+    ];
+    for (listing, some) in listings {
+        let items = machine.json(folder, &format!("cryptlet {listing}"));
+        assert!(items.iter().all(Value::is_object), "{listing}: {items:?}");
+        assert!(!some || !items.is_empty(), "{listing} is empty");
+        let text = machine.good(folder, &format!("cryptlet {listing}"));
+        let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
+        // A policy is a document, and may hold certificates.
+        let fits = widest <= 100 || listing == "policy show";
+        assert!(fits, "{listing} is {widest} columns wide:\n{text}");
+    }
+    if filled {
+        let job = &machine.json(folder, "cryptlet trace --limit 1")[0]["job"];
+        let job = job.as_str().unwrap();
+        for words in [format!("trace {job}"), format!("trace {job} --follow")] {
+            assert!(
+                !machine
+                    .json(folder, &format!("cryptlet {words}"))
+                    .is_empty()
+            );
+        }
+    }
+}
+
+#[test]
+fn every_listing_is_json_when_asked_and_text_within_100_columns() {
+    let machine = Machine::new("listings");
+    let _dev = machine.dev(ANY_PORTS);
+    machine.good(&machine.folder, "cryptlet new gold-price --kind utility");
+    let project = machine.folder.join("gold-price");
+    let published = machine
+        .json(&project, "cryptlet publish --dev-account 1")
+        .remove(0);
+    let host = &machine.json(&project, "cryptlet status")[0]["host"];
+    let shown = &machine.json(&project, "cryptlet show gold-price")[0]["cryptlet"];
+    assert_eq!(&shown["hosts"][0]["host"], host, "the host is assigned");
+    assert_eq!(published["number"], 1);
+    every_listing_is_json(&machine, &project, false);
+    for line in [
+        "cryptlet check",
+        "cryptlet test",
+        "cryptlet build",
+        "cryptlet keys export-public",
+    ] {
+        let line = if line.contains("export") {
+            line.to_owned()
+        } else {
+            format!("{line} --json")
+        };
+        let out = machine.good(&project, &line);
+        assert!(
+            out.lines()
+                .all(|line| serde_json::from_str::<Value>(line).is_ok()),
+            "{out}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_that_went_to_an_oci_registry_comes_back_by_the_recorded_digest() {
+    let registry = Registry::start();
+    let machine = Machine::new("oci");
+    let _dev = machine.dev(ANY_PORTS);
+    machine.good(&machine.folder, "cryptlet new gold-price --kind utility");
+    let project = machine.folder.join("gold-price");
+    let place = format!("oci://{}/cryptlets/gold-price", registry.host);
+    let line = format!("cryptlet publish --dev-account 1 --source --to {place}");
+    let published = machine.json(&project, &line).remove(0);
+    let shown = &machine.json(&project, "cryptlet show gold-price")[0]["cryptlet"];
+    let version = &shown["versions"][0];
+    let uri = version["uri"].as_str().unwrap();
+    let digest = version["packageDigest"].as_str().unwrap();
+    assert_eq!(
+        uri,
+        format!("{place}@sha256:{}", digest.trim_start_matches("0x"))
+    );
+    assert_eq!(published["uri"], uri);
+
+    let client = OciRegistries::new(vec![registry.host.clone()]).unwrap();
+    let reference: OciReference = uri.parse().unwrap();
+    let files = client.pull(&reference, &OciAuth::Anonymous).await.unwrap();
+    let code = fs::read(project.join("target/cryptlet/gold-price.wasm")).unwrap();
+    assert_eq!(files.package.code, code);
+    let source = cryptlet_register::source::inspect(&files.source.unwrap()).unwrap();
+    let paths: Vec<_> = source.iter().map(|file| file.path.as_str()).collect();
+    assert!(paths.contains(&"src/lib.rs"), "{paths:?}");
+}
+
+/// A running host's own word, over HTTPS.
+async fn nodes_are_told_of_the_delegate(machine: &Machine, status: &Value) {
+    let authority = machine.folder.join("authority.pem");
+    let connection = machine.connection();
+    fs::write(&authority, connection["authority"].as_str().unwrap()).unwrap();
+    let url = format!("{}/v1/delegate", connection["url"].as_str().unwrap());
+    let line = format!(
+        "cryptlet node --port 0 --crypto-delegate-path {url} --crypto-delegate-signature {}",
+        status["delegateSignature"].as_str().unwrap(),
+    );
+    let said = machine.refused(&machine.folder, &line);
+    assert!(said.contains("--crypto-delegate-authority"), "{said}");
+    // This node's chain is an empty one: the delegate is not on it.
+    let trusted = format!("{line} --crypto-delegate-authority authority.pem");
+    let said = machine.refused(&machine.folder, &trusted);
+    assert!(said.contains("delegate"), "{said}");
+    let pem = fs::read(&authority).unwrap();
+    let client = reqwest::Client::builder()
+        .tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem).unwrap())
+        .build()
+        .unwrap();
+    let document = client
+        .get(&url)
+        .send()
+        .await
+        .unwrap()
+        .bytes()
+        .await
+        .unwrap();
+    fs::write(machine.folder.join("delegate.json"), document).unwrap();
+}
+
+/// The document in a file, for a node on the chain that the host's developer left.
+async fn nodes_are_told_of_it_by_a_file(machine: &Machine, status: &Value) {
+    let signature = status["delegateSignature"].as_str().unwrap();
+    let line = |file: &str| {
+        format!(
+            "cryptlet node --port 0 --json --state bletchley-dev/chain --crypto-delegate-path {file} --crypto-delegate-signature {signature}"
+        )
+    };
+    let node = machine.start(&machine.folder, &line("delegate.json"));
+    let started: Value = serde_json::from_str(&node.until("{")).unwrap();
+    let url = started["http"].as_str().unwrap();
+    let provider = ProviderBuilder::new().connect_http(url.parse().unwrap());
+    let told: Value = provider
+        .raw_request("bletchley_delegate".into(), ())
+        .await
+        .unwrap();
+    let document = fs::read(machine.folder.join("delegate.json")).unwrap();
+    assert_eq!(told, serde_json::from_slice::<Value>(&document).unwrap());
+    assert_eq!(told["delegate"]["delegate"], status["delegate"]);
+    node.interrupt();
+
+    let mut altered = told;
+    altered["register"]["register"] = json!("0x00000000000000000000000000000000000000aa");
+    fs::write(machine.folder.join("altered.json"), altered.to_string()).unwrap();
+    let said = machine.refused(&machine.folder, &line("altered.json"));
+    assert!(said.contains("--crypto-delegate-signature pins"), "{said}");
+}
