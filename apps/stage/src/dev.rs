@@ -122,7 +122,8 @@ impl Dev {
         let open = policy::open_policy(0, feed.root_pem().to_owned(), &allow, Retry::default());
         let kept_policy = policy_in(&folder, &provider, &account, &domain, open).await?;
 
-        let token = token_in(&folder, &config)?;
+        let tokens = DataFolder::at(&config.data).tokens();
+        let token = token_for(&tokens, &folder.join("connection.json"))?;
         let host = Host::open(&config).await.doing("the host did not start")?;
         let connection = connect(&host, &provider, contracts, token).await?;
         connection
@@ -271,17 +272,15 @@ async fn keys_in(
 }
 
 /// The token in the connection of an earlier start if it counts for a while yet, or a new one.
-fn token_in(folder: &Path, config: &HostConfig) -> Result<Zeroizing<String>, StageError> {
+fn token_for(tokens: &Path, saved: &Path) -> Result<Zeroizing<String>, StageError> {
     let doing = "cannot make a token";
-    let path = DataFolder::at(&config.data).tokens();
-    let saved = folder.join("connection.json");
-    let store = if path.exists() {
-        TokenStore::open(&path, wall_clock())
+    let store = if tokens.exists() {
+        TokenStore::open(tokens, wall_clock())
     } else {
-        TokenStore::create(&path, wall_clock()).doing(doing)?
+        TokenStore::create(tokens, wall_clock()).doing(doing)?
     };
     if saved.exists() {
-        let token = Connection::load(&saved).doing(doing)?.token;
+        let token = Connection::load(saved).doing(doing)?.token;
         let needed = wall_clock()().saturating_add(MONTH);
         if store.expiry(&token).doing(doing)? > Some(needed) {
             return Ok(token);
@@ -323,4 +322,50 @@ async fn connect(
         authority: api.authority.clone(),
         token,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_is_its_users_alone() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("a/b");
+        own_folder(&folder).unwrap();
+        let mode = || folder.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o700);
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+        own_folder(&folder).unwrap();
+        assert_eq!(mode(), 0o700);
+    }
+
+    #[test]
+    fn a_token_is_kept_as_long_as_it_counts_for_a_while() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = folder.path().join("tokens.json");
+        let saved = folder.path().join("connection.json");
+        let token = || token_for(&tokens, &saved).unwrap();
+        let save = |token: &str| {
+            let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+            let connection = Connection {
+                url: "https://localhost:1".into(),
+                authority: made.cert.pem(),
+                token: Zeroizing::new(token.to_owned()),
+            };
+            connection.save(&saved).unwrap();
+        };
+        let first = token();
+        save(&first);
+        assert_eq!(token(), first);
+        let short = TokenStore::open(&tokens, wall_clock())
+            .add(&NewToken {
+                role: Role::Operator,
+                label: "short".parse().unwrap(),
+                lifetime_seconds: TokenLifetime::new(MONTH - 60).unwrap(),
+            })
+            .unwrap();
+        save(&short.token);
+        assert_ne!(token().as_str(), short.token);
+    }
 }

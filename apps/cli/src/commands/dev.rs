@@ -120,3 +120,35 @@ impl Drop for Notice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeroize::Zeroizing;
+
+    fn connection(port: u16) -> Connection {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        Connection {
+            url: format!("https://localhost:{port}"),
+            authority: made.cert.pem(),
+            token: Zeroizing::new("A".repeat(43)),
+        }
+    }
+
+    #[test]
+    fn the_first_to_end_leaves_the_connection_of_the_last_to_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("connection.json");
+        let leave = |port| {
+            let connection = connection(port);
+            connection.save(&path).unwrap();
+            let path = path.clone();
+            Notice { path, connection }
+        };
+        let (first, second) = (leave(1), leave(2));
+        drop(first);
+        assert_eq!(Connection::load(&path).unwrap(), second.connection);
+        drop(second);
+        assert!(!path.exists());
+    }
+}

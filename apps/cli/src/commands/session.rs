@@ -21,7 +21,11 @@ const WEI_PER_GWEI: u128 = 1_000_000_000;
 
 /// Finds the host and asks it about itself.
 pub(crate) async fn open(options: &HostArgs) -> Result<Session, CliError> {
-    let (_, connection) = Places::of_process(options.host_file.clone()).find()?;
+    let places = Places::of_process(options.host_file.clone());
+    let (file, connection) = places.find()?;
+    if places.is_come_upon(&file) {
+        note(format_args!("host      as {} says", file.display()));
+    }
     let nodes = Nodes {
         register: options.register_rpc.clone(),
         chain: options.rpc.clone(),
