@@ -160,6 +160,15 @@ impl HostApi for MemoryHost {
                 revoked: found.revoked,
             }));
         }
+        let mut hosts = Vec::new();
+        for host in self.register.hosts_of(known.cryptlet).await.unwrap() {
+            let found = self.register.host(host).await.unwrap();
+            hosts.extend(found.map(|found| HostRow {
+                host: found.host.into(),
+                url: found.url,
+                authority: found.authority.into(),
+            }));
+        }
         let current = records.iter().rev().find(|version| !version.revoked);
         let current = wrongs.current.or(current.map(|version| version.number));
         let versions = records.into_iter().map(|version| VersionInfo {
@@ -184,7 +193,7 @@ impl HostApi for MemoryHost {
             versions: versions.collect(),
             signers,
             interface: None,
-            hosts: vec![],
+            hosts,
             policy: Verdict {
                 allowed: true,
                 reasons: vec![],
