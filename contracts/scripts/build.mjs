@@ -31,37 +31,45 @@ const acceptedWarnings = ['2394'];
 function setting(name) {
   const line = readFileSync(join(root, 'foundry.toml'), 'utf8').match(new RegExp(`^${name} = (.+)$`, 'm'));
   if (!line) throw new Error(`foundry.toml: ${name} is missing`);
-  return JSON.parse(line[1].replaceAll('_', line[1].startsWith('"') ? '_' : ''));
+  return JSON.parse(/^[\d_]+$/.test(line[1]) ? line[1].replaceAll('_', '') : line[1]);
 }
 
-function compilerInput() {
-  return {
-    language: 'Solidity',
-    sources: Object.fromEntries(
-      Object.keys(published).map((file) => [file, { content: readFileSync(join(root, file), 'utf8') }]),
-    ),
-    settings: {
-      evmVersion: setting('evm_version'),
-      optimizer: { enabled: setting('optimizer'), runs: setting('optimizer_runs') },
-      viaIR: setting('via_ir'),
-      metadata: { bytecodeHash: setting('bytecode_hash'), appendCBOR: setting('cbor_metadata') },
-      outputSelection: { '*': { '*': ['abi', 'evm.bytecode.object', 'evm.deployedBytecode.object'] } },
-    },
-  };
+const settings = {
+  evmVersion: setting('evm_version'),
+  optimizer: { enabled: setting('optimizer'), runs: setting('optimizer_runs') },
+  viaIR: setting('via_ir'),
+  metadata: { bytecodeHash: setting('bytecode_hash'), appendCBOR: setting('cbor_metadata') },
+  remappings: setting('remappings'),
+};
+
+/** What solc says of these sources, with these outputs; `imported` is asked for sources that are missing. */
+function run(sources, outputs, imported) {
+  const input = { language: 'Solidity', sources, settings: { ...settings, outputSelection: { '*': { '*': outputs } } } };
+  return JSON.parse(solc.compile(JSON.stringify(input), { import: imported }));
 }
 
-/** Resolves an import to a source of ours or of OpenZeppelin's package, and to nothing else. */
-function readImport(path) {
-  const file = path.startsWith('@openzeppelin/') ? join('node_modules', path) : path;
-  try {
-    return { contents: readFileSync(join(root, file), 'utf8') };
-  } catch (error) {
-    return { error: error.message };
-  }
+/**
+ * What is published and all that it imports, by the names that forge gives them. solc numbers declarations in the order of
+ * these names, and sources that it has to ask for last; which code it shares, hangs on the numbers.
+ */
+function readSources() {
+  const read = (file) => readFileSync(join(root, file), 'utf8');
+  const sources = Object.fromEntries(Object.keys(published).map((file) => [file, { content: read(file) }]));
+  run({ ...sources }, [], (file) => {
+    try {
+      sources[file] = { content: read(file) };
+      return { contents: sources[file].content };
+    } catch (error) {
+      return { error: error.message };
+    }
+  });
+  return sources;
 }
 
 function compile() {
-  const output = JSON.parse(solc.compile(JSON.stringify(compilerInput()), { import: readImport }));
+  const outputs = ['abi', 'evm.bytecode.object', 'evm.deployedBytecode.object'];
+  const missing = (file) => ({ error: `${file} is not to be found` });
+  const output = run(readSources(), outputs, missing);
   const messages = (output.errors ?? [])
     .filter((entry) => !acceptedWarnings.includes(entry.errorCode))
     .map((entry) => entry.formattedMessage);

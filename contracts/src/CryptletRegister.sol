@@ -68,6 +68,9 @@ contract CryptletRegister is ERC721, HostBoard, PolicyBoard, ICryptletRegister {
     /// @notice Most signers that a version ever has: revoking them all must fit into one transaction.
     uint256 internal constant MAX_SIGNERS = 16;
 
+    /// @notice Most versions that a cryptlet ever has: whoever reads a register must be able to read them all.
+    uint256 internal constant MAX_VERSIONS = 1024;
+
     mapping(address cryptlet => Cryptlet) private _cryptlets;
     mapping(bytes32 skeleton => address cryptlet) private _bySkeleton;
     mapping(address cryptlet => mapping(uint32 number => VersionRecord)) private _versions;
@@ -118,6 +121,9 @@ contract CryptletRegister is ERC721, HostBoard, PolicyBoard, ICryptletRegister {
 
     /// @notice The version has had {MAX_SIGNERS} signers: publish another.
     error TooManySigners(address cryptlet, uint32 number);
+
+    /// @notice The cryptlet has had {MAX_VERSIONS} versions, revoked ones included.
+    error TooManyVersions(address cryptlet);
 
     /**
      * @notice Creates a register without cryptlets and without a policy.
@@ -174,7 +180,7 @@ contract CryptletRegister is ERC721, HostBoard, PolicyBoard, ICryptletRegister {
     }
 
     /**
-     * @notice Publishes a further version and enrols its signer. The owner only.
+     * @notice Publishes a further version, up to {MAX_VERSIONS} in all, and enrols its signer. The owner only.
      * @param signer A signer that no other version of the cryptlet has or had.
      * @param signerExpiry Last second (unix time) at which that signer is valid.
      * @return number The version's number: 1 for the first, then one more each time.
@@ -379,7 +385,9 @@ contract CryptletRegister is ERC721, HostBoard, PolicyBoard, ICryptletRegister {
         number = _numbers[cryptlet][labelHash];
         if (number != 0) revert LabelTaken(version.label, number);
 
-        number = ++_cryptlets[cryptlet].versionCount;
+        number = _cryptlets[cryptlet].versionCount + 1;
+        if (number > MAX_VERSIONS) revert TooManyVersions(cryptlet);
+        _cryptlets[cryptlet].versionCount = number;
         _numbers[cryptlet][labelHash] = number;
         VersionRecord storage record = _versions[cryptlet][number];
         record.version = version;

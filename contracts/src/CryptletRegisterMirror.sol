@@ -11,6 +11,10 @@ import {ICryptletRegister} from "./ICryptletRegister.sol";
  * Whoever has {SYNC_ROLE} copies the register's state here. A revocation on the register's chain counts here from the
  * transaction that copies it; until then signers are bounded by their expiry. What was revoked here stays revoked, and a
  * cryptlet's publisher and name cannot be changed, since its id is made of them.
+ *
+ * A copy carries the block of the register's chain that it was read at, and none replaces a later one's, so the order in
+ * which copies arrive does not matter. Revocation is taken from any block: it is final there too, and a block that was
+ * given too high by mistake must not keep it out.
  */
 contract CryptletRegisterMirror is AccessControl, ICryptletRegister {
     /// @notice What is copied of a cryptlet.
@@ -35,6 +39,15 @@ contract CryptletRegisterMirror is AccessControl, ICryptletRegister {
         /// Zero if it was never copied or was revoked, so that {isSigner} need not read `revoked`.
         uint64 expiry;
         bool revoked;
+        /// Block of the register's chain that this was read at.
+        uint64 sourceBlock;
+    }
+
+    /// What {isSigner} reads of a cryptlet, in one word.
+    struct Standing {
+        bool revoked;
+        /// Block of the register's chain that its {Record} was read at.
+        uint64 sourceBlock;
     }
 
     /// @notice Copies the register's state.
@@ -46,22 +59,24 @@ contract CryptletRegisterMirror is AccessControl, ICryptletRegister {
     uint256 private immutable _sourceChainId;
     address private immutable _sourceRegister;
 
-    /// Apart from {Record}, so that {isSigner} reads one word of it.
-    mapping(address cryptlet => bool) private _revoked;
+    mapping(address cryptlet => Standing) private _standings;
     mapping(address cryptlet => Record) private _records;
     mapping(address cryptlet => mapping(address signer => Signer)) private _signers;
 
-    /// @notice What the register says of `cryptlet` was copied.
-    event CryptletMirrored(address indexed cryptlet, Record record);
+    /// @notice What the register said of `cryptlet` at `sourceBlock` was copied.
+    event CryptletMirrored(address indexed cryptlet, Record record, uint64 sourceBlock);
 
-    /// @notice What the register says of `signer` was copied: valid up to and including `expiry` (unix seconds).
-    event SignerMirrored(address indexed cryptlet, address indexed signer, uint64 expiry);
+    /// @notice What the register said of `signer` at `sourceBlock` was copied: valid up to and including `expiry` (unix seconds).
+    event SignerMirrored(address indexed cryptlet, address indexed signer, uint64 expiry, uint64 sourceBlock);
 
     /// @notice The mirrored register's chain or address, or this mirror's administrator, is zero.
     error InvalidSource();
 
     /// @notice The id is not that of this publisher and name, or the owner is zero, or there are too many hosts.
     error InvalidRecord(address cryptlet);
+
+    /// @notice What is here was read at block `recorded` of the register's chain, after block `given`.
+    error StaleCopy(uint64 recorded, uint64 given);
 
     /**
      * @notice Creates an empty mirror.
@@ -80,17 +95,23 @@ contract CryptletRegisterMirror is AccessControl, ICryptletRegister {
     /**
      * @notice Copies what the register says of a cryptlet. {SYNC_ROLE} only.
      * @param record Must have `revoked` set if the cryptlet is revoked here.
+     * @param sourceBlock Newest block of the register's chain when this was read: not before that of the last copy, unless
+     * this one brings the revocation.
      */
-    function mirrorCryptlet(address cryptlet, Record calldata record) external onlyRole(SYNC_ROLE) {
+    function mirrorCryptlet(address cryptlet, Record calldata record, uint64 sourceBlock) external onlyRole(SYNC_ROLE) {
         bytes32 hash = keccak256(abi.encode(record.publisher, record.name));
         bool valid = cryptlet == address(uint160(uint256(hash))) && record.publisher != address(0)
             && record.owner != address(0) && record.hosts.length <= MAX_HOSTS;
         if (!valid) revert InvalidRecord(cryptlet);
-        if (_revoked[cryptlet] && !record.revoked) revert CryptletIsRevoked(cryptlet);
+        Standing storage standing = _standings[cryptlet];
+        if (standing.revoked && !record.revoked) revert CryptletIsRevoked(cryptlet);
+        bool revokes = record.revoked && !standing.revoked;
+        if (!revokes) _checkFresh(standing.sourceBlock, sourceBlock);
 
         _records[cryptlet] = record;
-        _revoked[cryptlet] = record.revoked;
-        emit CryptletMirrored(cryptlet, record);
+        standing.revoked = record.revoked;
+        standing.sourceBlock = sourceBlock;
+        emit CryptletMirrored(cryptlet, record, sourceBlock);
         if (record.revoked) emit CryptletRevoked(cryptlet);
     }
 
@@ -100,16 +121,29 @@ contract CryptletRegisterMirror is AccessControl, ICryptletRegister {
      * @param signer Any address but zero.
      * @param expiry Last second (unix time) at which the signer is valid; without meaning if it was revoked.
      * @param revoked Whether the signer, or its version, was revoked. Must be set if it is revoked here.
+     * @param sourceBlock Newest block of the register's chain when this was read: not before that of the last copy of this
+     * signer, unless it was revoked.
      */
-    function mirrorSigner(address cryptlet, address signer, uint64 expiry, bool revoked) external onlyRole(SYNC_ROLE) {
+    function mirrorSigner(
+        address cryptlet,
+        address signer,
+        uint64 expiry,
+        bool revoked,
+        uint64 sourceBlock
+    )
+        external
+        onlyRole(SYNC_ROLE)
+    {
         _known(cryptlet);
         if (signer == address(0)) revert InvalidSigner(signer);
         Signer storage record = _signers[cryptlet][signer];
         if (record.revoked && !revoked) revert SignerIsRevoked(cryptlet, signer);
+        if (!revoked) _checkFresh(record.sourceBlock, sourceBlock);
         record.expiry = revoked ? 0 : expiry;
         record.revoked = revoked;
+        record.sourceBlock = sourceBlock;
         if (revoked) emit SignerRevoked(cryptlet, signer);
-        else emit SignerMirrored(cryptlet, signer, expiry);
+        else emit SignerMirrored(cryptlet, signer, expiry, sourceBlock);
     }
 
     /**
@@ -133,12 +167,12 @@ contract CryptletRegisterMirror is AccessControl, ICryptletRegister {
 
     /// @inheritdoc ICryptletRegister
     function isSigner(address cryptlet, address signer) public view returns (bool) {
-        return block.timestamp <= _signers[cryptlet][signer].expiry && !_revoked[cryptlet];
+        return block.timestamp <= _signers[cryptlet][signer].expiry && !_standings[cryptlet].revoked;
     }
 
     /// @inheritdoc ICryptletRegister
     function isActive(address cryptlet) external view returns (bool) {
-        return _records[cryptlet].publisher != address(0) && !_revoked[cryptlet];
+        return _records[cryptlet].publisher != address(0) && !_standings[cryptlet].revoked;
     }
 
     /// @inheritdoc ICryptletRegister
@@ -179,5 +213,9 @@ contract CryptletRegisterMirror is AccessControl, ICryptletRegister {
     function _known(address cryptlet) private view returns (Record storage record) {
         record = _records[cryptlet];
         if (record.publisher == address(0)) revert UnknownCryptlet(cryptlet);
+    }
+
+    function _checkFresh(uint64 recorded, uint64 given) private pure {
+        if (given < recorded) revert StaleCopy(recorded, given);
     }
 }

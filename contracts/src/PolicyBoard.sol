@@ -10,8 +10,8 @@ import {CryptletText} from "./CryptletText.sol";
  * @notice Which policy is in force: its epoch and digest, approved by a threshold of the administrators.
  *
  * Approvals are EIP-712 signatures, made anywhere and submitted by anybody; an administrator may be a contract wallet
- * (ERC-1271). An epoch only grows, so an approval is worth nothing once it, or a later one, was used. The administrators
- * replace themselves by the same threshold, term by term.
+ * (ERC-1271). An epoch only grows, so an approval is worth nothing once it, or a later one, was used, and by a bounded step,
+ * so that none can be the last there is. The administrators replace themselves by the same threshold, term by term.
  */
 abstract contract PolicyBoard is EIP712 {
     using CryptletText for string;
@@ -26,6 +26,9 @@ abstract contract PolicyBoard is EIP712 {
 
     /// @notice Most administrators that there can be at a time.
     uint256 internal constant MAX_ADMINISTRATORS = 32;
+
+    /// @notice Farthest that an epoch can lie above the one in force: 2**32 such steps use them up.
+    uint64 internal constant MAX_EPOCH_STEP = 1 << 32;
 
     bytes32 private constant POLICY_TYPEHASH = keccak256("Policy(uint64 epoch,bytes32 digest)");
     bytes32 private constant ADMINISTRATORS_TYPEHASH =
@@ -47,6 +50,9 @@ abstract contract PolicyBoard is EIP712 {
 
     /// @notice The epoch is not later than the one in force.
     error OldEpoch(uint64 current, uint64 given);
+
+    /// @notice The epoch is more than {MAX_EPOCH_STEP} above the one in force.
+    error EpochTooFar(uint64 current, uint64 given);
 
     /// @notice A policy's digest cannot be zero.
     error ZeroPolicyDigest();
@@ -79,7 +85,7 @@ abstract contract PolicyBoard is EIP712 {
 
     /**
      * @notice Puts a policy in force. Anyone may submit it.
-     * @param epoch Later than that of the policy in force.
+     * @param epoch Later than that of the policy in force, by {MAX_EPOCH_STEP} at most.
      * @param digest SHA-256 of the policy document, not zero.
      * @param uri Where the document may be found, up to 256 bytes; a hint, and not part of what is approved.
      * @param approvals At least the threshold, of administrators, ascending by administrator.
@@ -92,7 +98,9 @@ abstract contract PolicyBoard is EIP712 {
     )
         external
     {
-        if (epoch <= _epoch) revert OldEpoch(_epoch, epoch);
+        uint64 current = _epoch;
+        if (epoch <= current) revert OldEpoch(current, epoch);
+        if (epoch - current > MAX_EPOCH_STEP) revert EpochTooFar(current, epoch);
         if (digest == 0) revert ZeroPolicyDigest();
         uri.checkPrintable(0, CryptletText.MAX_URI_LENGTH);
         _checkApprovals(hashPolicy(epoch, digest), approvals);

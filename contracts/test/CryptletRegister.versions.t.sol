@@ -225,6 +225,23 @@ contract CryptletRegisterVersionsTest is RegisterTest {
         }
     }
 
+    /// @dev Revoking makes no room: whoever reads the register reads revoked versions too.
+    function testVersionsAreBounded() public {
+        for (uint32 number = 2; number <= 1024; ++number) {
+            vm.assertEq(_publish(vm.toString(number), address(uint160(number))), number);
+        }
+        vm.prank(publisher);
+        register.revokeVersion(cryptlet, 1024);
+        vm.prank(publisher);
+        vm.expectRevert(abi.encodeWithSelector(CryptletRegister.TooManyVersions.selector, cryptlet));
+        register.publishVersion(cryptlet, _version("1025"), second, EXPIRY);
+        vm.assertEq(register.versionCount(cryptlet), 1024);
+        vm.assertEq(register.currentVersion(cryptlet), 1023);
+
+        vm.prank(publisher);
+        register.register("other", _version("1.0.0"), second, EXPIRY);
+    }
+
     /// @dev The newest of the current version's signers that is valid, not the newest of all.
     function testPublicKeySkipsWhoIsNotValid() public {
         _enrol(1, second, uint64(NOW + 10));

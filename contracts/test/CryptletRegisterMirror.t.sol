@@ -17,6 +17,9 @@ contract CryptletRegisterMirrorTest is DelegateTest {
     address internal stranger = _account("stranger");
     address internal host = _account("host");
 
+    /// Block of the register's chain that the next copy is of.
+    uint64 internal sourceBlock = 100;
+
     CryptletRegisterMirror internal mirror;
 
     function setUp() public override {
@@ -29,7 +32,7 @@ contract CryptletRegisterMirrorTest is DelegateTest {
     function testMirrorsACryptlet() public {
         vm.assertFalse(mirror.isActive(cryptlet));
         vm.expectEmit(address(mirror));
-        emit CryptletRegisterMirror.CryptletMirrored(cryptlet, _record());
+        emit CryptletRegisterMirror.CryptletMirrored(cryptlet, _record(), sourceBlock);
         _mirror(_record());
         _mirrorSigner(SIGNER_EXPIRY, false);
 
@@ -68,7 +71,7 @@ contract CryptletRegisterMirrorTest is DelegateTest {
     function testSignerIsValidUpToItsExpiry() public {
         _mirror(_record());
         vm.expectEmit(address(mirror));
-        emit CryptletRegisterMirror.SignerMirrored(cryptlet, signer, uint64(NOW + 10));
+        emit CryptletRegisterMirror.SignerMirrored(cryptlet, signer, uint64(NOW + 10), sourceBlock);
         _mirrorSigner(uint64(NOW + 10), false);
         vm.warp(NOW + 10);
         vm.assertTrue(mirror.isSigner(cryptlet, signer));
@@ -88,7 +91,7 @@ contract CryptletRegisterMirrorTest is DelegateTest {
 
         vm.prank(syncer);
         vm.expectRevert(abi.encodeWithSelector(ICryptletRegister.SignerIsRevoked.selector, cryptlet, signer));
-        mirror.mirrorSigner(cryptlet, signer, SIGNER_EXPIRY, false);
+        mirror.mirrorSigner(cryptlet, signer, SIGNER_EXPIRY, false, sourceBlock);
         _mirrorSigner(expiry, true);
         vm.assertFalse(mirror.isSigner(cryptlet, signer));
         (uint64 itsExpiry, bool revoked) = mirror.signerOf(cryptlet, signer);
@@ -109,7 +112,7 @@ contract CryptletRegisterMirrorTest is DelegateTest {
         CryptletRegisterMirror.Record memory record = _record();
         record.revoked = true;
         vm.expectEmit(address(mirror));
-        emit CryptletRegisterMirror.CryptletMirrored(cryptlet, record);
+        emit CryptletRegisterMirror.CryptletMirrored(cryptlet, record, sourceBlock);
         vm.expectEmit(address(mirror));
         emit ICryptletRegister.CryptletRevoked(cryptlet);
         _mirror(record);
@@ -151,17 +154,17 @@ contract CryptletRegisterMirrorTest is DelegateTest {
         address id = register.cryptletId(address(0), record.name);
         vm.prank(syncer);
         vm.expectRevert(abi.encodeWithSelector(CryptletRegisterMirror.InvalidRecord.selector, id));
-        mirror.mirrorCryptlet(id, record);
+        mirror.mirrorCryptlet(id, record, sourceBlock);
     }
 
     function testSignerRefusals() public {
         vm.prank(syncer);
         vm.expectRevert(abi.encodeWithSelector(ICryptletRegister.UnknownCryptlet.selector, cryptlet));
-        mirror.mirrorSigner(cryptlet, signer, SIGNER_EXPIRY, false);
+        mirror.mirrorSigner(cryptlet, signer, SIGNER_EXPIRY, false, sourceBlock);
         _mirror(_record());
         vm.prank(syncer);
         vm.expectRevert(abi.encodeWithSelector(ICryptletRegister.InvalidSigner.selector, address(0)));
-        mirror.mirrorSigner(cryptlet, address(0), SIGNER_EXPIRY, false);
+        mirror.mirrorSigner(cryptlet, address(0), SIGNER_EXPIRY, false, sourceBlock);
     }
 
     function testOnlyTheSyncRoleWrites(address caller) public {
@@ -172,10 +175,10 @@ contract CryptletRegisterMirrorTest is DelegateTest {
         CryptletRegisterMirror.Record memory record = _record();
         vm.prank(caller);
         vm.expectRevert(refusal);
-        mirror.mirrorCryptlet(cryptlet, record);
+        mirror.mirrorCryptlet(cryptlet, record, sourceBlock);
         vm.prank(caller);
         vm.expectRevert(refusal);
-        mirror.mirrorSigner(cryptlet, signer, SIGNER_EXPIRY, false);
+        mirror.mirrorSigner(cryptlet, signer, SIGNER_EXPIRY, false, sourceBlock);
     }
 
     function testUnknownCryptlets() public {
@@ -213,6 +216,112 @@ contract CryptletRegisterMirrorTest is DelegateTest {
         new CryptletRegisterMirror(address(this), 7, address(0));
     }
 
+    /// @dev What arrives late changes nothing, though it was true once.
+    function testStaleCopiesAreRefused(uint64 older) public {
+        older = uint64(_bound(older, 0, sourceBlock - 1));
+        CryptletRegisterMirror.Record memory record = _record();
+        record.owner = stranger;
+        record.hosts = new address[](0);
+        _mirror(record);
+        _mirrorSigner(uint64(NOW + 10), false);
+
+        sourceBlock = older;
+        _refused(_record(), _stale(100, older));
+        _signerRefused(SIGNER_EXPIRY, _stale(100, older));
+        vm.assertEq(mirror.ownerOf(uint160(cryptlet)), stranger);
+        vm.assertEq(mirror.hostsOf(cryptlet).length, 0);
+        (uint64 expiry,) = mirror.signerOf(cryptlet, signer);
+        vm.assertEq(expiry, NOW + 10);
+    }
+
+    function testCopiesOfTheSameOrALaterBlockAreTaken(uint64 later) public {
+        _mirror(_record());
+        _mirrorSigner(uint64(NOW + 10), false);
+        _mirror(_record());
+        _mirrorSigner(uint64(NOW + 20), false);
+        sourceBlock = uint64(_bound(later, 101, type(uint64).max));
+        CryptletRegisterMirror.Record memory record = _record();
+        record.owner = stranger;
+        _mirror(record);
+        _mirrorSigner(SIGNER_EXPIRY, false);
+        vm.assertEq(mirror.ownerOf(uint160(cryptlet)), stranger);
+        (uint64 expiry,) = mirror.signerOf(cryptlet, signer);
+        vm.assertEq(expiry, SIGNER_EXPIRY);
+
+        uint64 last = sourceBlock--;
+        _refused(_record(), _stale(last, sourceBlock));
+        _signerRefused(SIGNER_EXPIRY, _stale(last, sourceBlock));
+    }
+
+    /// @dev A cryptlet and each of its signers are copied apart.
+    function testBlocksAreOfOneCryptletOrSigner() public {
+        _mirror(_record());
+        _mirrorSigner(SIGNER_EXPIRY, false);
+        vm.prank(syncer);
+        mirror.mirrorSigner(cryptlet, stranger, SIGNER_EXPIRY, false, 1);
+        vm.assertTrue(mirror.isSigner(cryptlet, stranger));
+        CryptletRegisterMirror.Record memory other = _record();
+        other.name = "other";
+        vm.prank(syncer);
+        mirror.mirrorCryptlet(register.cryptletId(publisher, "other"), other, 1);
+    }
+
+    /// @dev A block that was given too high shuts out what is valid, and never a revocation, which stays final.
+    function testRevocationIsTakenFromAnyBlock(uint64 block_) public {
+        sourceBlock = type(uint64).max;
+        _mirror(_record());
+        _mirrorSigner(SIGNER_EXPIRY, false);
+
+        sourceBlock = uint64(_bound(block_, 0, type(uint64).max - 1));
+        _signerRefused(SIGNER_EXPIRY, _stale(type(uint64).max, sourceBlock));
+        _mirrorSigner(0, true);
+        vm.assertFalse(mirror.isSigner(cryptlet, signer));
+        CryptletRegisterMirror.Record memory record = _record();
+        record.revoked = true;
+        _mirror(record);
+        vm.assertFalse(mirror.isActive(cryptlet));
+
+        sourceBlock = type(uint64).max;
+        _signerRefused(
+            SIGNER_EXPIRY, abi.encodeWithSelector(ICryptletRegister.SignerIsRevoked.selector, cryptlet, signer)
+        );
+        _refused(_record(), abi.encodeWithSelector(ICryptletRegister.CryptletIsRevoked.selector, cryptlet));
+    }
+
+    /// @dev Once revoked, a cryptlet's owner and hosts are still those of the latest block.
+    function testStaleCopiesOfARevokedCryptletAreRefused() public {
+        CryptletRegisterMirror.Record memory record = _record();
+        record.revoked = true;
+        record.owner = stranger;
+        _mirror(record);
+        record.owner = publisher;
+        sourceBlock = 99;
+        _refused(record, _stale(100, 99));
+        vm.assertEq(mirror.ownerOf(uint160(cryptlet)), stranger);
+    }
+
+    /// @dev In whatever order copies arrive, what is here is of the latest block, or revoked.
+    function testOrderOfCopiesDoesNotMatter(uint256 seed) public {
+        _mirror(_record());
+        uint64 latest;
+        bool revoked;
+        for (uint256 i = 0; i < 16; ++i) {
+            sourceBlock = uint64(seed & 15);
+            bool revoke = seed & 0x1F0 == 0;
+            vm.prank(syncer);
+            try mirror.mirrorSigner(cryptlet, signer, uint64(NOW + sourceBlock), revoke, sourceBlock) {
+                revoked = revoke;
+                latest = sourceBlock;
+            } catch {
+                vm.assertTrue(!revoke && (revoked || sourceBlock < latest));
+            }
+            (uint64 expiry, bool itsRevoked) = mirror.signerOf(cryptlet, signer);
+            vm.assertEq(itsRevoked, revoked);
+            vm.assertEq(expiry, revoked ? 0 : NOW + latest);
+            seed >>= 9;
+        }
+    }
+
     /// @dev After any copies of one cryptlet and signer, what was ever revoked is.
     function testNeverWidens(uint256 seed) public {
         bool cryptletRevoked;
@@ -224,7 +333,7 @@ contract CryptletRegisterMirrorTest is DelegateTest {
                 CryptletRegisterMirror.Record memory record = _record();
                 record.revoked = revoke;
                 vm.prank(syncer);
-                try mirror.mirrorCryptlet(cryptlet, record) {
+                try mirror.mirrorCryptlet(cryptlet, record, sourceBlock) {
                     vm.assertTrue(revoke || !cryptletRevoked);
                     cryptletRevoked = revoke;
                 } catch {
@@ -232,7 +341,7 @@ contract CryptletRegisterMirrorTest is DelegateTest {
                 }
             } else {
                 vm.prank(syncer);
-                try mirror.mirrorSigner(cryptlet, signer, SIGNER_EXPIRY, revoke) {
+                try mirror.mirrorSigner(cryptlet, signer, SIGNER_EXPIRY, revoke, sourceBlock) {
                     vm.assertTrue(revoke || !signerRevoked);
                     signerRevoked = revoke;
                     vm.assertEq(mirror.isSigner(cryptlet, signer), !cryptletRevoked && !signerRevoked);
@@ -244,6 +353,10 @@ contract CryptletRegisterMirrorTest is DelegateTest {
             if (cryptletRevoked || signerRevoked) vm.assertFalse(mirror.isSigner(cryptlet, signer));
             seed >>= 3;
         }
+    }
+
+    function _stale(uint64 recorded, uint64 given) private pure returns (bytes memory) {
+        return abi.encodeWithSelector(CryptletRegisterMirror.StaleCopy.selector, recorded, given);
     }
 
     function _record() private view returns (CryptletRegisterMirror.Record memory) {
@@ -263,17 +376,23 @@ contract CryptletRegisterMirrorTest is DelegateTest {
 
     function _mirror(CryptletRegisterMirror.Record memory record) private {
         vm.prank(syncer);
-        mirror.mirrorCryptlet(cryptlet, record);
+        mirror.mirrorCryptlet(cryptlet, record, sourceBlock);
     }
 
     function _mirrorSigner(uint64 expiry, bool revoked) private {
         vm.prank(syncer);
-        mirror.mirrorSigner(cryptlet, signer, expiry, revoked);
+        mirror.mirrorSigner(cryptlet, signer, expiry, revoked, sourceBlock);
+    }
+
+    function _signerRefused(uint64 expiry, bytes memory revertData) private {
+        vm.prank(syncer);
+        vm.expectRevert(revertData);
+        mirror.mirrorSigner(cryptlet, signer, expiry, false, sourceBlock);
     }
 
     function _refused(CryptletRegisterMirror.Record memory record, bytes memory revertData) private {
         vm.prank(syncer);
         vm.expectRevert(revertData);
-        mirror.mirrorCryptlet(cryptlet, record);
+        mirror.mirrorCryptlet(cryptlet, record, sourceBlock);
     }
 }

@@ -109,6 +109,19 @@ contract PolicyBoardTest is Test {
         _refused(epoch, _approvals(board.hashPolicy(epoch, DIGEST)), _oldEpoch(5, epoch));
     }
 
+    /// @dev However many approve, no epoch uses up those after it.
+    function testEpochsGrowByABoundedStep(uint64 epoch) public {
+        uint64 most = 1 << 32;
+        _refused(most + 1, _approvals(board.hashPolicy(most + 1, DIGEST)), _epochTooFar(0, most + 1));
+        board.setPolicy(most, DIGEST, URI, _approvals(board.hashPolicy(most, DIGEST)));
+        _assertPolicy(most, DIGEST, URI);
+        epoch = uint64(_bound(epoch, 2 * uint256(most) + 1, type(uint64).max));
+        _refused(epoch, _approvals(board.hashPolicy(epoch, DIGEST)), _epochTooFar(most, epoch));
+        epoch = type(uint64).max;
+        _refused(epoch, _approvals(board.hashPolicy(epoch, DIGEST)), _epochTooFar(most, epoch));
+        board.setPolicy(2 * most, DIGEST, URI, _approvals(board.hashPolicy(2 * most, DIGEST)));
+    }
+
     function testMissingApprovals() public {
         PolicyBoard.PolicyApproval[] memory approvals = _approvals(board.hashPolicy(1, DIGEST));
         bytes memory refusal = abi.encodeWithSelector(PolicyBoard.NotEnoughApprovals.selector, 2, 1);
@@ -311,6 +324,10 @@ contract PolicyBoardTest is Test {
 
     function _oldEpoch(uint64 current, uint64 given) private pure returns (bytes memory) {
         return abi.encodeWithSelector(PolicyBoard.OldEpoch.selector, current, given);
+    }
+
+    function _epochTooFar(uint64 current, uint64 given) private pure returns (bytes memory) {
+        return abi.encodeWithSelector(PolicyBoard.EpochTooFar.selector, current, given);
     }
 
     function _invalid(PolicyBoard.PolicyApproval[] memory approvals, uint256 which)

@@ -26,8 +26,8 @@ sol! {
         address[] hosts;
     }
 
-    function mirrorCryptlet(address cryptlet, Record record) external;
-    function mirrorSigner(address cryptlet, address signer, uint64 expiry, bool revoked) external;
+    function mirrorCryptlet(address cryptlet, Record record, uint64 sourceBlock) external;
+    function mirrorSigner(address cryptlet, address signer, uint64 expiry, bool revoked, uint64 sourceBlock) external;
     function source() external view returns (uint256 chainId, address register);
     function signerOf(address cryptlet, address signer) external view returns (uint64 expiry, bool revoked);
 }
@@ -61,10 +61,15 @@ pub async fn copy(
     let register = session.register().await?;
     let chain = session.chain().await?;
     let mirror = mirror_of(session, &chain).await?;
+    let source_block = register.block_number().await?;
     let known = find(&register, name).await?;
     let record = record(&register, &known).await?;
     let cryptlet = known.cryptlet.0;
-    let sent = mirrorCryptletCall { cryptlet, record };
+    let sent = mirrorCryptletCall {
+        cryptlet,
+        record,
+        sourceBlock: source_block,
+    };
     let record = send(&chain, wallet, mirror, &sent, patience).await?;
     let mut signers = Vec::new();
     for signer in signers_of(session, &register, &known).await? {
@@ -82,6 +87,7 @@ pub async fn copy(
             signer: signer.signer,
             expiry: signer.expiry,
             revoked: signer.revoked,
+            sourceBlock: source_block,
         };
         let mined = send(&chain, wallet, mirror, &sent, patience).await?;
         signers.push((signer, mined));

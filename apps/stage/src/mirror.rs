@@ -32,8 +32,8 @@ alloy::sol! {
             address[] hosts;
         }
 
-        function mirrorCryptlet(address cryptlet, Record calldata record) external;
-        function mirrorSigner(address cryptlet, address signer, uint64 expiry, bool revoked) external;
+        function mirrorCryptlet(address cryptlet, Record calldata record, uint64 sourceBlock) external;
+        function mirrorSigner(address cryptlet, address signer, uint64 expiry, bool revoked, uint64 sourceBlock) external;
     }
 }
 
@@ -132,6 +132,7 @@ impl Mirror {
         signers: &[Address],
     ) -> Result<(), StageError> {
         let doing = "cannot read the register";
+        let source_block = stage.provider.get_block_number().await.doing(doing)?;
         let register = CryptletRegister::new(stage.register, &stage.provider);
         let known = register.cryptletOf(cryptlet.0).call().await.doing(doing)?;
         let owner = register.ownerOf(U256::from_be_slice(cryptlet.0.as_slice()));
@@ -149,8 +150,12 @@ impl Mirror {
             hosts: register.hostsOf(cryptlet.0).call().await.doing(doing)?,
         };
         let cryptlet = cryptlet.0;
-        self.send(CryptletRegisterMirror::mirrorCryptletCall { cryptlet, record })
-            .await?;
+        self.send(CryptletRegisterMirror::mirrorCryptletCall {
+            cryptlet,
+            record,
+            sourceBlock: source_block,
+        })
+        .await?;
         for &signer in signers {
             let known = register.signerOf(cryptlet, signer).call().await;
             let known = known.doing(doing)?;
@@ -160,6 +165,7 @@ impl Mirror {
                 signer,
                 expiry: known.expiry,
                 revoked: known.revoked || version.doing(doing)?.revoked,
+                sourceBlock: source_block,
             })
             .await?;
         }

@@ -125,6 +125,7 @@ alloy::sol! {
         error SignerIsRevoked(address cryptlet, address signer);
         error SignerOfAnotherVersion(address cryptlet, address signer, uint32 number);
         error TooManySigners(address cryptlet, uint32 number);
+        error TooManyVersions(address cryptlet);
         error UnknownCryptlet(address cryptlet);
         error UnknownSigner(address cryptlet, address signer);
         error UnknownVersion(address cryptlet, uint32 number);
@@ -138,6 +139,7 @@ alloy::sol! {
         error UnknownHost(address host);
         error ApprovalOutOfOrder(address administrator);
         error ApprovalTwice(address administrator);
+        error EpochTooFar(uint64 current, uint64 given);
         error InvalidAdministrator(address administrator);
         error InvalidApproval(address administrator);
         error InvalidThreshold(uint256 threshold, uint256 members);
