@@ -87,7 +87,7 @@ pub(super) fn check(
 fn parse(text: &str) -> Result<CompactSignature, CliError> {
     let wrong = || {
         CliError::new("--crypto-delegate-signature: 0x and 128 hexadecimal digits are expected")
-            .next("a host shows it: cryptlet status")
+            .next("a host shows it: cryptlet status --json, delegateSignature")
     };
     let digits = text.strip_prefix("0x").ok_or_else(wrong)?;
     let bytes: [u8; 64] = hex::decode(digits)
