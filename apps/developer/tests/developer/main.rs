@@ -12,6 +12,7 @@
 
 mod connecting;
 mod importing;
+mod mirroring;
 mod papers;
 mod publishing;
 mod support;

@@ -31,6 +31,9 @@ use tokio::net::TcpListener;
 /// Accounts of the board, of which it takes two.
 pub const ADMINISTRATORS: [u32; 3] = [5, 6, 7];
 
+/// Artifact of the mirror. Constructor: `(address admin, uint256 chainId, address register)`.
+const MIRROR: &str = include_str!("../../../../../contracts/artifacts/CryptletRegisterMirror.json");
+
 /// The key of an authority, in memory.
 struct Key(SigningKey);
 
@@ -70,6 +73,15 @@ impl World {
     }
 
     pub async fn on(config: NodeConfig) -> Self {
+        Self::build(config, false).await
+    }
+
+    /// A world whose delegate goes by a mirror of the register, to which account 0 copies.
+    pub async fn mirrored() -> Self {
+        Self::build(NodeConfig::default(), true).await
+    }
+
+    async fn build(config: NodeConfig, mirrored: bool) -> Self {
         let chain_id = config.chain_id;
         let node = Node::start(config).await.unwrap();
         let provider = provider(&node);
@@ -83,7 +95,13 @@ impl World {
             &arguments,
         );
         let register = register.await;
-        let arguments = register.abi_encode();
+        let trusted = if mirrored {
+            let source = (account(0), U256::from(chain_id), register).abi_encode_params();
+            deploy(&provider, account(0), MIRROR, &source).await
+        } else {
+            register
+        };
+        let arguments = trusted.abi_encode();
         let delegate = deploy(
             &provider,
             account(0),

@@ -1,0 +1,90 @@
+//! A register on another chain than the delegate: what is copied to its mirror counts there, and nothing else does.
+
+use crate::support::{World, parts, provider, reference};
+use alloy::{primitives::Address, sol};
+use cryptlet_chain::evm::abi::CryptoDelegate;
+use cryptlet_developer::{
+    DeveloperError,
+    mirror::copy,
+    publish::{Revocation, revoke},
+};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+sol! {
+    #[sol(rpc)]
+    contract Mirror {
+        function isSigner(address cryptlet, address signer) external view returns (bool);
+        function isActive(address cryptlet) external view returns (bool);
+    }
+}
+
+/// Whether the mirror admits the signer, and the cryptlet at all.
+async fn admits(world: &World, cryptlet: Address, signer: Address) -> (bool, bool) {
+    let provider = provider(&world.node);
+    let delegate = CryptoDelegate::new(world.delegate.delegate, &provider);
+    let mirror = Mirror::new(delegate.register().call().await.unwrap(), &provider);
+    (
+        mirror.isSigner(cryptlet, signer).call().await.unwrap(),
+        mirror.isActive(cryptlet).call().await.unwrap(),
+    )
+}
+
+#[tokio::test]
+async fn a_copy_admits_the_signer_and_a_copied_revocation_ends_it() {
+    let world = World::mirrored().await;
+    let published = world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
+    let (cryptlet, signer) = (published.cryptlet.0, published.signer);
+    let (session, name) = (world.session().await, reference("gold-price"));
+    let copier = world.wallet(0).await;
+    assert_eq!(
+        admits(&world, cryptlet, signer).await,
+        (false, false),
+        "not copied"
+    );
+
+    let copied = copy(&session, &copier, &name, PATIENCE).await.unwrap();
+    assert_eq!(copied.signers.len(), 1);
+    assert_eq!(admits(&world, cryptlet, signer).await, (true, true));
+    let again = copy(&session, &copier, &name, PATIENCE).await.unwrap();
+    assert_eq!(again.signers.len(), 0, "the mirror has them already");
+
+    let publisher = world.wallet(1).await;
+    let all = Revocation::All;
+    revoke(&session, &publisher, &name, &all, PATIENCE)
+        .await
+        .unwrap();
+    copy(&session, &copier, &name, PATIENCE).await.unwrap();
+    assert_eq!(admits(&world, cryptlet, signer).await, (false, false));
+}
+
+#[tokio::test]
+async fn only_who_may_copies_and_only_to_a_mirror_of_this_register() {
+    let world = World::mirrored().await;
+    world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
+    let (session, name) = (world.session().await, reference("gold-price"));
+    let stranger = world.wallet(3).await;
+    let refused = copy(&session, &stranger, &name, PATIENCE)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, DeveloperError::Reverted { .. }),
+        "{refused:?}"
+    );
+
+    let direct = World::start().await;
+    direct
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
+    let (session, copier) = (direct.session().await, direct.wallet(0).await);
+    let refused = copy(&session, &copier, &name, PATIENCE).await.unwrap_err();
+    assert!(matches!(refused, DeveloperError::Untrue(_)), "{refused:?}");
+}
