@@ -3,46 +3,117 @@
 //! Whether a delegation's signature holds, and whether it was revoked, is the delegate's to judge when a report
 //! under it arrives: a wallet's signature cannot be judged off the chain.
 
-use crate::HostError;
-use alloy_primitives::{B256, hex};
+use crate::{HostError, files};
+use alloy_primitives::{Address, B256, Bytes, hex};
 use cryptlet_types::{
-    ReportDomain, Subscription, bounded::MAX_DOCUMENT_BYTES, delegation::SignedDelegation,
+    CryptletId, ReportDomain, Subscription, UnixSeconds,
+    bounded::MAX_DOCUMENT_BYTES,
+    delegation::{Delegation, SignedDelegation},
 };
+use serde::{Deserialize, Serialize};
 use std::{
     cmp::Reverse,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs,
-    io::{Read, Write},
+    io::Read,
     path::{Path, PathBuf},
     sync::{PoisonError, RwLock},
 };
 
 /// Most delegations that a host keeps.
 const MAX_DELEGATIONS: usize = 100_000;
+/// Most of them that one caller handed in.
+const MAX_OF_A_CALLER: usize = 1_000;
+/// Most that are tried for one report: each costs questions to the chain.
+const MAX_CANDIDATES: usize = 8;
 
 /// The delegations of a host.
 pub struct Delegations {
     folder: PathBuf,
     domain: ReportDomain,
-    known: RwLock<BTreeMap<B256, SignedDelegation>>,
+    known: RwLock<Known>,
+}
+
+/// A delegation as its file holds it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Kept {
+    /// Who handed it in.
+    #[serde(default)]
+    caller: String,
+    delegation: Delegation,
+    signature: Bytes,
+}
+
+impl Kept {
+    fn signed(&self) -> SignedDelegation {
+        SignedDelegation {
+            delegation: self.delegation.clone(),
+            signature: self.signature.clone(),
+        }
+    }
+}
+
+/// All of them, and which an identity gave to a cryptlet.
+#[derive(Default)]
+struct Known {
+    by_digest: BTreeMap<B256, Kept>,
+    given: HashMap<(Address, CryptletId), BTreeSet<B256>>,
+    of_caller: HashMap<String, usize>,
+}
+
+impl Known {
+    fn insert(&mut self, digest: B256, kept: Kept) {
+        self.remove(digest);
+        let parties = (kept.delegation.identity, kept.delegation.cryptlet);
+        self.given.entry(parties).or_default().insert(digest);
+        *self.of_caller.entry(kept.caller.clone()).or_default() += 1;
+        self.by_digest.insert(digest, kept);
+    }
+
+    fn remove(&mut self, digest: B256) {
+        let Some(kept) = self.by_digest.remove(&digest) else {
+            return;
+        };
+        let parties = (kept.delegation.identity, kept.delegation.cryptlet);
+        if let Some(given) = self.given.get_mut(&parties) {
+            given.remove(&digest);
+            if given.is_empty() {
+                self.given.remove(&parties);
+            }
+        }
+        if let Some(count) = self.of_caller.get_mut(&kept.caller) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.of_caller.remove(&kept.caller);
+            }
+        }
+    }
+
+    fn has_room(&self, digest: B256, caller: &str) -> bool {
+        let of_caller = self.of_caller.get(caller).copied().unwrap_or_default();
+        self.by_digest.contains_key(&digest)
+            || (self.by_digest.len() < MAX_DELEGATIONS && of_caller < MAX_OF_A_CALLER)
+    }
 }
 
 impl Delegations {
-    /// Opens the folder, or makes an empty one.
+    /// Opens the folder, or makes an empty one. A file that is damaged, or no delegation, is named in the log and left where
+    /// it is: one identity's delegation is no reason not to serve the others.
     ///
     /// # Errors
-    /// A file cannot be read or is not a delegation at this delegate.
+    /// The folder cannot be read.
     pub fn open(folder: &Path, domain: ReportDomain) -> Result<Self, HostError> {
-        fs::create_dir_all(folder).map_err(|error| broken(folder, &error))?;
-        let mut known = BTreeMap::new();
+        files::make_folder(folder).map_err(|error| broken(folder, &error))?;
+        let mut known = Known::default();
         for entry in fs::read_dir(folder).map_err(|error| broken(folder, &error))? {
             let path = entry.map_err(|error| broken(folder, &error))?.path();
-            if path
-                .extension()
-                .is_some_and(|extension| extension == "json")
-            {
-                let signed = read(&path)?;
-                known.insert(signed.delegation.digest(&domain), signed);
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            match read(&path) {
+                Ok(kept) => known.insert(kept.delegation.digest(&domain), kept),
+                Err(error) => tracing::error!(%error, "a delegation is left out"),
             }
         }
         Ok(Self {
@@ -52,37 +123,78 @@ impl Delegations {
         })
     }
 
-    /// Keeps a delegation; its digest. Keeping it again, with another signature, replaces the signature.
+    /// Keeps a delegation that `caller` handed in at `now`; its digest. Keeping it again, with another signature, replaces the
+    /// signature.
     ///
     /// # Errors
-    /// There are too many, or the file cannot be written; then it is not kept.
-    pub fn add(&self, signed: SignedDelegation) -> Result<B256, HostError> {
+    /// [`HostError::TooManyDelegations`], or the file cannot be written; then it is not kept.
+    pub fn add(
+        &self,
+        caller: &str,
+        signed: SignedDelegation,
+        now: UnixSeconds,
+    ) -> Result<B256, HostError> {
         let digest = signed.delegation.digest(&self.domain);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MAX_DELEGATIONS && !known.contains_key(&digest) {
-            return Err(broken(
-                &self.folder,
-                &"it holds as many delegations as it may",
-            ));
+        if !known.has_room(digest, caller) {
+            self.drop_expired(&mut known, now)?;
         }
-        let path = self.folder.join(format!("{}.json", hex::encode(digest)));
-        write(&path, &signed)?;
-        known.insert(digest, signed);
+        if !known.has_room(digest, caller) {
+            return Err(HostError::TooManyDelegations);
+        }
+        let kept = Kept {
+            caller: caller.to_owned(),
+            delegation: signed.delegation,
+            signature: signed.signature,
+        };
+        let path = self.path(digest);
+        let bytes = serde_json::to_vec_pretty(&kept).map_err(|error| broken(&path, &error))?;
+        files::replace(&path, &bytes).map_err(|error| broken(&path, &error))?;
+        known.insert(digest, kept);
         Ok(digest)
     }
 
-    /// What the identity that `subscription` names has given to its cryptlet, whether it covers the subscription or not:
-    /// first what lasts longest.
+    /// Drops what has expired at `now`.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn sweep(&self, now: UnixSeconds) -> Result<(), HostError> {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        self.drop_expired(&mut known, now)
+    }
+
+    fn drop_expired(&self, known: &mut Known, now: UnixSeconds) -> Result<(), HostError> {
+        let expired =
+            |(digest, kept): (&B256, &Kept)| (kept.delegation.expiry < now).then_some(*digest);
+        let expired: Vec<_> = known.by_digest.iter().filter_map(expired).collect();
+        for digest in expired {
+            let path = self.path(digest);
+            fs::remove_file(&path).map_err(|error| broken(&path, &error))?;
+            known.remove(digest);
+        }
+        Ok(())
+    }
+
+    fn path(&self, digest: B256) -> PathBuf {
+        self.folder.join(format!("{}.json", hex::encode(digest)))
+    }
+
+    /// What the identity that `subscription` names has given to its cryptlet, a few at most: first what covers the subscription
+    /// at `now`, of that what lasts longest.
     #[must_use]
-    pub fn of(&self, subscription: &Subscription) -> Vec<SignedDelegation> {
+    pub fn of(&self, subscription: &Subscription, now: UnixSeconds) -> Vec<SignedDelegation> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let wanted = (subscription.on_behalf_of, subscription.cryptlet);
-        let mut given: Vec<_> = known
-            .values()
-            .filter(|signed| (signed.delegation.identity, signed.delegation.cryptlet) == wanted)
-            .cloned()
+        let parties = (subscription.on_behalf_of, subscription.cryptlet);
+        let digests = known.given.get(&parties).into_iter().flatten();
+        let mut given: Vec<_> = digests
+            .filter_map(|digest| known.by_digest.get(digest))
+            .map(Kept::signed)
             .collect();
-        given.sort_by_key(|signed| Reverse(signed.delegation.expiry));
+        given.sort_by_cached_key(|signed| {
+            let covers = signed.check(subscription, now).is_ok();
+            (!covers, Reverse(signed.delegation.expiry))
+        });
+        given.truncate(MAX_CANDIDATES);
         given
     }
 
@@ -90,14 +202,14 @@ impl Delegations {
     #[must_use]
     pub fn list(&self) -> Vec<(B256, SignedDelegation)> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known
-            .iter()
-            .map(|(digest, signed)| (*digest, signed.clone()))
+        let listed = known.by_digest.iter();
+        listed
+            .map(|(digest, kept)| (*digest, kept.signed()))
             .collect()
     }
 }
 
-fn read(path: &Path) -> Result<SignedDelegation, HostError> {
+fn read(path: &Path) -> Result<Kept, HostError> {
     let mut bytes = Vec::new();
     let bound = u64::try_from(MAX_DOCUMENT_BYTES).unwrap_or(u64::MAX);
     let file = fs::File::open(path).map_err(|error| broken(path, &error))?;
@@ -105,16 +217,6 @@ fn read(path: &Path) -> Result<SignedDelegation, HostError> {
         .read_to_end(&mut bytes)
         .map_err(|error| broken(path, &error))?;
     serde_json::from_slice(&bytes).map_err(|error| broken(path, &error))
-}
-
-/// Temporary file, `fsync`, rename: a file is there whole or not at all.
-fn write(path: &Path, signed: &SignedDelegation) -> Result<(), HostError> {
-    let bytes = serde_json::to_vec_pretty(signed).map_err(|error| broken(path, &error))?;
-    let temporary = path.with_extension("new");
-    let written = fs::File::create(&temporary)
-        .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|error| broken(path, &error))
 }
 
 fn broken(path: &Path, reason: &dyn std::fmt::Display) -> HostError {
@@ -127,8 +229,8 @@ fn broken(path: &Path, reason: &dyn std::fmt::Display) -> HostError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy_primitives::{Address, Bytes, FixedBytes};
-    use cryptlet_types::{ClockSpec, CryptletId, Subject, TriggerSpec, delegation::Delegation};
+    use alloy_primitives::FixedBytes;
+    use cryptlet_types::{ClockSpec, Subject, TriggerSpec};
 
     const DOMAIN: ReportDomain = ReportDomain {
         chain_id: 1,
@@ -169,26 +271,87 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_an_identity_gave_is_found_after_a_restart_too_the_longest_first() {
-        let folder = tempfile::tempdir().unwrap();
-        let kept = Delegations::open(folder.path(), DOMAIN).unwrap();
-        kept.add(signed(100)).unwrap();
-        kept.add(signed(200)).unwrap();
-        let kept = Delegations::open(folder.path(), DOMAIN).unwrap();
-        assert_eq!(kept.list().len(), 2);
-        assert_eq!(kept.of(&subscription(2)), [signed(200), signed(100)]);
-        assert_eq!(kept.of(&subscription(5)), [], "another identity");
+    fn salted(expiry: u64, salt: usize) -> SignedDelegation {
+        let mut signed = signed(expiry);
+        signed.delegation.salt = B256::left_padding_from(&salt.to_be_bytes());
+        signed
     }
 
     #[test]
-    fn a_damaged_file_is_named() {
+    fn what_an_identity_gave_is_found_after_a_restart_too_the_longest_first() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("00.json");
-        fs::write(&path, b"{").unwrap();
-        let Err(error) = Delegations::open(folder.path(), DOMAIN) else {
-            panic!("opened")
-        };
+        let path = folder.path().join("delegations");
+        let kept = Delegations::open(&path, DOMAIN).unwrap();
+        kept.add("a", signed(100), 1).unwrap();
+        kept.add("b", signed(200), 1).unwrap();
+        let kept = Delegations::open(&path, DOMAIN).unwrap();
+        assert_eq!(kept.list().len(), 2);
+        assert_eq!(kept.of(&subscription(2), 1), [signed(200), signed(100)]);
+        assert_eq!(kept.of(&subscription(5), 1), [], "another identity");
+    }
+
+    #[test]
+    fn a_damaged_file_is_left_out_and_the_others_serve() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("delegations");
+        let kept = Delegations::open(&path, DOMAIN).unwrap();
+        kept.add("a", signed(100), 1).unwrap();
+        fs::write(path.join("00.json"), b"{").unwrap();
+        let kept = Delegations::open(&path, DOMAIN).unwrap();
+        assert_eq!(kept.of(&subscription(2), 1), [signed(100)]);
+        assert!(path.join("00.json").exists());
+        let error = read(&path.join("00.json")).unwrap_err();
         assert!(error.to_string().contains("00.json"), "{error}");
+    }
+
+    #[test]
+    fn a_few_are_tried_and_those_that_cover_the_subscription_come_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Delegations::open(&folder.path().join("delegations"), DOMAIN).unwrap();
+        for salt in 0..20 {
+            let mut narrow = salted(900, salt);
+            narrow.delegation.consumer = Address::repeat_byte(8);
+            kept.add("a", narrow, 1).unwrap();
+        }
+        kept.add("a", signed(100), 1).unwrap();
+        let given = kept.of(&subscription(2), 1);
+        assert_eq!(given.len(), MAX_CANDIDATES);
+        assert_eq!(given.first(), Some(&signed(100)));
+    }
+
+    #[test]
+    fn a_caller_has_a_bounded_number_and_what_has_expired_makes_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("delegations");
+        let kept = Delegations::open(&path, DOMAIN).unwrap();
+        let mut known = kept.known.write().unwrap();
+        for salt in 0..MAX_OF_A_CALLER {
+            let SignedDelegation {
+                delegation,
+                signature,
+            } = salted(900, salt);
+            let caller = "greedy".to_owned();
+            let digest = delegation.digest(&DOMAIN);
+            known.insert(
+                digest,
+                Kept {
+                    caller,
+                    delegation,
+                    signature,
+                },
+            );
+        }
+        drop(known);
+        let further = salted(900, MAX_OF_A_CALLER);
+        let full = kept.add("greedy", further.clone(), 1);
+        assert!(matches!(full, Err(HostError::TooManyDelegations)));
+        kept.add("other", further, 1).unwrap();
+        let known = kept.list();
+        for (digest, _) in &known {
+            fs::write(kept.path(*digest), "{}").unwrap();
+        }
+        kept.add("greedy", signed(2_000), 1_000).unwrap();
+        assert_eq!(kept.list().len(), 1);
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
     }
 }

@@ -61,6 +61,11 @@ pub enum HostError {
         /// What is wrong.
         reason: String,
     },
+    /// No further delegation is kept.
+    #[error(
+        "no room for another delegation: this caller, or all together, have handed in as many as are kept"
+    )]
+    TooManyDelegations,
     /// The API cannot be served.
     #[error("api, {what}: {reason}")]
     Api {
@@ -92,6 +97,7 @@ impl HostError {
             | Self::Document(_)
             | Self::Contradiction(_)
             | Self::Delegations { .. }
+            | Self::TooManyDelegations
             | Self::Api { .. } => false,
         }
     }

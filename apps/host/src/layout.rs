@@ -61,6 +61,12 @@ impl DataFolder {
         self.0.join("delegations")
     }
 
+    /// Who asked for keys that no version uses yet.
+    #[must_use]
+    pub fn spare_keys(&self) -> PathBuf {
+        self.0.join("spare-keys.json")
+    }
+
     /// Digests of the tokens that open the API.
     #[must_use]
     pub fn tokens(&self) -> PathBuf {

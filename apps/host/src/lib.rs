@@ -20,6 +20,7 @@ mod config;
 mod delegations;
 mod error;
 mod fetcher;
+mod files;
 mod follower;
 mod host;
 mod intake;
@@ -31,6 +32,7 @@ mod progress;
 mod receipt;
 mod register_link;
 mod rules;
+mod spare_keys;
 mod worker;
 mod workers;
 

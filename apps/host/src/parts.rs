@@ -2,7 +2,7 @@
 
 use crate::{
     ClockSource, DataFolder, HostConfig, HostError, Rules, delegations::Delegations,
-    fetcher::Fetcher, manifests::Manifests, register_link::RegisterLink,
+    fetcher::Fetcher, files, manifests::Manifests, register_link::RegisterLink,
 };
 use alloy_primitives::Address;
 use cryptlet_chain::{Chain, EvmChain, Head, RegisterChain};
@@ -94,6 +94,10 @@ impl Parts {
     /// Says which part does not work; see [`HostError`].
     pub async fn open(config: &HostConfig, clock: Option<HostClock>) -> Result<Self, HostError> {
         let data = DataFolder::at(&config.data);
+        files::own_folder(data.path()).map_err(|error| HostError::Config {
+            path: data.path().to_owned(),
+            reason: error.to_string(),
+        })?;
         if let Some(path) = &config.policy {
             check_policy_file(path)?;
         }
@@ -119,11 +123,13 @@ impl Parts {
                 HostClock::Chain(Arc::new(ChainClock::new(&chain.head().await?)))
             }
         };
+        let delegations = Delegations::open(&data.delegations(), chain.domain())?;
+        delegations.sweep(clock.now())?;
         Ok(Self {
             host: vault.address(&KeyId::Host).await?,
             transmitter: vault.address(&KeyId::Transmitter).await?,
             journal: Arc::new(Journal::open(&data.journal(), wall_clock()).await?),
-            delegations: Arc::new(Delegations::open(&data.delegations(), chain.domain())?),
+            delegations: Arc::new(delegations),
             chain: Arc::new(chain),
             vault,
             fetcher: Arc::new(Fetcher::new(

@@ -3,7 +3,7 @@
 //! Which register a host follows is written down at its first start. From then on it starts with what it knows, marked
 //! with its age, and goes on trying; and it never takes another register's word for the one it follows.
 
-use crate::HostError;
+use crate::{HostError, files};
 use alloy_primitives::Address;
 use async_trait::async_trait;
 use cryptlet_chain::{ChainError, EvmRegister, Head, RegisterChain};
@@ -13,8 +13,8 @@ use cryptlet_types::{
     register::{Board, PolicyRecord, RegisterChange, RegisterDomain},
 };
 use std::{
-    fs::{self, File},
-    io::{ErrorKind, Read, Write},
+    fs::File,
+    io::{ErrorKind, Read},
     ops::RangeInclusive,
     path::Path,
 };
@@ -153,14 +153,9 @@ fn read(path: &Path) -> Result<Option<RegisterDomain>, HostError> {
         .map_err(|error| broken(path, error))
 }
 
-/// Temporary file, `fsync`, rename: the file is there whole or not at all.
 fn write(path: &Path, domain: RegisterDomain) -> Result<(), HostError> {
     let bytes = serde_json::to_vec_pretty(&domain).map_err(|error| broken(path, error))?;
-    let temporary = path.with_extension("new");
-    File::create(&temporary)
-        .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary, path))
-        .map_err(|error| broken(path, error))
+    files::replace(path, &bytes).map_err(|error| broken(path, error))
 }
 
 fn broken(path: &Path, reason: impl ToString) -> HostError {

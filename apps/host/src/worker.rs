@@ -190,9 +190,10 @@ impl Worker {
         let domain = self.chain.domain();
         // Of what is missing more may come, of what is there only the last says why it does not do.
         let mut hindrance = DelegationError::Missing(subscription.on_behalf_of).into();
-        for signed in self.delegations.of(subscription) {
-            // The report is to be valid for a moment at least.
-            if let Err(error) = signed.check(subscription, now.saturating_add(1)) {
+        // The report is to be valid for a moment at least.
+        let until = now.saturating_add(1);
+        for signed in self.delegations.of(subscription, until) {
+            if let Err(error) = signed.check(subscription, until) {
                 hindrance = error.into();
                 continue;
             }

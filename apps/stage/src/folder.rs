@@ -13,7 +13,9 @@ use cryptlet_host::{
 use cryptlet_vault::{FileVault, KeyId, Unlock, Vault};
 use std::{
     collections::BTreeMap,
+    fs::DirBuilder,
     net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -55,9 +57,14 @@ pub(crate) fn configure(setting: Setting<'_>) -> Result<HostConfig, StageError> 
         packages: PackagesConfig::default(),
         api: setting.api,
     };
-    std::fs::create_dir_all(&config.data).doing("cannot make the host's folder")?;
+    own_folder(&config.data).doing("cannot make the host's folder")?;
     write_json(&out.join("host.json"), &config)?;
     Ok(config)
+}
+
+/// A host takes no folder that others may read.
+fn own_folder(path: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// The file that opens the vault.
@@ -83,7 +90,7 @@ impl Keys {
     /// A vault with the keys of host, transmitter and authority.
     pub(crate) async fn make(data: &DataFolder, key: &Path) -> Result<Self, StageError> {
         let doing = "cannot make the vault";
-        std::fs::create_dir_all(data.path()).doing(doing)?;
+        own_folder(data.path()).doing(doing)?;
         if !key.exists() {
             FileVault::create_key_file(key).doing(doing)?;
         }

@@ -6,8 +6,20 @@
 use crate::error::{JournalError, Result};
 use std::{
     fs::{File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
+
+/// Opens the file for writing, or makes an empty one that is its owner's alone.
+pub(crate) fn own(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+}
 
 /// Holds the lock as long as it lives.
 #[derive(Debug)]
@@ -25,12 +37,7 @@ impl Lock {
             path: beside.clone(),
             source,
         };
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&beside)
-            .map_err(io)?;
+        let file = own(&beside).map_err(io)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(JournalError::InUse(path.to_owned())),

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{JournalError, Result},
-    lock::Lock,
+    lock::{Lock, own},
     schema,
 };
 use sqlx::{
@@ -59,9 +59,13 @@ impl Journal {
     /// [`JournalError::NotAJournal`], or what the system says.
     pub async fn open(path: &Path, clock: Clock) -> Result<Self> {
         let lock = Lock::take(path)?;
+        // SQLite gives what it makes beside the file the file's own mode.
+        own(path).map_err(|source| JournalError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
         let options = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
         let mut conn = connect(options).await?;

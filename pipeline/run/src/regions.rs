@@ -71,13 +71,45 @@ impl Terms {
 
 type Slot = Arc<Mutex<Option<Live>>>;
 
+/// Most cryptlets whose regions are kept for their next job; beyond that, the one that was idle longest makes room.
+const MAX_SLOTS: usize = 256;
+
+/// Places of regions, one a cryptlet, each with when it was last asked for.
+#[derive(Default)]
+struct Slots {
+    places: HashMap<CryptletId, (Slot, u64)>,
+    asked: u64,
+}
+
+impl Slots {
+    fn of(&mut self, cryptlet: CryptletId) -> Slot {
+        self.asked = self.asked.saturating_add(1);
+        if !self.places.contains_key(&cryptlet) && self.places.len() >= MAX_SLOTS {
+            self.drop_idle();
+        }
+        let (slot, last) = self.places.entry(cryptlet).or_default();
+        *last = self.asked;
+        slot.clone()
+    }
+
+    /// Drops the region that was idle longest. One that somebody holds is not idle.
+    fn drop_idle(&mut self) {
+        let idle = self.places.iter();
+        let idle = idle.filter(|(_, (slot, _))| Arc::strong_count(slot) == 1);
+        let longest = idle.min_by_key(|(_, (_, last))| *last);
+        if let Some(cryptlet) = longest.map(|(cryptlet, _)| *cryptlet) {
+            self.places.remove(&cryptlet);
+        }
+    }
+}
+
 /// Runs jobs under the policy in force.
 pub struct Runner {
     ports: Ports,
     domain: ReportDomain,
     policy: RwLock<Arc<PolicyInForce>>,
     host: Address,
-    slots: std::sync::Mutex<HashMap<CryptletId, Slot>>,
+    slots: std::sync::Mutex<Slots>,
 }
 
 impl Runner {
@@ -99,7 +131,7 @@ impl Runner {
         let digest = policy.digest;
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        for slot in slots.values() {
+        for (slot, _) in slots.places.values() {
             if let Ok(mut place) = slot.try_lock() {
                 place.take_if(|live| live.terms.policy.digest != digest);
             }
@@ -172,7 +204,7 @@ impl Runner {
     /// The one place of a cryptlet's region: a region of another package or of other limits is replaced there.
     fn slot(&self, job: &Job) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.entry(job.subscription.cryptlet).or_default().clone()
+        slots.of(job.subscription.cryptlet)
     }
 
     /// Creates a region, vouches for it, and has the vault verify the evidence and grant what the region signs with.
@@ -376,5 +408,30 @@ impl Runner {
             )
             .await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cryptlet(number: usize) -> CryptletId {
+        CryptletId(Address::left_padding_from(&number.to_be_bytes()))
+    }
+
+    #[test]
+    fn the_place_that_was_idle_longest_makes_room_and_none_that_is_held() {
+        let mut slots = Slots::default();
+        let held = slots.of(cryptlet(0));
+        for number in 1..MAX_SLOTS {
+            slots.of(cryptlet(number));
+        }
+        slots.of(cryptlet(1));
+        slots.of(cryptlet(MAX_SLOTS));
+        assert_eq!(slots.places.len(), MAX_SLOTS);
+        assert!(slots.places.contains_key(&cryptlet(0)));
+        assert!(slots.places.contains_key(&cryptlet(1)));
+        assert!(!slots.places.contains_key(&cryptlet(2)));
+        assert!(Arc::ptr_eq(&held, &slots.of(cryptlet(0))));
     }
 }

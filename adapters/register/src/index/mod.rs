@@ -20,7 +20,10 @@ mod schema;
 
 pub use read::{Known, PAGE};
 
-use crate::{RegisterError, Result};
+use crate::{
+    RegisterError, Result,
+    file::{at, own},
+};
 use alloy_primitives::B256;
 use cryptlet_types::register::{Board, PolicyRecord};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -30,7 +33,7 @@ use sqlx::{
 };
 use std::{
     fmt,
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, TryLockError},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -87,9 +90,10 @@ impl Index {
     /// says.
     pub async fn open(path: &Path) -> Result<Self> {
         let lock = take_lock(path)?;
+        // SQLite gives what it makes beside the file the file's own mode.
+        own(path).map_err(at(path))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5))
@@ -99,7 +103,7 @@ impl Index {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .test_before_acquire(false)
-            .connect_with(options.create_if_missing(false).read_only(true))
+            .connect_with(options.read_only(true))
             .await?;
         Ok(Self {
             writer: Mutex::new(Writer { conn, open: false }),
@@ -147,16 +151,11 @@ fn take_lock(path: &Path) -> Result<File> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let beside = PathBuf::from(name);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&beside)
-        .map_err(crate::file::at(&beside))?;
+    let file = own(&beside).map_err(at(&beside))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(RegisterError::InUse(path.to_owned())),
-        Err(TryLockError::Error(source)) => Err(crate::file::at(&beside)(source)),
+        Err(TryLockError::Error(source)) => Err(at(&beside)(source)),
     }
 }
 

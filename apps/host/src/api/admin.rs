@@ -1,6 +1,7 @@
 //! Keys, policy, delegations.
 
 use super::{Service, problems};
+use crate::HostError;
 use alloy_primitives::{Address, B256};
 use cryptlet_api::{
     Caller, Problem,
@@ -67,7 +68,7 @@ impl Service {
         let bytes = serde_json::to_vec(&policy).map_err(|error| Problem::internal(&error))?;
         let installed = self.rules.install(bytes).await;
         let policy = installed.map_err(|error| match error {
-            crate::HostError::Register(error) if !error.is_retryable() => Problem::refused(
+            HostError::Register(error) if !error.is_retryable() => Problem::refused(
                 error.to_string(),
                 "the register's word comes first: cryptlet policy set sends the transaction, then the document",
             ),
@@ -110,8 +111,14 @@ impl Service {
                 "sign another one with another salt: cryptlet delegation sign",
             ));
         }
-        let kept = self.delegations.add(signed);
-        kept.map_err(|error| Problem::internal(&error))?;
+        let kept = self.delegations.add(&caller.name, signed, self.clock.now());
+        kept.map_err(|error| match error {
+            HostError::TooManyDelegations => Problem::refused(
+                error.to_string(),
+                "wait until some have expired, or ask the operator",
+            ),
+            error => Problem::internal(&error),
+        })?;
         tracing::info!(caller = caller.name, %digest, identity = %delegation.identity, "delegation taken");
         self.delegation_info(digest, &delegation).await
     }

@@ -14,7 +14,10 @@ mod serve;
 
 pub use serve::ApiServer;
 
-use crate::{ApiConfig, HostError, Parts, delegations::Delegations, manifests::Manifests};
+use crate::{
+    ApiConfig, HostError, Parts, delegations::Delegations, manifests::Manifests,
+    spare_keys::SpareKeys,
+};
 use alloy_primitives::{Address, Bytes};
 use async_trait::async_trait;
 use cryptlet_api::{
@@ -33,6 +36,7 @@ use cryptlet_route::Router;
 use cryptlet_types::{DelegateDescriptor, Sha256Digest, report::CompactSignature};
 use cryptlet_vault::{KeyId, Vault};
 use std::sync::Arc;
+use tokio::sync::Mutex;
 
 /// A host, as its callers see it.
 pub(crate) struct Service {
@@ -44,6 +48,7 @@ pub(crate) struct Service {
     router: Arc<Router>,
     manifests: Arc<Manifests>,
     delegations: Arc<Delegations>,
+    spare_keys: Mutex<SpareKeys>,
     clock: crate::HostClock,
     about: About,
 }
@@ -62,7 +67,7 @@ pub(crate) struct About {
 }
 
 impl Service {
-    /// A host that serves at `url` with this authority.
+    /// A host that serves at `url` with this authority, and remembers who asked for keys.
     ///
     /// # Errors
     /// The vault does not sign.
@@ -72,6 +77,7 @@ impl Service {
         config: &ApiConfig,
         url: String,
         authority: Hex<32>,
+        spare_keys: SpareKeys,
     ) -> std::result::Result<Self, HostError> {
         let register_rpc = config.register_rpc.clone().or_else(|| config.rpc.clone());
         let descriptor = DelegateDescriptor {
@@ -93,6 +99,7 @@ impl Service {
             router,
             manifests: parts.manifests.clone(),
             delegations: parts.delegations.clone(),
+            spare_keys: Mutex::new(spare_keys),
             clock: parts.clock.clone(),
             about: About {
                 host: parts.host,

@@ -1,7 +1,10 @@
 //! Keys and packages of versions to come. Registering them is the publisher's own transaction.
 
 use super::{Service, problems};
-use crate::checks::{self, Accepted};
+use crate::{
+    checks::{self, Accepted},
+    spare_keys::SpareKeys,
+};
 use alloy_primitives::{Address, keccak256};
 use alloy_sol_types::SolValue;
 use cryptlet_api::{
@@ -13,21 +16,38 @@ use cryptlet_seal::package::PackageFiles;
 use cryptlet_types::{CryptletId, region::Package};
 use cryptlet_vault::KeyId;
 
-/// Most keys that a cryptlet may have in the vault beyond those of its published versions.
-const MAX_SPARE_KEYS: usize = 8;
-
 impl Service {
     pub(super) async fn make_key(&self, caller: &Caller, key: NewKey) -> Result<CreatedKey> {
         let cryptlet = cryptlet_id(key.publisher.into(), key.name.as_str());
         self.check_publisher(key.publisher.into())?;
-        self.check_spare_keys(cryptlet).await?;
-        let signer = self.vault.create(&KeyId::Cryptlet(cryptlet)).await;
-        let signer = signer.map_err(problems::vault)?;
-        tracing::info!(caller = caller.name, %cryptlet, name = %key.name, %signer, "key made");
+        let signer = self.spare_key(&caller.name, cryptlet).await?;
+        tracing::info!(caller = caller.name, %cryptlet, name = %key.name, %signer, "key for a version to come");
         Ok(CreatedKey {
             cryptlet: cryptlet.0.into(),
             signer: signer.into(),
         })
+    }
+
+    /// The key that the caller has for this cryptlet and no version uses yet, or a new one.
+    async fn spare_key(&self, caller: &str, cryptlet: CryptletId) -> Result<Address> {
+        let mut spare = self.spare_keys.lock().await;
+        self.forget_used(&mut spare, &[cryptlet]).await?;
+        if let Some(signer) = spare.of(caller, cryptlet) {
+            return Ok(signer);
+        }
+        if spare.check_room(caller).is_err() {
+            let all = spare.cryptlets();
+            self.forget_used(&mut spare, &all).await?;
+        }
+        let room = spare.check_room(caller);
+        room.map_err(|what| {
+            Problem::conflict(what, "publish a version with one of them: cryptlet publish")
+        })?;
+        let signer = self.vault.create(&KeyId::Cryptlet(cryptlet)).await;
+        let signer = signer.map_err(problems::vault)?;
+        let kept = spare.add(signer, caller, cryptlet);
+        kept.map_err(|error| Problem::internal(&error))?;
+        Ok(signer)
     }
 
     pub(super) async fn take_package(
@@ -92,28 +112,18 @@ impl Service {
         ))
     }
 
-    async fn check_spare_keys(&self, cryptlet: CryptletId) -> Result<()> {
-        let known = self.replica.by_id(cryptlet).await;
-        let known = known.map_err(problems::register)?;
-        let enrolled = |address: Option<Address>| {
-            known.as_ref().is_some_and(|known| {
-                let signers = &known.record.signers;
-                signers.iter().any(|signer| Some(signer.signer) == address)
-            })
-        };
-        let keys = self.vault.list().await.map_err(problems::vault)?;
-        let spare = keys
-            .iter()
-            .filter(|key| key.id == KeyId::Cryptlet(cryptlet) && !enrolled(Some(key.address)))
-            .count();
-        if spare < MAX_SPARE_KEYS {
-            return Ok(());
+    /// Forgets that keys are spare which the register has as signers by now.
+    async fn forget_used(&self, spare: &mut SpareKeys, cryptlets: &[CryptletId]) -> Result<()> {
+        let mut used = vec![];
+        for cryptlet in cryptlets {
+            let known = self.replica.by_id(*cryptlet).await;
+            let known = known.map_err(problems::register)?;
+            let signers = known.into_iter().flat_map(|known| known.record.signers);
+            used.extend(signers.map(|known| known.signer));
         }
-        let what = format!("cryptlet {cryptlet} has {spare} keys that no version uses");
-        Err(Problem::conflict(
-            what,
-            "publish a version with the newest: cryptlet publish",
-        ))
+        spare
+            .forget(&used)
+            .map_err(|error| Problem::internal(&error))
     }
 
     /// The key that the manifest names has to be in this vault, or the package could never sign here.

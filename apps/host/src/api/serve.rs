@@ -1,7 +1,7 @@
 //! The listener: the host's authority, its tokens, and the service behind them.
 
 use super::Service;
-use crate::{ApiConfig, DataFolder, HostError, Parts};
+use crate::{ApiConfig, DataFolder, HostError, Parts, files, spare_keys::SpareKeys};
 use alloy_primitives::B256;
 use cryptlet_api::{
     CertificateRoles, Server, ServerLimits, ServerParts, TokenStore, certificate_digest,
@@ -56,7 +56,8 @@ impl ApiServer {
             )
         })?;
         let url = format!("https://{name}:{}", address.port());
-        let service = Service::new(parts, router, config, url.clone(), Hex(digest)).await?;
+        let spare = SpareKeys::open(&data.spare_keys())?;
+        let service = Service::new(parts, router, config, url.clone(), Hex(digest), spare).await?;
         let tls = server_config(&identity, &client_authorities(config)?, wall_clock())
             .map_err(|error| failed(&"api", error))?;
         let server = Server::start(
@@ -116,7 +117,8 @@ async fn identity(
     };
     let authority = opened.map_err(|error| failed(&path.display(), error))?;
     if !path.exists() {
-        fs::write(&path, authority.pem()).map_err(|error| failed(&path.display(), error))?;
+        files::replace(&path, authority.pem().as_bytes())
+            .map_err(|error| failed(&path.display(), error))?;
     }
     let pem = authority.pem().to_owned();
     let names = config.names.clone();
