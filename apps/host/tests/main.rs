@@ -10,6 +10,7 @@
     reason = "tests"
 )]
 
+mod api;
 mod callbacks;
 mod chain;
 mod crash;
@@ -22,3 +23,4 @@ mod receipts;
 mod register;
 mod sources;
 mod support;
+mod vault;

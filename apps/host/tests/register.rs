@@ -8,7 +8,7 @@ use crate::support::{
     office::{Draft, client, hand_in, make, mined, open, other_digest, shown, told, with_api},
     retry,
 };
-use alloy::sol_types::SolValue;
+use alloy::{providers::Provider, sol_types::SolValue};
 use cryptlet_api::{Client, types::Role};
 use cryptlet_audit::{TrustRoots, verify};
 use cryptlet_chain::evm::abi::CryptoDelegate;
@@ -414,8 +414,17 @@ async fn a_reorganisation_takes_a_publication_back() {
         play.stage.cryptlet.package
     );
 
-    // The same version, in another block.
-    play.announce(&second, u64::MAX).await;
+    // The same version, in another block. The wallet counts by what was before.
+    let account = play.stage.account.address();
+    let count = play.stage.provider.get_transaction_count(account);
+    let count = count.await.unwrap();
+    let version = second.version.clone();
+    mined(
+        play.register()
+            .publishVersion(second.cryptlet.0, version, second.signer, u64::MAX)
+            .nonce(count),
+    )
+    .await;
     shown(&publisher, NAME, |found| found.current == Some(2)).await;
     play.noon(13).await;
     assert_eq!(

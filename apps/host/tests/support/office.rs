@@ -109,6 +109,9 @@ impl Draft {
     /// The market watcher under another name or version.
     pub(crate) fn market_watcher(name: &str, label: &str) -> Self {
         let mut draft = Self::of(CryptletSource::market_watcher());
+        let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
+        let contract: String = name.split('-').map(capital).collect();
+        draft.interface = draft.interface.replace("MarketWatcher", &contract);
         draft.manifest.name = name.into();
         draft.manifest.version = label.into();
         draft
