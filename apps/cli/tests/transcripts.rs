@@ -119,7 +119,7 @@ fn usage_errors_of_developers() {
         &["show", "Gold Price"],
         &["search", "g\u{43e}ld"],
         &["import"],
-        &["import", "gold-price", "--check"],
+        &["import", "--check", "--accept"],
         &["revoke", "gold-price"],
         &["revoke", "gold-price", "--all", "--signer", id],
         &["publish", "--keystore", "key.json", "--dev-account", "1"],
@@ -192,6 +192,9 @@ fn completions_cover_every_command() {
         "--new-version",
         "--dev-account",
         "delegation",
+        "import",
+        "--accept",
+        "--follow",
     ] {
         assert!(script.contains(word), "{word}");
     }

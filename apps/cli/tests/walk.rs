@@ -187,7 +187,7 @@ async fn from_new_to_the_first_delivery_in_ten_commands_and_on() {
     }
     a_changed_header_is_refused_until_it_is_accepted(&walk, &author, &developer);
     let dev = stopped_and_killed_it_goes_on(&walk, dev, &serve);
-    a_revoked_cryptlet_wakes_nobody(&walk, &author);
+    a_revoked_cryptlet_wakes_nobody(&walk, &dev, &author);
     nodes_are_told_of_the_delegate(&walk.machine, &status).await;
     dev.interrupt();
     nodes_are_told_of_it_by_a_file(&walk.machine, &status).await;
@@ -268,7 +268,12 @@ fn stopped_and_killed_it_goes_on(
     dev
 }
 
-fn a_revoked_cryptlet_wakes_nobody(walk: &Walk, author: &[support::docs::Block]) {
+/// The next moment of the subscription is refused, and `cryptlet dev` says why.
+fn a_revoked_cryptlet_wakes_nobody(
+    walk: &Walk,
+    dev: &support::Running,
+    author: &[support::docs::Block],
+) {
     for line in commands(author, "Revoking") {
         walk.cryptlet(&line);
     }
@@ -279,6 +284,8 @@ fn a_revoked_cryptlet_wakes_nobody(walk: &Walk, author: &[support::docs::Block])
         listed.contains("refused") && listed.contains("revoked"),
         "{listed}"
     );
+    let said = dev.until("was revoked");
+    assert!(said.starts_with("refused"), "{said}");
 }
 
 /// Lines of a listing that are JSON, one at least if `filled`.
