@@ -71,13 +71,13 @@ async fn without_a_policy_work_waits_until_one_is_handed_in() {
     let config = without_file(&play);
     let host = open(&config).await;
     let operator = client(&host, &config, Role::Operator);
-    without(&play, &host, "no policy").await;
+    without(&play, &host, "not handed over").await;
     play.noon(12).await;
     play.noon(13).await;
     events_wait(&host, 2).await;
     assert!(jobs(host.journal(), watched.subject).await.is_empty());
     let missing = operator.policy().await.unwrap_err().to_string();
-    assert!(missing.contains("no policy"), "{missing}");
+    assert!(missing.contains("not handed over"), "{missing}");
 
     put(&operator, &play.stage.policy).await.unwrap();
     for day in [12, 13] {
@@ -103,13 +103,13 @@ async fn without_a_policy_work_waits_over_a_restart_until_its_file_is_there() {
     let new = fs::read(&path).unwrap();
     fs::write(&path, &old).unwrap();
     let mut host = open(&config).await;
-    without(&play, &host, "epoch 2").await;
+    without(&play, &host, "policy 2 in force").await;
     play.noon(12).await;
     events_wait(&host, 1).await;
     host.stop().await;
     drop(host);
     let host = open(&config).await;
-    without(&play, &host, "epoch 2").await;
+    without(&play, &host, "policy 2 in force").await;
     events_wait(&host, 1).await;
 
     fs::write(&path, &new).unwrap();
@@ -136,7 +136,7 @@ async fn a_new_epoch_without_its_document_stops_new_jobs() {
     };
     let next = play.stage.approve(next).unwrap();
     play.stage.set_policy(&next).await.unwrap();
-    without(&play, &host, "epoch 2").await;
+    without(&play, &host, "policy 2 in force").await;
     let info = operator.host().await.unwrap();
     assert!(info.policy.is_none());
     assert!(
@@ -212,7 +212,7 @@ async fn what_is_no_approved_policy_of_the_register_is_refused_by_name_and_the_l
     assert_eq!(host.rules().standing().policy.unwrap().policy.epoch, 1);
 
     play.stage.set_policy(&by(&[0, 2])).await.unwrap();
-    without(&play, &host, "epoch 2").await;
+    without(&play, &host, "policy 2 in force").await;
     let stranger = PrivateKeySigner::random();
     let of_stranger = SignedPolicy {
         approvals: {
