@@ -191,7 +191,7 @@ fn approvals_are_counted() {
     refused(&stranger, "not an administrator");
     let mut other = good.clone();
     other.approvals = signed(&self::policy(5, 2)).approvals;
-    refused(&other, "approvals[0]");
+    refused(&other, "0 count, the register asks for 2");
 
     let mut nobody = set(&policy);
     nobody.board = Board::default();
@@ -210,7 +210,7 @@ fn approvals_are_counted() {
         .unwrap_err();
     assert!(matches!(
         error,
-        RegisterError::PolicyApprovals(SealError::Approval { index: 0, .. })
+        RegisterError::PolicyApprovals(SealError::TooFewApprovals { count: 0, .. })
     ));
     install(folder.path(), &good, &set(&policy)).unwrap();
 }
@@ -280,6 +280,18 @@ fn without_a_policy_there_is_no_default() {
     fs::write(&path, vec![b' '; (1 << 20) + 1]).unwrap();
     let huge = load();
     assert!(matches!(huge, RegisterError::TooLarge { .. }), "{huge}");
+}
+
+#[test]
+fn an_epoch_does_not_leap_to_where_none_can_follow() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), &policy(5, 1)).unwrap();
+    let error = put(folder.path(), &policy(6 + (1 << 32), 1)).unwrap_err();
+    assert!(
+        matches!(error, RegisterError::EpochTooFar { highest: 5, .. }),
+        "{error}"
+    );
+    put(folder.path(), &policy(5 + (1 << 32), 1)).unwrap();
 }
 
 #[test]

@@ -43,6 +43,7 @@ pub(crate) fn open_policy(
         serve: ServeRule {
             consumers: Whom::Anyone,
             minimum_interval_seconds: 1,
+            minimum_validity_seconds: 1,
             maximum_callback_gas: 5_000_000,
         },
         ..Policy::closed(epoch)

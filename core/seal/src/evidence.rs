@@ -112,6 +112,7 @@ mod tests {
             serve: ServeRule {
                 consumers: Whom::Anyone,
                 minimum_interval_seconds: 0,
+                minimum_validity_seconds: 1,
                 maximum_callback_gas: 0,
             },
         }

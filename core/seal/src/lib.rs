@@ -63,7 +63,9 @@ pub enum SealError {
         reason: &'static str,
     },
     /// Too few administrators approved a policy, or the register has no board yet.
-    #[error("approvals: {count} count, the register asks for {threshold} (0: its board is not known)")]
+    #[error(
+        "approvals: {count} count, the register asks for {threshold} (0: its board is not known)"
+    )]
     TooFewApprovals {
         /// Approvals that count.
         count: u64,

@@ -80,6 +80,8 @@ pub struct ServeRule {
     pub consumers: Whom,
     /// A subscription is woken at most once in this many seconds.
     pub minimum_interval_seconds: u64,
+    /// Least seconds that a subscription lets its reports be valid: what expires before a chain can take it is run in vain.
+    pub minimum_validity_seconds: u32,
     /// Most gas that a callback may ask for: the host's transmitter pays for it.
     pub maximum_callback_gas: u32,
 }
@@ -208,6 +210,7 @@ impl Policy {
             serve: ServeRule {
                 consumers: Whom::Only(vec![]),
                 minimum_interval_seconds: 60,
+                minimum_validity_seconds: 60,
                 maximum_callback_gas: 1_000_000,
             },
         }

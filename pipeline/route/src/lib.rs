@@ -71,6 +71,16 @@ pub enum Refusal {
         /// What policy allows.
         most: u32,
     },
+    /// The subscription's reports would expire too soon.
+    #[error(
+        "policy: reports of the subscription are valid for {asked} s, `serve.minimumValiditySeconds` is {least}"
+    )]
+    ValidityTooShort {
+        /// Seconds that the subscription asks for.
+        asked: u32,
+        /// What policy asks for.
+        least: u32,
+    },
     /// The subscription was woken too short a time ago.
     #[error(
         "policy: due {since} s after the subscription was last woken, `serve.minimumIntervalSeconds` is {least}"
@@ -268,6 +278,10 @@ fn check_service(rule: &ServeRule, subscription: &Subscription) -> Result<(), Re
     if asked > most {
         return Err(Refusal::CallbackGas { asked, most });
     }
+    let (asked, least) = (subscription.validity, rule.minimum_validity_seconds);
+    if asked < least {
+        return Err(Refusal::ValidityTooShort { asked, least });
+    }
     Ok(())
 }
 
@@ -380,6 +394,7 @@ mod tests {
             serve: ServeRule {
                 consumers: Whom::Only(vec![CONSUMER]),
                 minimum_interval_seconds: 300,
+                minimum_validity_seconds: 60,
                 maximum_callback_gas: 100_000,
             },
         };
@@ -460,6 +475,13 @@ mod tests {
                 asked: 100_000,
                 most: 99_999
             }
+        );
+        let (asked, least) = (3_600, 3_601);
+        assert_eq!(
+            refusal(&under(
+                |policy| policy.serve.minimum_validity_seconds = least
+            )),
+            Refusal::ValidityTooShort { asked, least }
         );
         let anyone = under(|policy| {
             policy.publishers = Whom::Anyone;

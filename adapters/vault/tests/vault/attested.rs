@@ -131,6 +131,7 @@ fn policy() -> Policy {
         serve: ServeRule {
             consumers: Whom::Anyone,
             minimum_interval_seconds: 1,
+            minimum_validity_seconds: 1,
             maximum_callback_gas: 1_000_000,
         },
     }

@@ -205,9 +205,10 @@ fn limits(wish: Limits, policy: Limits) -> Vec<ExplanationRow> {
 fn service(policy: &Policy) -> ExplanationRow {
     let serve = &policy.serve;
     let word = format!(
-        "{}, at most once in {} s, at most {} gas",
+        "{}, at most once in {} s, reports valid for {} s at least, at most {} gas",
         whom(&serve.consumers),
         serve.minimum_interval_seconds,
+        serve.minimum_validity_seconds,
         serve.maximum_callback_gas
     );
     row(
@@ -287,7 +288,8 @@ mod tests {
             .filter(|row| row.overridden)
             .map(|row| (row.aspect.as_str(), row.result.as_str()))
             .collect();
-        let word = "nobody, at most once in 60 s, at most 1000000 gas";
+        let word =
+            "nobody, at most once in 60 s, reports valid for 60 s at least, at most 1000000 gas";
         assert_eq!(
             overridden,
             [

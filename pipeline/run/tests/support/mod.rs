@@ -187,6 +187,7 @@ fn policy() -> PolicyInForce {
         serve: ServeRule {
             consumers: Whom::Anyone,
             minimum_interval_seconds: 0,
+            minimum_validity_seconds: 1,
             maximum_callback_gas: 1_000_000,
         },
     };
