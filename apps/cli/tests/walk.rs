@@ -411,6 +411,7 @@ async fn nodes_are_told_of_the_delegate(machine: &Machine, status: &Value) {
     let trusted = format!("{line} --crypto-delegate-authority authority.pem");
     let said = machine.refused(&machine.folder, &trusted);
     assert!(said.contains("delegate"), "{said}");
+    let _known_already = rustls::crypto::ring::default_provider().install_default();
     let pem = fs::read(&authority).unwrap();
     let client = reqwest::Client::builder()
         .tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem).unwrap())

@@ -111,10 +111,6 @@ fn registry_account() -> OciAuth {
 }
 
 /// Tells how far it has come, on standard error.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the library hands steps over"
-)]
 fn tell(step: Step) {
     match step {
         Step::Key(signer) => note(format_args!("key       {signer}")),
