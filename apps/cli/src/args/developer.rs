@@ -296,7 +296,8 @@ Fields of the policy (all are required):
   retry       attempts, and milliseconds between them
   signing     \"ecdsa\"
   evidence    maxAgeSeconds of a region's evidence, and of the register's state
-  serve       consumers, minimumIntervalSeconds, maximumCallbackGas";
+  serve       consumers, minimumIntervalSeconds, minimumValiditySeconds,
+              maximumCallbackGas";
 
 #[derive(Debug, Args)]
 pub(crate) struct NewPolicyOptions {
