@@ -159,20 +159,21 @@ impl Rules {
         set: Option<PolicySet>,
     ) -> Result<Result<Arc<PolicyInForce>, String>, HostError> {
         let (store, domain, file) = (self.store.clone(), self.domain, self.file.clone());
+        let record = set.as_ref().map(|set| set.record.clone());
         let decided = blocking(move || {
             let record = set.as_ref().map(|set| &set.record);
             match (store.current(record), file) {
-                (Err(error), Some(file)) if is_about_the_policy(&error) => store
-                    .load(&file, &domain, set.as_ref())
-                    .map_err(|error| (error, record.cloned())),
-                (current, _) => current.map_err(|error| (error, record.cloned())),
+                (Err(error), Some(file)) if is_about_the_policy(&error) => {
+                    store.load(&file, &domain, set.as_ref())
+                }
+                (current, _) => current,
             }
         })
         .await?;
         match decided {
             Ok(policy) => Ok(Ok(Arc::new(policy))),
-            Err((error, record)) if is_about_the_policy(&error) => Ok(Err(why(&error, record))),
-            Err((error, _)) => Err(error.into()),
+            Err(error) if is_about_the_policy(&error) => Ok(Err(why(&error, record))),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -19,6 +19,7 @@ use cryptlet_types::{
     Receipt,
 };
 use cryptlet_vault::{FileVault, KeyId, Unlock, Vault};
+use std::os::unix::fs::DirBuilderExt;
 
 const NAME: &str = "market-watcher";
 
@@ -378,7 +379,10 @@ impl Play {
             },
             ..self.config()
         };
-        std::fs::create_dir(&config.data).unwrap();
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&config.data)
+            .unwrap();
         let path = DataFolder::at(&config.data).vault();
         let vault = FileVault::create(&path, &Unlock::KeyFile(key)).unwrap();
         for key in [KeyId::Host, KeyId::Transmitter, KeyId::Authority] {
