@@ -188,7 +188,6 @@ async fn a_package_that_does_not_fit_is_refused_with_the_reason() {
         let answer = publisher.store_package(&new_package(files)).await;
         let (status, detail) = refusal(answer);
         assert_eq!(status, 422, "{detail}");
-        println!("{detail}");
         detail
     };
 
@@ -292,7 +291,6 @@ async fn hostile_source_is_refused() {
         let files = draft.files(good.cryptlet, good.signer);
         let started = Instant::now();
         let (status, detail) = refusal(publisher.store_package(&new_package(&files)).await);
-        println!("{detail}");
         assert_eq!(status, 422, "{detail}");
         assert!(started.elapsed() < Duration::from_secs(10));
     }

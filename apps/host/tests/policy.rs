@@ -240,18 +240,18 @@ async fn what_is_no_approved_policy_of_the_register_is_refused_by_name_and_the_l
         policy: wider,
     };
     let cases = [
-        (by(&[]), "0 of"),
-        (by(&[1]), "1 of"),
-        (by(&[1, 1]), "twice"),
-        (by(&[2, 0]), "order"),
+        (by(&[]), "0 count"),
+        (by(&[1]), "1 count"),
+        (by(&[1, 1]), "approves twice"),
+        (by(&[2, 0]), "ascend"),
         (of_stranger, "is not an administrator"),
-        (forged, "not by"),
-        (other_document, "epoch 2"),
-        (first, "epoch 1"),
+        (forged, "1 count"),
+        (other_document, "the register's, which is epoch 2"),
+        (first, "policy of epoch 1"),
     ];
     for (signed, word) in cases {
         let said = put(&operator, &signed).await.expect_err(word);
-        println!("{word}: {said}");
+        assert!(said.contains(word), "{word}: {said}");
         let standing = host.rules().standing();
         assert!(standing.policy.is_none(), "{word}");
         let kept = host.rules().document().await.unwrap().unwrap();
