@@ -361,7 +361,8 @@ mod tests {
     #[test]
     fn image_manifests_that_are_no_cryptlets_are_refused() {
         let layers = "layers are not code, header and at most source";
-        let cases: [(&str, Box<dyn FnOnce(&mut Value)>); 11] = [
+        type Alter = Box<dyn FnOnce(&mut Value)>;
+        let cases: [(&str, Alter); 11] = [
             (
                 "not a cryptlet's",
                 Box::new(|v| v["schemaVersion"] = json!(1)),
