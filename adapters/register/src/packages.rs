@@ -147,6 +147,14 @@ impl PackageStore {
         Ok(package)
     }
 
+    /// The image manifest of the package with this digest.
+    ///
+    /// # Errors
+    /// As [`PackageStore::get`].
+    pub fn image_manifest(&self, digest: Sha256Digest) -> Result<Bytes> {
+        Ok(self.contents(digest)?.0)
+    }
+
     /// All files of the package with this digest; the digests were checked.
     ///
     /// # Errors

@@ -51,6 +51,9 @@ pub trait HostApi: Send + Sync + 'static {
     async fn cryptlet(&self, cryptlet: CryptletRef) -> Result<CryptletDetail>;
     /// The header document of a version (nothing: the current one), byte for byte as its digest says.
     async fn header(&self, cryptlet: CryptletRef, version: Option<u32>) -> Result<Bytes>;
+    /// The image manifest of a version's package, byte for byte: its SHA-256 is the package's digest, and it names the
+    /// digests of everything in it.
+    async fn package(&self, cryptlet: CryptletRef, version: Option<u32>) -> Result<Bytes>;
     /// The source archive of a version, byte for byte. Not found if it is not revealed.
     async fn source(&self, cryptlet: CryptletRef, version: Option<u32>) -> Result<Bytes>;
     /// What manifest and code wish, what policy says, and what comes out.

@@ -26,6 +26,8 @@ pub use clock::{Clock, wall_clock};
 pub use files::FileError;
 pub use host_api::{Caller, HostApi, JobQuery};
 pub use openapi::openapi_json;
-pub use routes::{HEADER_MEDIA_TYPE, MAX_BODY_BYTES, MAX_PACKAGE_BYTES, SOURCE_MEDIA_TYPE};
+pub use routes::{
+    HEADER_MEDIA_TYPE, INDEX_MEDIA_TYPE, MAX_BODY_BYTES, MAX_PACKAGE_BYTES, SOURCE_MEDIA_TYPE,
+};
 pub use server::{Server, ServerError, ServerLimits, ServerParts};
 pub use types::{Problem, ProblemKind};

@@ -21,6 +21,8 @@ pub const MAX_BODY_BYTES: usize = 1 << 20;
 pub const MAX_PACKAGE_BYTES: usize = 64 << 20;
 /// Media type of a header document.
 pub const HEADER_MEDIA_TYPE: &str = "application/vnd.bletchley.cryptlet.header.v1+json";
+/// Media type of a package's image manifest (OCI image specification).
+pub const INDEX_MEDIA_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 /// Media type of a source archive.
 pub const SOURCE_MEDIA_TYPE: &str = "application/vnd.bletchley.cryptlet.source.v1.tar+gzip";
 
@@ -244,6 +246,16 @@ fn about_cryptlets() -> Vec<Route> {
             ("header", "The header document of a version, byte for byte."),
             Answer::Bytes(HEADER_MEDIA_TYPE),
             handlers::header,
+        )
+        .with(&[NAME, VERSION]),
+        reads(
+            "/v1/cryptlets/{name}/package",
+            (
+                "package",
+                "The image manifest of a version's package, byte for byte.",
+            ),
+            Answer::Bytes(INDEX_MEDIA_TYPE),
+            handlers::package,
         )
         .with(&[NAME, VERSION]),
         reads(

@@ -92,6 +92,22 @@ impl Client {
         .await
     }
 
+    /// The image manifest of a version's package (nothing: the current one). Compare its SHA-256 with the register's.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn package(
+        &self,
+        cryptlet: &CryptletRef,
+        number: Option<u32>,
+    ) -> ClientResult<Bytes> {
+        self.bytes(
+            &["cryptlets", cryptlet.as_str(), "package"],
+            &version(number),
+        )
+        .await
+    }
+
     /// The source archive of a version (nothing: the current one). Compare its SHA-256.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use super::call::Call;
 use crate::{
     auth::TokenError,
     host_api::JobQuery,
-    routes::{HEADER_MEDIA_TYPE, SOURCE_MEDIA_TYPE},
+    routes::{HEADER_MEDIA_TYPE, INDEX_MEDIA_TYPE, SOURCE_MEDIA_TYPE},
     types::{Health, NewToken, Problem, Result, TokenId, VersionNumber},
 };
 use alloy_primitives::Bytes;
@@ -83,6 +83,14 @@ pub(crate) fn header(call: Call) -> Answered {
         let (name, version) = (call.path("name")?, version(&call)?);
         let header = call.shared.api.header(name, version).await?;
         Ok(bytes(HEADER_MEDIA_TYPE, header))
+    })
+}
+
+pub(crate) fn package(call: Call) -> Answered {
+    Box::pin(async move {
+        let (name, version) = (call.path("name")?, version(&call)?);
+        let index = call.shared.api.package(name, version).await?;
+        Ok(bytes(INDEX_MEDIA_TYPE, index))
     })
 }
 

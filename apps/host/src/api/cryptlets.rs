@@ -118,6 +118,20 @@ impl Service {
         header.ok_or_else(|| no_package(version.package))
     }
 
+    pub(super) async fn package_of(
+        &self,
+        cryptlet: CryptletRef,
+        version: Option<u32>,
+    ) -> Result<Bytes> {
+        let version = self.version(&cryptlet, version).await?;
+        let packages = self.replica.packages().clone();
+        let read = spawn_blocking(move || packages.image_manifest(version.package)).await;
+        match read.map_err(|error| Problem::internal(&error))? {
+            Err(RegisterError::UnknownPackage(_)) => Err(no_package(version.package)),
+            read => read.map_err(problems::register),
+        }
+    }
+
     pub(super) async fn source_of(
         &self,
         cryptlet: CryptletRef,

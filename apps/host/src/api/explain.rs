@@ -48,7 +48,8 @@ fn rows(record: &CryptletRecord, manifest: &Manifest, policy: &Policy) -> Vec<Ex
         egress(manifest, policy),
     ];
     rows.extend(limits(manifest.config.limits, policy.limits));
-    rows.extend([retry(policy), service(policy)]);
+    rows.push(retry(policy));
+    rows.extend(service(policy));
     rows
 }
 
@@ -202,22 +203,36 @@ fn limits(wish: Limits, policy: Limits) -> Vec<ExplanationRow> {
     .collect()
 }
 
-fn service(policy: &Policy) -> ExplanationRow {
+/// Whom policy serves and how: a manifest has no word on it.
+fn service(policy: &Policy) -> Vec<ExplanationRow> {
     let serve = &policy.serve;
-    let word = format!(
-        "{}, at most once in {} s, reports valid for {} s at least, at most {} gas",
-        whom(&serve.consumers),
-        serve.minimum_interval_seconds,
-        serve.minimum_validity_seconds,
-        serve.maximum_callback_gas
-    );
-    row(
-        "serve",
-        "whoever subscribes",
-        &word,
-        &word,
-        serve.consumers != Whom::Anyone,
-    )
+    let consumers = whom(&serve.consumers);
+    let narrowed = serve.consumers != Whom::Anyone;
+    let mut rows = vec![row(
+        "serve.consumers",
+        "anyone",
+        &consumers,
+        &consumers,
+        narrowed,
+    )];
+    let bounds = [
+        (
+            "serve.interval",
+            format!("once in {} s at most", serve.minimum_interval_seconds),
+        ),
+        (
+            "serve.validity",
+            format!("{} s at least", serve.minimum_validity_seconds),
+        ),
+        (
+            "serve.callbackGas",
+            format!("{} at most", serve.maximum_callback_gas),
+        ),
+    ];
+    let bound =
+        |(aspect, word): (&str, String)| row(aspect, "what is subscribed", &word, &word, false);
+    rows.extend(bounds.map(bound));
+    rows
 }
 
 fn whom(whom: &Whom) -> String {
@@ -288,14 +303,12 @@ mod tests {
             .filter(|row| row.overridden)
             .map(|row| (row.aspect.as_str(), row.result.as_str()))
             .collect();
-        let word =
-            "nobody, at most once in 60 s, reports valid for 60 s at least, at most 1000000 gas";
         assert_eq!(
             overridden,
             [
                 ("egress", "a.example:443 (public web)"),
                 ("limits.fuel", "10"),
-                ("serve", word)
+                ("serve.consumers", "nobody")
             ]
         );
     }
@@ -316,7 +329,7 @@ mod tests {
     #[test]
     fn a_closed_policy_says_no_in_every_row_that_matters() {
         let rows = rows(&record(), &manifest(), &Policy::closed(1));
-        for aspect in ["publishers", "isolation", "egress", "serve"] {
+        for aspect in ["publishers", "isolation", "egress", "serve.consumers"] {
             let row = rows.iter().find(|row| row.aspect == aspect).unwrap();
             assert!(row.overridden, "{row:?}");
         }

@@ -181,6 +181,10 @@ impl HostApi for Service {
         self.header_of(cryptlet, version).await
     }
 
+    async fn package(&self, cryptlet: CryptletRef, version: Option<u32>) -> Result<Bytes> {
+        self.package_of(cryptlet, version).await
+    }
+
     async fn source(&self, cryptlet: CryptletRef, version: Option<u32>) -> Result<Bytes> {
         self.source_of(cryptlet, version).await
     }

@@ -25,6 +25,10 @@ pub struct Wrongs {
     pub header_digest: Option<Sha256Digest>,
     /// The version that is said to be in force, as it was published, though it may be revoked.
     pub current: Option<u32>,
+    /// Bytes that are given out as image manifest.
+    pub index: Option<Bytes>,
+    /// Bytes that are given out as source.
+    pub source: Option<Bytes>,
     /// The node of the register's chain is not named.
     pub no_rpc: bool,
     /// So many looks at the host find it behind the register's chain.
@@ -81,6 +85,17 @@ impl MemoryHost {
         self.packages.lock().unwrap().get(&digest).cloned()
     }
 
+    async fn version_files(
+        &self,
+        cryptlet: &CryptletRef,
+        version: Option<u32>,
+    ) -> Result<PackageFiles> {
+        let known = self.find(cryptlet).await?;
+        let number = version.unwrap();
+        let record = self.register.version(known.cryptlet, number).await;
+        Ok(self.files(record.unwrap().unwrap().package).unwrap())
+    }
+
     async fn find(&self, cryptlet: &CryptletRef) -> Result<Registration> {
         let found = match cryptlet.id() {
             Some(id) => self.register.registration(id).await.map(Some),
@@ -95,6 +110,22 @@ impl MemoryHost {
             Err(error) => Err(Problem::internal(&error)),
         }
     }
+}
+
+/// The source's digest in the package of the version in force.
+fn records_source(
+    packages: &HashMap<Sha256Digest, PackageFiles>,
+    versions: &[VersionInfo],
+    current: Option<u32>,
+) -> Source {
+    let current = versions
+        .iter()
+        .find(|version| Some(version.number) == current);
+    let files = current.and_then(|current| packages.get(&current.package_digest.into()));
+    let source = files.and_then(|files| files.source.as_ref());
+    source.map_or(Source::NotRevealed, |source| {
+        Source::Revealed(cryptlet_seal::sha256(source).into())
+    })
 }
 
 fn unused<T>() -> Result<T> {
@@ -182,6 +213,8 @@ impl HostApi for MemoryHost {
             revoked: version.revoked && wrongs.current != Some(version.number),
             stored: true,
         });
+        let versions: Vec<_> = versions.collect();
+        let source = records_source(&self.packages.lock().unwrap(), &versions, current);
         Ok(CryptletDetail {
             cryptlet: known.cryptlet.into(),
             name: known.name,
@@ -190,7 +223,7 @@ impl HostApi for MemoryHost {
             owner: known.owner.into(),
             revoked: known.revoked && wrongs.current.is_none(),
             current,
-            versions: versions.collect(),
+            versions,
             signers,
             interface: None,
             hosts,
@@ -199,24 +232,27 @@ impl HostApi for MemoryHost {
                 reasons: vec![],
                 epoch: 1,
             },
-            source: Source::NotRevealed,
+            source,
             stale: false,
         })
     }
 
     async fn header(&self, cryptlet: CryptletRef, version: Option<u32>) -> Result<Bytes> {
-        let known = self.find(&cryptlet).await?;
-        let record = self
-            .register
-            .version(known.cryptlet, version.unwrap())
-            .await;
-        let files = self.files(record.unwrap().unwrap().package).unwrap();
+        let files = self.version_files(&cryptlet, version).await?;
         let lie = self.wrongs().header.clone();
         Ok(lie.map_or(files.header, Bytes::from))
     }
 
-    async fn source(&self, _: CryptletRef, _: Option<u32>) -> Result<Bytes> {
-        unused()
+    async fn package(&self, cryptlet: CryptletRef, version: Option<u32>) -> Result<Bytes> {
+        let files = self.version_files(&cryptlet, version).await?;
+        let lie = self.wrongs().index.clone();
+        Ok(lie.unwrap_or(files.package.index))
+    }
+
+    async fn source(&self, cryptlet: CryptletRef, version: Option<u32>) -> Result<Bytes> {
+        let files = self.version_files(&cryptlet, version).await?;
+        let lie = self.wrongs().source.clone();
+        Ok(lie.or(files.source).unwrap())
     }
 
     async fn explain(&self, _: CryptletRef) -> Result<Explanation> {
