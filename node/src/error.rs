@@ -16,7 +16,7 @@ pub enum NodeError {
         reason: String,
     },
     /// The address could not be listened on.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The configured address.
         address: SocketAddr,

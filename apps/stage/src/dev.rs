@@ -119,7 +119,10 @@ impl Dev {
             api: Some(api(api_port, node.url())),
         })?;
         keys_in(&folder, &config, &provider).await?;
-        let open = policy::open_policy(0, feed.root_pem().to_owned(), &allow, Retry::default());
+        // Before anything is written: a policy that is none would stand in the way of every later start.
+        let root = feed.root_pem().to_owned();
+        let open = policy::open_policy(1, root, &allow, Retry::default());
+        let open = policy::checked(open)?;
         let kept_policy = policy_in(&folder, &provider, &account, &domain, open).await?;
 
         let tokens = DataFolder::at(&config.data).tokens();

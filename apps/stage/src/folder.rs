@@ -13,7 +13,8 @@ use cryptlet_host::{
 use cryptlet_vault::{FileVault, KeyId, Unlock, Vault};
 use std::{
     collections::BTreeMap,
-    fs::DirBuilder,
+    fs::{DirBuilder, File},
+    io::Write,
     net::SocketAddr,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -76,7 +77,16 @@ pub(crate) fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<
     let doing = format!("cannot write {}", path.display());
     let mut bytes = serde_json::to_vec_pretty(value).doing(&doing)?;
     bytes.push(b'\n');
-    std::fs::write(path, bytes).doing(&doing)
+    replace(path, &bytes).doing(&doing)
+}
+
+/// Writes a file whole: whoever is killed on the way leaves the old one.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)
 }
 
 /// A host's keys.

@@ -15,6 +15,7 @@ use cryptlet_types::{
     policy::{Approval, EgressRule, Retry, ServeRule, SignedPolicy, Trust, Whom},
     register::{PolicyRecord, RegisterDomain},
 };
+use std::collections::BTreeSet;
 
 /// A policy for a machine of one's own: anyone may publish and be served, the process provider isolates, and of all sources
 /// only the feed, with its own root, and `allowed`, by the public web's roots, may be reached.
@@ -28,7 +29,12 @@ pub(crate) fn open_policy(
         place: FEED_PLACE.into(),
         trust: Trust::Roots(feed_root),
     };
-    let others = allowed.iter().map(|place| EgressRule {
+    // A place stands in a policy once, whatever was asked for.
+    let others: BTreeSet<_> = allowed
+        .iter()
+        .filter(|place| *place != FEED_PLACE)
+        .collect();
+    let others = others.into_iter().map(|place| EgressRule {
         place: place.clone(),
         trust: Trust::WebPki,
     });
@@ -48,6 +54,13 @@ pub(crate) fn open_policy(
         },
         ..Policy::closed(epoch)
     }
+}
+
+/// `policy` as it is, if it is one.
+pub(crate) fn checked(policy: Policy) -> Result<Policy, StageError> {
+    let doing = "the policy cannot be set";
+    let json = policy.to_json().doing(doing)?;
+    Policy::from_json(&json).doing(doing)
 }
 
 /// `policy` with the approval of `administrator`, who needs no other.
@@ -86,4 +99,23 @@ fn record(policy: &Policy) -> Result<PolicyRecord, StageError> {
         digest: sha256(&json),
         uri: String::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_that_are_asked_for_twice_stand_in_it_once_and_what_is_none_is_refused() {
+        let made = rcgen::generate_simple_self_signed(vec!["feed.example".to_owned()]).unwrap();
+        let root = made.cert.pem();
+        let open = |allowed: &[&str]| {
+            let allowed: Vec<_> = allowed.iter().map(|&place| place.to_owned()).collect();
+            open_policy(1, root.clone(), &allowed, Retry::default())
+        };
+        let policy = open(&["a.example:443", FEED_PLACE, "a.example:443"]);
+        let places: Vec<_> = policy.egress.iter().map(|rule| &*rule.place).collect();
+        assert_eq!(places, [FEED_PLACE, "a.example:443"]);
+        assert!(checked(open(&["a.example"])).is_err(), "no port");
+    }
 }
