@@ -219,7 +219,7 @@ impl PinConfig {
 
 impl VaultUnlock {
     /// The secret itself.
-    fn secret(&self) -> Result<Unlock, HostError> {
+    pub(crate) fn secret(&self) -> Result<Unlock, HostError> {
         match self {
             Self::KeyFile(path) => Ok(Unlock::KeyFile(path.clone())),
             Self::PasswordVariable(name) => match std::env::var(name) {

@@ -32,6 +32,7 @@ mod progress;
 mod receipt;
 mod register_link;
 mod rules;
+pub mod setup;
 mod spare_keys;
 mod worker;
 mod workers;

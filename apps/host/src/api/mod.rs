@@ -13,6 +13,7 @@ mod publish;
 mod serve;
 
 pub use serve::ApiServer;
+pub(crate) use serve::{identity, tokens};
 
 use crate::{
     ApiConfig, HostError, Parts, delegations::Delegations, manifests::Manifests,

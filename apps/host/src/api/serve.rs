@@ -91,7 +91,7 @@ impl ApiServer {
 }
 
 /// The certificate that the server shows, and the authority (PEM) that callers are to trust.
-async fn identity(
+pub(crate) async fn identity(
     vault: Arc<dyn Vault>,
     config: &ApiConfig,
     data: &DataFolder,
@@ -151,7 +151,8 @@ impl AuthoritySigner for VaultAuthority {
     }
 }
 
-fn tokens(path: &Path) -> Result<TokenStore, HostError> {
+/// The tokens that open the API; none yet, if there is no file.
+pub(crate) fn tokens(path: &Path) -> Result<TokenStore, HostError> {
     if path.exists() {
         return Ok(TokenStore::open(path, wall_clock()));
     }
