@@ -29,10 +29,10 @@ BENCH_ARGS ?=
 STEPS := fmt clippy build rust api contracts cryptlets rustdoc
 
 ##@ Use
-.PHONY: help demo bench install
+.PHONY: help demo bench bench-register install
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
-		/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## one contract, woken for a month with real rates; installs and builds what is missing
 	@scripts/setup.sh rust cc
@@ -45,6 +45,10 @@ bench: ## latency and throughput of the path, beside its limits
 	@scripts/setup.sh rust cc
 	@cargo build $(CARGO_ARGS) $(PROGRAMS)
 	@$(BIN)/cryptlet bench path $(BENCH_ARGS)
+
+bench-register: ## look-up and search among 100,000 registered cryptlets, beside a bare SELECT
+	@scripts/setup.sh rust cc
+	@cargo bench --locked -p cryptlet-register
 
 install: ## put cryptlet and its container into cargo's bin folder
 	@scripts/setup.sh rust cc

@@ -18,10 +18,10 @@ pub enum AuthorError {
         reason: String,
     },
     /// The folder is there already.
-    #[error("{} is there already: choose another folder, or remove it", .0.display())]
+    #[error("{} is there already", .0.display())]
     Exists(PathBuf),
     /// There is no project in the folder.
-    #[error("{} holds no cryptlet (no cryptlet.json): run `cryptlet new NAME`, or go into its folder", .0.display())]
+    #[error("{} holds no cryptlet (no cryptlet.json)", .0.display())]
     NoProject(PathBuf),
     /// A file could not be read or written.
     #[error("{}: {source}", .path.display())]
@@ -56,7 +56,7 @@ pub enum AuthorError {
         source: HeaderError,
     },
     /// A program that a build needs is missing.
-    #[error("{program} cannot be started ({source}): install Rust from https://rustup.rs")]
+    #[error("{program} cannot be started: {source}")]
     Tool {
         /// The program.
         program: &'static str,
@@ -64,18 +64,16 @@ pub enum AuthorError {
         source: std::io::Error,
     },
     /// A program of a build failed; what it said went to the progress lines.
-    #[error("{what} failed: see its messages above")]
+    #[error("{what} failed")]
     Failed {
         /// What was run.
         what: String,
     },
     /// The compiler's module cannot become a component.
-    #[error(
-        "the module cannot become a component: {0}; a cryptlet exports its type once, by cryptlet::export!, and needs nothing of the system"
-    )]
+    #[error("the module cannot become a component: {0}")]
     Component(String),
     /// The component was not built yet.
-    #[error("{} is missing: run `cryptlet build`", .0.display())]
+    #[error("{} is missing", .0.display())]
     NotBuilt(PathBuf),
     /// A recorded case is wrong.
     #[error("{}: {reason}", .path.display())]
@@ -86,7 +84,7 @@ pub enum AuthorError {
         reason: String,
     },
     /// There is no case to run.
-    #[error("{} holds no case (*.json): write one, the README of a new project says how", .0.display())]
+    #[error("{} holds no case (*.json)", .0.display())]
     NoCases(PathBuf),
     /// The server of the recordings could not be started.
     #[error("the server of recorded responses cannot be started: {0}")]
@@ -107,6 +105,37 @@ impl AuthorError {
             Self::Isolation(error) => error.is_retryable(),
             Self::Server(_) => true,
             _ => false,
+        }
+    }
+
+    /// What the author can do next.
+    #[must_use]
+    pub fn next_step(&self) -> &str {
+        match self {
+            Self::Name { .. } => "choose another name: 1 to 64 of a-z, 0-9 and hyphen",
+            Self::Exists(_) => "choose another folder with --dir, or remove it",
+            Self::NoProject(_) => "make one with `cryptlet new NAME`, or go into its folder",
+            Self::File { .. } => "see whether the path is right and you may read and write it",
+            Self::TooLarge { .. } => "make it smaller",
+            Self::Manifest { .. } => {
+                "mend what is named in cryptlet.json; its fields: docs/schema/manifest.schema.json"
+            }
+            Self::Interface { .. } => "mend what is named in interface.sol",
+            Self::Tool { .. } => "install Rust from https://rustup.rs",
+            Self::Failed { .. } => "mend what its messages above name",
+            Self::Component(_) => {
+                "export the cryptlet's type once, by cryptlet::export!, and use nothing of the system"
+            }
+            Self::NotBuilt(_) => "build it: cryptlet build",
+            Self::Case { .. } => {
+                "mend what is named; the project's README says how cases are written"
+            }
+            Self::NoCases(_) => "write one: the README of a new project says how",
+            Self::Server(_) => "run the same command again",
+            Self::Isolation(_) => {
+                "cryptlet-container has to lie beside cryptlet (make install); then try again"
+            }
+            Self::Seal(_) => "see what hosts would refuse: cryptlet check",
         }
     }
 }

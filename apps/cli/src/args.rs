@@ -3,6 +3,7 @@
 pub(crate) mod developer;
 
 use clap::{Args, Parser, Subcommand};
+use cryptlet_types::manifest::split_place;
 use jiff::civil::Date;
 use std::{net::IpAddr, path::PathBuf};
 
@@ -25,7 +26,7 @@ pub(crate) enum Command {
     Dev(DevOptions),
     /// Run an Ethereum chain for development: JSON-RPC over HTTP and WebSocket on one port.
     Node(NodeOptions),
-    /// Run a host: serve the subscriptions of one delegate until interrupted.
+    /// Set up, register or run a host: it serves the subscriptions of one delegate until interrupted.
     Host(HostOptions),
     /// Check receipts offline, against your own trust roots.
     Verify(VerifyOptions),
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     Search(developer::SearchOptions),
     /// Show a cryptlet: who, versions, digests, hosts, policy, source, interface.
     Show(developer::OneOptions),
+    /// Fetch a cryptlet's revealed source, checked against the register's digest, into a new folder.
+    Source(developer::SourceOptions),
     /// Show what a cryptlet wishes, what policy says, and what comes out.
     Explain(developer::OneOptions),
     /// Bring a cryptlet's Solidity header into this project and lock it.
@@ -121,7 +124,7 @@ pub(crate) struct DevOptions {
     #[arg(long, value_name = "PORT", default_value_t = 8600)]
     pub(crate) api_port: u16,
     /// Source that cryptlets may reach besides the embedded feed, by the public web's roots; may be repeated.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = place)]
     pub(crate) allow: Vec<String>,
     /// Print one JSON object when it is ready, and one a finished job.
     #[arg(long)]
@@ -163,11 +166,41 @@ pub(crate) struct NodeOptions {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct HostOptions {
+    #[command(subcommand)]
+    pub(crate) what: Option<HostCommand>,
+    #[command(flatten)]
+    pub(crate) serve: ServeOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeOptions {
     /// The host's configuration (JSON).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", default_value = "host.json")]
     pub(crate) config: PathBuf,
     /// Print one JSON object a finished job instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HostCommand {
+    /// Make what the configuration names and is missing: vault, keys, certificate, an operator's token.
+    Init(InitOptions),
+    /// Have the register name the host that the commands talk to, with its URL and authority.
+    Register(Box<developer::RegisterHostOptions>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitOptions {
+    /// The host's configuration (JSON).
+    #[arg(long, value_name = "FILE", default_value = "host.json")]
+    pub(crate) config: PathBuf,
+    /// Connection file to write for its operator; one that is there is left alone.
+    #[arg(long, value_name = "FILE", default_value = "connection.json")]
+    pub(crate) out: PathBuf,
+    /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -193,6 +226,14 @@ pub(crate) struct BenchOptions {
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A place that can be reached: a name and a port.
+fn place(text: &str) -> Result<String, String> {
+    match split_place(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("{text:?} is not a place such as api.example:443")),
+    }
 }
 
 /// A currency code as the feed writes it (ISO 4217: three capital letters).

@@ -39,12 +39,8 @@ impl CliError {
 
 impl From<DeveloperError> for CliError {
     fn from(error: DeveloperError) -> Self {
-        let next = error.next_step();
-        let error = Self::new(error);
-        match next {
-            Some(step) => error.next(step),
-            None => error,
-        }
+        let next = error.next_step().to_owned();
+        Self::new(error).next(next)
     }
 }
 

@@ -46,6 +46,7 @@ async fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Keys(what) => commands::publish::keys(&what).await,
         Command::Search(options) => commands::look::search(&options).await,
         Command::Show(options) => commands::look::show(&options).await,
+        Command::Source(options) => commands::source::run(&options).await,
         Command::Explain(options) => commands::look::explain(&options).await,
         Command::Import(options) => commands::import::run(&options).await,
         Command::Subscriptions(options) => commands::look::subscriptions(&options).await,

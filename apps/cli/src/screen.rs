@@ -9,14 +9,46 @@ use std::{
     io::{IsTerminal, Write},
 };
 
-/// Writes a line to standard output.
-pub(crate) fn say(line: impl Display) {
-    let _closed_pipe = writeln!(std::io::stdout().lock(), "{line}");
+/// Writes lines to standard output.
+pub(crate) fn say(lines: impl Display) {
+    say_as_it_is(plain_but_painted(&lines.to_string()));
 }
 
 /// Writes JSON to standard output.
 pub(crate) fn say_json(json: impl Display) {
-    say(plain_json(&json.to_string()));
+    say_as_it_is(plain_json(&json.to_string()));
+}
+
+/// Writes this program's own words to standard output, whatever is in them.
+pub(crate) fn say_as_it_is(text: impl Display) {
+    let _closed_pipe = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// `lines` with nothing in them that moves the cursor. The colours of [`painted`] stay.
+fn plain_but_painted(lines: &str) -> String {
+    let line = |line: &str| {
+        let mut parts = line.split(ESCAPE);
+        let mut safe = plain(parts.next().unwrap_or_default());
+        for part in parts {
+            match COLOURS
+                .iter()
+                .find_map(|code| part.strip_prefix(code).map(|rest| (code, rest)))
+            {
+                Some((code, rest)) => {
+                    safe.push(ESCAPE);
+                    safe.push_str(code);
+                    safe.push_str(&plain(rest));
+                }
+                None => {
+                    safe.push(' ');
+                    safe.push_str(&plain(part));
+                }
+            }
+        }
+        safe
+    };
+    let safe: Vec<_> = lines.split('\n').map(line).collect();
+    safe.join("\n")
 }
 
 /// Writes lines of progress to standard error.
@@ -39,6 +71,10 @@ pub(crate) fn complain(error: &CliError) {
     }
 }
 
+const ESCAPE: char = '\u{1b}';
+/// What follows [`ESCAPE`] in words that are painted.
+const COLOURS: [&str; 4] = ["[32m", "[31m", "[2m", "[0m"];
+
 /// How a word is shown.
 #[derive(Clone, Copy)]
 pub(crate) enum Paint {
@@ -56,13 +92,14 @@ pub(crate) fn painted(word: impl Display, how: Paint) -> String {
 }
 
 fn paint(word: impl Display, how: Paint, terminal: bool) -> String {
+    let [good, bad, dim, end] = COLOURS;
     let code = match how {
-        Paint::Good => 32,
-        Paint::Bad => 31,
-        Paint::Dim => 2,
+        Paint::Good => good,
+        Paint::Bad => bad,
+        Paint::Dim => dim,
     };
     if terminal && std::env::var_os("NO_COLOR").is_none() {
-        format!("\u{1b}[{code}m{word}\u{1b}[0m")
+        format!("{ESCAPE}{code}{word}{ESCAPE}{end}")
     } else {
         word.to_string()
     }
@@ -92,5 +129,18 @@ impl Printer {
     /// Writes a name and what it stands for, in two columns.
     pub(crate) fn fact(self, name: &str, value: impl Display) {
         self.line(format_args!("{name:<12} {value}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_strangers_do_not_move_the_cursor_and_our_colours_stay() {
+        let painted = paint("FAIL", Paint::Bad, true);
+        let said = format!("{painted} a\u{1b}[2K\u{1b}[1Aok\r\u{202e}\nb");
+        let safe = plain_but_painted(&said);
+        assert_eq!(safe, format!("{painted} a [2K [1Aok  \nb"));
     }
 }

@@ -214,7 +214,6 @@ fn a_changed_header_is_refused_until_it_is_accepted(
             "{said}"
         );
         assert_eq!(fs::read(&header).unwrap(), before);
-        machine.run(&walk.developer, "cryptlet import gold-price --check");
         machine.refused(&walk.developer, "cryptlet import gold-price --check");
         machine.good(&walk.developer, accept);
         machine.good(&walk.developer, "cryptlet import gold-price --check");
@@ -393,6 +392,63 @@ async fn a_package_that_went_to_an_oci_registry_comes_back_by_the_recorded_diges
     let source = cryptlet_register::source::inspect(&files.source.unwrap()).unwrap();
     let paths: Vec<_> = source.iter().map(|file| file.path.as_str()).collect();
     assert!(paths.contains(&"src/lib.rs"), "{paths:?}");
+    let elsewhere = machine.folder.clone();
+    let fetched = machine.json(
+        &elsewhere,
+        "cryptlet source gold-price --dir gold-price-source",
+    );
+    assert_eq!(fetched[0]["witnessed"], true);
+    let ours = fs::read(project.join("src/lib.rs")).unwrap();
+    let theirs = fs::read(elsewhere.join("gold-price-source/src/lib.rs"));
+    assert_eq!(theirs.unwrap(), ours);
+    another_host_fetches_it(&machine, &registry, digest);
+}
+
+/// A host that nobody handed the package to: set up, registered and started by the command line alone.
+fn another_host_fetches_it(machine: &Machine, registry: &Registry, digest: &str) {
+    let (folder, dev) = (
+        machine.folder.join("second"),
+        machine.folder.join("bletchley-dev"),
+    );
+    fs::create_dir(&folder).unwrap();
+    let config = fs::read(dev.join("host.json")).unwrap();
+    let mut config: Value = serde_json::from_slice(&config).unwrap();
+    config["data"] = json!("data");
+    config["vault"] = json!({ "file": { "unlock": { "keyFile": "vault.key" } } });
+    config["packages"] = json!({ "registries": [registry.host], "quotaBytes": 1_000_000_000 });
+    config["policy"] = json!(dev.join("policy.json"));
+    config["api"]["listen"] = json!(format!("127.0.0.1:{}", free_port()));
+    fs::write(folder.join("host.json"), config.to_string()).unwrap();
+
+    let made = machine.json(&folder, "cryptlet host init").remove(0);
+    let said = machine.refused(&folder, "cryptlet host init");
+    assert!(said.contains("connection.json is there already"), "{said}");
+    let host = machine.start(&folder, "cryptlet host");
+    host.until("ready");
+    let by = "--host-file connection.json";
+    let line = format!("cryptlet host register --dev-account 0 {by}");
+    machine.json(&folder, &line);
+    let status = machine.json(&folder, &format!("cryptlet status {by}"));
+    assert_eq!(
+        status[0]["host"].as_str().map(str::to_lowercase),
+        made["host"].as_str().map(str::to_lowercase)
+    );
+    let show = format!("cryptlet show gold-price {by}");
+    let shown = (0..200).find_map(|_| {
+        let shown = machine.json(&folder, &show).remove(0);
+        let version = &shown["cryptlet"]["versions"][0];
+        let there = version["stored"] == true && version["packageDigest"] == digest;
+        there.then_some(shown)
+    });
+    let shown = shown.expect("the package is fetched");
+    assert_eq!(shown["confirmed"], true);
+    host.interrupt();
+}
+
+/// A port that nobody listens at.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 /// A running host's own word, over HTTPS.
@@ -410,7 +466,14 @@ async fn nodes_are_told_of_the_delegate(machine: &Machine, status: &Value) {
     // This node's chain is an empty one: the delegate is not on it.
     let trusted = format!("{line} --crypto-delegate-authority authority.pem");
     let said = machine.refused(&machine.folder, &trusted);
-    assert!(said.contains("delegate"), "{said}");
+    assert!(said.contains("is no contract of this chain"), "{said}");
+    // On a copy of the host's chain it is.
+    let chain = machine.folder.join("bletchley-dev/chain");
+    fs::copy(&chain, machine.folder.join("copied-chain")).unwrap();
+    let started = format!("{trusted} --state copied-chain --json");
+    let node = machine.start(&machine.folder, &started);
+    node.until("{");
+    node.interrupt();
     let _known_already = rustls::crypto::ring::default_provider().install_default();
     let pem = fs::read(&authority).unwrap();
     let client = reqwest::Client::builder()

@@ -351,13 +351,66 @@ impl Revert {
             Self::Register(Register::SignerIsRevoked(error)) => {
                 return DeveloperError::Revoked(format!("signer {}", error.signer));
             }
-            Self::Register(error) => format!("{error:?}"),
-            Self::Delegate(error) => format!("{error:?}"),
+            Self::Register(error) => in_words(&error),
+            Self::Delegate(CryptoDelegateErrors::NotTheIdentity(error)) => {
+                format!("{} is not who gave the delegation", error.caller)
+            }
+            Self::Delegate(CryptoDelegateErrors::DelegationIsRevoked(_)) => {
+                return DeveloperError::DelegationRevoked;
+            }
+            Self::Delegate(error) => named(&error),
             Self::Other(reason) => reason,
         };
         let doing = doing.to_owned();
         DeveloperError::Reverted { doing, reason }
     }
+}
+
+/// What the register refuses, in words where somebody at a keyboard can meet it.
+fn in_words(error: &CryptletRegisterErrors) -> String {
+    use CryptletRegisterErrors as Register;
+    match error {
+        Register::UnknownSigner(error) => {
+            format!(
+                "{} is no signer of cryptlet {}",
+                error.signer, error.cryptlet
+            )
+        }
+        Register::UnknownVersion(error) => {
+            format!(
+                "cryptlet {} has no version {}",
+                error.cryptlet, error.number
+            )
+        }
+        Register::NotTheOwner(error) => {
+            format!("{} does not own cryptlet {}", error.caller, error.cryptlet)
+        }
+        Register::LabelTaken(error) => {
+            format!(
+                "version {} has the label {:?} already",
+                error.number, error.label
+            )
+        }
+        Register::TooManyVersions(error) => {
+            format!("cryptlet {} has as many versions as it may", error.cryptlet)
+        }
+        Register::OldEpoch(error) => format!(
+            "policy {} is not after policy {}, which is in force",
+            error.given, error.current
+        ),
+        Register::NotEnoughApprovals(error) => {
+            format!("{} of {} approvals are there", error.given, error.required)
+        }
+        Register::NotAnAdministrator(error) => {
+            format!("{} is not an administrator", error.account)
+        }
+        error => named(error),
+    }
+}
+
+/// A contract's error by its own name and arguments.
+fn named(error: &impl std::fmt::Debug) -> String {
+    format!("{error:?}")
 }
 
 /// The revert that a node reports; none if the call failed in another way.

@@ -329,6 +329,8 @@ impl Session {
             }
         }
         let urls = [
+            // Where it was reached, and where it says that it is.
+            Some(self.client.url()),
             Some(self.info.url.as_str()),
             self.chain_rpc(),
             self.register_rpc(),
@@ -421,7 +423,7 @@ mod tests {
         let error = places(folder.path()).find().unwrap_err();
         let text = error.to_string();
         assert!(text.contains("state/bletchley/connection.json"), "{text}");
-        assert!(error.next_step().unwrap().contains("cryptlet dev"));
+        assert!(error.next_step().contains("cryptlet dev"));
     }
 
     #[test]

@@ -1,20 +1,22 @@
 //! Delegations: an identity lets a cryptlet speak in its name. Signed here, kept by the host, revoked on chain.
 
-use crate::{DeveloperError, Mined, Session, Wallet, publish::find};
+use crate::{DeveloperError, Mined, Session, Wallet, files, publish::find};
 use alloy_primitives::{Address, B256, FixedBytes, keccak256};
 use cryptlet_api::types::{
     CryptletRef, DelegationBody, DelegationInfo, HexBytes, Moment, NewDelegation, PageQuery,
 };
 use cryptlet_chain::evm::abi::CryptoDelegate as abi;
-use cryptlet_types::{CryptletId, Delegation, UnixSeconds};
+use cryptlet_types::{CryptletId, Delegation, UnixSeconds, bounded::MAX_DOCUMENT_BYTES};
 use rand::TryRngCore;
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 const REVOKING: &str = "cannot revoke the delegation";
 
 /// What an identity allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
+    /// The contract wallet (ERC-1271) that is spoken for, in place of the account that signs.
+    pub identity: Option<Address>,
     /// The cryptlet that may speak.
     pub cryptlet: CryptletRef,
     /// To this contract only; none: to any.
@@ -47,7 +49,19 @@ pub fn parse_callback(text: &str) -> Result<FixedBytes<4>, DeveloperError> {
     }
 }
 
-/// Makes a delegation of the wallet's account and signs it. Nothing is sent to the host.
+/// Reads a signed delegation from a file.
+///
+/// # Errors
+/// There is no such file, or it is none; the field is named.
+pub fn load(path: &Path) -> Result<NewDelegation, DeveloperError> {
+    let bytes = files::read(path, MAX_DOCUMENT_BYTES)?;
+    let bytes = bytes.ok_or_else(|| DeveloperError::document(path.display(), "no such file"))?;
+    let read = serde_json::from_slice(&bytes);
+    read.map_err(|error| DeveloperError::document(path.display(), error))
+}
+
+/// Makes a delegation of the wallet's account, or of a contract wallet that takes its signature, and signs it. Nothing is
+/// sent to the host.
 ///
 /// # Errors
 /// The cryptlet is unknown or revoked by the register's word.
@@ -62,7 +76,7 @@ pub async fn sign(
         .try_fill_bytes(salt.as_mut_slice())
         .map_err(|error| DeveloperError::document("the system's random numbers", error))?;
     let delegation = Delegation {
-        identity: wallet.address(),
+        identity: scope.identity.unwrap_or(wallet.address()),
         cryptlet,
         consumer: scope.consumer.unwrap_or_default(),
         callback: scope.callback.unwrap_or_default(),
@@ -116,7 +130,7 @@ pub async fn submit(
 /// Revokes a delegation that the host has, by its digest, on the consumers' chain. The identity's own account only.
 ///
 /// # Errors
-/// [`DeveloperError::Unknown`] if the host has none of this digest; the delegate refuses.
+/// [`DeveloperError::UnknownDelegation`] if the host has none of this digest; the delegate refuses.
 pub async fn revoke(
     session: &Session,
     wallet: &Wallet,
@@ -135,7 +149,7 @@ pub async fn revoke(
         }
         match listed.next.map(|next| next.parse()) {
             Some(Ok(after)) => page.after = Some(after),
-            _ => return Err(DeveloperError::Unknown(format!("delegation {digest}"))),
+            _ => return Err(DeveloperError::UnknownDelegation(digest)),
         }
     };
     let delegation = read(&found.delegation);

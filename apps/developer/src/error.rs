@@ -68,6 +68,15 @@ pub enum DeveloperError {
     /// The keystore, its password, or the account cannot be used.
     #[error("wallet: {0}")]
     Wallet(String),
+    /// What is signed would rest on the word of the host and of a node of its choice alone.
+    #[error("only a node of the host's choice speaks for the register, and {0}")]
+    NotWitnessed(&'static str),
+    /// The host has no such delegation.
+    #[error("the host has no delegation {0}")]
+    UnknownDelegation(B256),
+    /// A delegation is revoked for ever.
+    #[error("the delegation is revoked, which is final")]
+    DelegationRevoked,
     /// The account is not on the register's board.
     #[error("{0} is not an administrator of this register")]
     NotAnAdministrator(Address),
@@ -192,8 +201,8 @@ impl DeveloperError {
 
     /// What the user can do next.
     #[must_use]
-    pub fn next_step(&self) -> Option<String> {
-        let step = match self {
+    pub fn next_step(&self) -> &str {
+        match self {
             Self::NoHost(_) => {
                 "start one with `cryptlet dev`, or name a connection file with --host-file"
             }
@@ -209,6 +218,10 @@ impl DeveloperError {
             Self::TooMuchGas { .. } => "ask another node: --register-rpc URL, --rpc URL",
             Self::Wallet(_) => {
                 "name a keystore file with --keystore and its password with --password-file or CRYPTLET_PASSWORD"
+            }
+            Self::NotWitnessed(_) => "name a node of your own: --register-rpc URL",
+            Self::UnknownDelegation(_) | Self::DelegationRevoked => {
+                "see which there are: cryptlet delegation list"
             }
             Self::NotAnAdministrator(_) => "use the wallet of an administrator of the register",
             Self::HostBehind(_) => "run the same command again: it goes on from there",
@@ -228,14 +241,19 @@ impl DeveloperError {
             Self::NoProject(_) => "go to your project, or name a folder for the files with --out",
             Self::Registry(_) => "check the --to reference, and OCI_USERNAME and OCI_PASSWORD",
             Self::NotShown => "run the same command again, or look: cryptlet show NAME",
-            Self::Reverted { .. }
-            | Self::Document { .. }
-            | Self::Form(_)
-            | Self::Seal(_)
-            | Self::Header(_)
-            | Self::File { .. } => return None,
-        };
-        Some(step.to_owned())
+            Self::Reverted { .. } => {
+                "see what the register has: cryptlet show NAME, cryptlet policy show"
+            }
+            Self::Document { .. } | Self::Form(_) => {
+                "mend what is named, then run the same command again"
+            }
+            Self::Seal(SealError::TooFewApprovals { .. }) => {
+                "have another administrator sign it: cryptlet policy sign FILE"
+            }
+            Self::Seal(_) => "do not use it: ask for it again where it came from",
+            Self::Header(_) => "mend interface.sol, and see: cryptlet check",
+            Self::File { .. } => "see whether the path is right and you may read or write it",
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a host lists, as text. As JSON they are the API's own types.
 
 use crate::{
-    DeveloperError, Session, Sheet, Table, connect::origin, import::Verified, publish::Published,
+    DeveloperError, Session, Sheet, Table, Witness, connect::origin, import::Verified,
+    publish::Published,
 };
 use alloy_primitives::{U256, utils::format_ether};
 use cryptlet_api::{
@@ -76,9 +77,14 @@ pub fn cryptlets(items: &[CryptletSummary]) -> Table {
     table
 }
 
-/// Everything about a cryptlet. `verified` is the header as the register confirms it, if that was asked.
+/// Everything about a cryptlet. `verified` is the version in force with its header, if that is what its digest says;
+/// `checked` says by whose word it was compared with the register, if it was and nothing differs.
 #[must_use]
-pub fn cryptlet(detail: &CryptletDetail, verified: Option<&Verified>) -> String {
+pub fn cryptlet(
+    detail: &CryptletDetail,
+    verified: Option<&Verified>,
+    checked: Option<Option<Witness>>,
+) -> String {
     let mut sheet = Sheet::default();
     sheet.field("name", &detail.name);
     sheet.maybe("description", detail.description.as_ref());
@@ -120,32 +126,32 @@ pub fn cryptlet(detail: &CryptletDetail, verified: Option<&Verified>) -> String 
     if detail.stale {
         sheet.field("register", "this host's copy is too old to be relied on");
     }
-    if let Some(verified) = verified {
-        let word = match verified.witness {
-            Some(crate::Witness::Own) => {
-                "header, package and key are those of the register, by your node"
-            }
-            Some(crate::Witness::Development) => {
-                "header, package and key are those of the register, by the node on this machine"
-            }
-            Some(crate::Witness::Host) => {
-                "only the host's word, by a node of its choice: name one with --register-rpc URL"
-            }
-            None => "only the host's word: name a node with --register-rpc URL",
-        };
-        sheet.field("checked", word);
+    if let Some(witness) = checked {
+        sheet.field("checked", word(witness));
     }
     let mut parts = vec![sheet.to_string(), versions(detail).to_string()];
-    if let Some(interface) = &detail.interface {
-        let lines: Vec<String> = interface
-            .solidity
-            .trim_end()
-            .lines()
-            .map(crate::plain)
-            .collect();
+    let said = detail.interface.as_ref();
+    let said = said.map(|interface| interface.solidity.as_str());
+    if let Some(solidity) = verified
+        .map(|verified| verified.header.interface())
+        .or(said)
+    {
+        let lines: Vec<String> = solidity.trim_end().lines().map(crate::plain).collect();
         parts.push(lines.join("\n"));
     }
     parts.join("\n\n")
+}
+
+/// By whose word it was compared.
+fn word(witness: Option<Witness>) -> &'static str {
+    match witness {
+        Some(Witness::Own) => "all of it with the register, by your node",
+        Some(Witness::Development) => "all of it with the register, by the node on this machine",
+        Some(Witness::Host) => {
+            "only the host's word, by a node of its choice: name one with --register-rpc URL"
+        }
+        None => "only the host's word: name a node with --register-rpc URL",
+    }
 }
 
 /// What is known of the source code.
@@ -553,7 +559,7 @@ mod tests {
 
     #[test]
     fn a_cryptlet_is_shown_with_what_speaks_against_it_and_cannot_draw_on_the_terminal() {
-        let text = cryptlet(&detail(), None);
+        let text = cryptlet(&detail(), None, None);
         for words in [
             "not revealed",
             "publisher is not allowed",

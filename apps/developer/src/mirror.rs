@@ -1,10 +1,11 @@
 //! Copies what the register says of a cryptlet to the mirror on the consumers' chain, where the register is on another.
 //!
-//! The mirror is the contract that the delegate asks. Only what it does not have yet is sent; run it again after each change:
+//! What is copied decides which keys count there, so that only the register's own word is copied, by a node that is not the
+//! host's choice. The mirror is the contract that the delegate asks. Only what it does not have yet is sent; run it again after each change:
 //! until a revocation is copied, it does not count there. Whoever copies needs the mirror's `SYNC_ROLE`.
 
 use crate::{
-    ChainClient, DeveloperError, Mined, RegisterClient, Registration, Session, Wallet,
+    ChainClient, DeveloperError, Mined, RegisterClient, Registration, Session, Wallet, Witness,
     publish::find,
 };
 use alloy_primitives::{Address, U256};
@@ -35,6 +36,19 @@ sol! {
 const COPYING: &str = "cannot copy to the mirror";
 const READING: &str = "cannot read the mirror";
 
+/// What is to be copied.
+pub struct Plan {
+    /// The cryptlet.
+    pub known: Registration,
+    /// The mirror.
+    pub mirror: Address,
+    /// Signers that the mirror does not have so.
+    pub signers: Vec<SignerRecord>,
+    chain: ChainClient,
+    record: Record,
+    source_block: u64,
+}
+
 /// What was copied.
 #[derive(Debug)]
 pub struct Copied {
@@ -48,16 +62,16 @@ pub struct Copied {
     pub signers: Vec<(SignerRecord, Mined)>,
 }
 
-/// Copies a cryptlet with all its signers.
+/// Reads what the register says of a cryptlet with all its signers, and what the mirror lacks of it. Nothing is sent.
 ///
 /// # Errors
-/// The delegate's register is no mirror of the session's register, the wallet may not copy, or a chain cannot be read.
-pub async fn copy(
-    session: &Session,
-    wallet: &Wallet,
-    name: &CryptletRef,
-    patience: Duration,
-) -> Result<Copied, DeveloperError> {
+/// [`DeveloperError::NotWitnessed`] unless somebody else than the host speaks for the register: what is copied admits
+/// keys. The delegate's register is no mirror of the session's register, or a chain cannot be read.
+pub async fn plan(session: &Session, name: &CryptletRef) -> Result<Plan, DeveloperError> {
+    if !session.witness().is_some_and(Witness::confirms) {
+        let what = "a mirror takes over what it says: which keys may sign";
+        return Err(DeveloperError::NotWitnessed(what));
+    }
     let register = session.register().await?;
     let chain = session.chain().await?;
     let mirror = mirror_of(session, &chain).await?;
@@ -65,23 +79,52 @@ pub async fn copy(
     let known = find(&register, name).await?;
     let record = record(&register, &known).await?;
     let cryptlet = known.cryptlet.0;
-    let sent = mirrorCryptletCall {
-        cryptlet,
-        record,
-        sourceBlock: source_block,
-    };
-    let record = send(&chain, wallet, mirror, &sent, patience).await?;
     let mut signers = Vec::new();
-    for signer in signers_of(session, &register, &known).await? {
+    for signer in register.all_signers(known.cryptlet).await? {
         let asked = signerOfCall {
             cryptlet,
             signer: signer.signer,
         };
         let there = chain.read(READING, mirror, &asked).await?;
-        let expiry = if signer.revoked { 0 } else { signer.expiry };
-        if (there.expiry, there.revoked) == (expiry, signer.revoked) {
-            continue;
+        if (there.expiry, there.revoked) != (expiry(&signer), signer.revoked) {
+            signers.push(signer);
         }
+    }
+    Ok(Plan {
+        known,
+        mirror,
+        signers,
+        chain,
+        record,
+        source_block,
+    })
+}
+
+/// Copies what was planned: a transaction for the cryptlet's record, and one for each signer.
+///
+/// # Errors
+/// The wallet may not copy, or the chain does not answer. Run again, it goes on.
+pub async fn copy(
+    plan: Plan,
+    wallet: &Wallet,
+    patience: Duration,
+) -> Result<Copied, DeveloperError> {
+    let Plan {
+        known,
+        mirror,
+        chain,
+        source_block,
+        ..
+    } = plan;
+    let cryptlet = known.cryptlet.0;
+    let sent = mirrorCryptletCall {
+        cryptlet,
+        record: plan.record,
+        sourceBlock: source_block,
+    };
+    let record = send(&chain, wallet, mirror, &sent, patience).await?;
+    let mut signers = Vec::new();
+    for signer in plan.signers {
         let sent = mirrorSignerCall {
             cryptlet,
             signer: signer.signer,
@@ -98,6 +141,11 @@ pub async fn copy(
         record,
         signers,
     })
+}
+
+/// The expiry that a mirror has of a signer.
+fn expiry(signer: &SignerRecord) -> u64 {
+    if signer.revoked { 0 } else { signer.expiry }
 }
 
 /// The contract that the delegate asks, if it mirrors the session's register.
@@ -134,21 +182,6 @@ async fn record(register: &RegisterClient, known: &Registration) -> Result<Recor
             .read(CryptletRegister::hostsOfCall { cryptlet })
             .await?,
     })
-}
-
-/// The signers that the host lists, as the register's chain says.
-async fn signers_of(
-    session: &Session,
-    register: &RegisterClient,
-    known: &Registration,
-) -> Result<Vec<SignerRecord>, DeveloperError> {
-    let listed = session.client().cryptlet(&known.cryptlet.into()).await?;
-    let mut signers = Vec::with_capacity(listed.signers.len());
-    for row in listed.signers {
-        let found = register.signer(known.cryptlet, row.signer.into()).await?;
-        signers.extend(found);
-    }
-    Ok(signers)
 }
 
 async fn send<C: SolCall>(

@@ -11,9 +11,12 @@ use cryptlet_types::{
     CryptletId,
     register::{Board, HostRecord, PolicyRecord, RegisterDomain, SignerRecord, VersionRecord},
 };
+use futures::{StreamExt, TryStreamExt, stream};
 use std::time::Duration;
 
 const READING: &str = "cannot read the register";
+/// Questions that a node is asked at once.
+const AT_ONCE: usize = 16;
 
 /// The register's contract.
 #[derive(Clone, Debug)]
@@ -141,17 +144,19 @@ impl RegisterClient {
         &self,
         cryptlet: CryptletId,
     ) -> Result<Vec<VersionRecord>, DeveloperError> {
-        let cryptlet_ = cryptlet.0;
-        let count = self
-            .read(abi::versionCountCall {
-                cryptlet: cryptlet_,
-            })
-            .await?;
-        let mut versions = Vec::new();
-        for number in 1..=count {
-            versions.extend(self.version(cryptlet, number).await?);
-        }
-        Ok(versions)
+        let count = self.version_count(cryptlet).await?;
+        let versions = stream::iter(1..=count)
+            .map(|number| self.version(cryptlet, number))
+            .buffered(AT_ONCE);
+        let versions: Vec<_> = versions.try_collect().await?;
+        Ok(versions.into_iter().flatten().collect())
+    }
+
+    async fn version_count(&self, cryptlet: CryptletId) -> Result<u32, DeveloperError> {
+        let call = abi::versionCountCall {
+            cryptlet: cryptlet.0,
+        };
+        self.read(call).await
     }
 
     /// The version that runs: the newest that was not revoked.
@@ -201,6 +206,43 @@ impl RegisterClient {
             expiry: found.expiry,
             revoked: found.revoked,
         }))
+    }
+
+    /// All signers that a version ever had, oldest first.
+    ///
+    /// # Errors
+    /// The chain cannot be read, or there is no such version.
+    pub async fn signers(
+        &self,
+        cryptlet: CryptletId,
+        number: u32,
+    ) -> Result<Vec<SignerRecord>, DeveloperError> {
+        let call = abi::signersOfCall {
+            cryptlet: cryptlet.0,
+            number,
+        };
+        let mut signers = Vec::new();
+        for signer in self.read(call).await? {
+            signers.extend(self.signer(cryptlet, signer).await?);
+        }
+        Ok(signers)
+    }
+
+    /// All signers that a cryptlet ever had, version by version.
+    ///
+    /// # Errors
+    /// The chain cannot be read, or the cryptlet is unknown.
+    pub async fn all_signers(
+        &self,
+        cryptlet: CryptletId,
+    ) -> Result<Vec<SignerRecord>, DeveloperError> {
+        let count = self.version_count(cryptlet).await?;
+        let signers: Vec<_> = stream::iter(1..=count)
+            .map(|number| self.signers(cryptlet, number))
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(signers.into_iter().flatten().collect())
     }
 
     /// Hosts that are assigned to a cryptlet.

@@ -79,6 +79,35 @@ pub(crate) struct OneOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct SourceOptions {
+    /// Name or id.
+    #[arg(value_name = "CRYPTLET")]
+    pub(crate) cryptlet: CryptletRef,
+    /// Folder to unpack into, empty or not there yet. Default: the cryptlet's name.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegisterHostOptions {
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    #[command(flatten)]
+    pub(crate) wallet: WalletArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct StatusOptions {
     /// Print one JSON object.
     #[arg(long)]
@@ -197,6 +226,9 @@ pub(crate) struct MirrorOptions {
     /// Name or id.
     #[arg(value_name = "CRYPTLET")]
     pub(crate) cryptlet: CryptletRef,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
@@ -313,6 +345,9 @@ pub(crate) struct SignPolicyOptions {
     /// Policy file; the approval is added to it.
     #[arg(value_name = "FILE", default_value = "policy.json")]
     pub(crate) file: PathBuf,
+    /// Do not ask whether the register is the one that is meant.
+    #[arg(long)]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) host: HostArgs,
     #[command(flatten)]
@@ -337,6 +372,8 @@ pub(crate) struct SetPolicyOptions {
 pub(crate) enum Delegation {
     /// Sign a delegation and hand it to the host.
     Sign(SignDelegationOptions),
+    /// Hand a signed delegation from a file to the host.
+    Submit(SubmitDelegationOptions),
     /// Revoke a delegation on chain.
     Revoke(RevokeDelegationOptions),
     /// List the delegations that the host has.
@@ -344,10 +381,25 @@ pub(crate) enum Delegation {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct SubmitDelegationOptions {
+    /// The file, as `cryptlet delegation sign --out` writes it.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct SignDelegationOptions {
     /// The cryptlet that may speak in the wallet's name, by name or id.
     #[arg(value_name = "CRYPTLET")]
     pub(crate) cryptlet: CryptletRef,
+    /// Contract wallet (ERC-1271) for which the account signs; it is who is spoken for, in place of the account.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) identity: Option<Address>,
     /// Only to this contract.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) consumer: Option<Address>,
@@ -360,7 +412,7 @@ pub(crate) struct SignDelegationOptions {
     /// Write it to this file and hand it to nobody.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
-    /// Do not ask whether the name's cryptlet is the one that is meant.
+    /// Do not ask whether cryptlet and delegate are the ones that are meant.
     #[arg(long)]
     pub(crate) yes: bool,
     /// Print one JSON object.

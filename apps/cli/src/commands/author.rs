@@ -14,7 +14,8 @@ use std::{path::Path, process::ExitCode};
 
 impl From<AuthorError> for CliError {
     fn from(error: AuthorError) -> Self {
-        Self::new(error)
+        let next = error.next_step().to_owned();
+        Self::new(error).next(next)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
         node::interrupted,
     },
     error::{CliError, Doing},
-    screen::{note, say},
+    screen::{note, say, say_json},
 };
 use cryptlet_api::Connection;
 use cryptlet_stage::dev::{self, Dev};
@@ -68,7 +68,7 @@ async fn serve(dev: &mut Dev, json: bool) -> Result<ExitCode, CliError> {
 
 fn introduce(dev: &Dev, folder: &Path, json: bool) {
     if json {
-        say(serde_json::json!({
+        say_json(serde_json::json!({
             "state": "ready", "folder": folder, "rpc": dev.rpc, "api": dev.connection.url,
             "register": dev.register, "delegate": dev.delegate,
         }));

@@ -9,17 +9,17 @@ use crate::{
     args::developer::{
         CreateTokenOptions, Delegation, NewPolicyOptions, Policy, RevokeDelegationOptions,
         RevokeTokenOptions, SetPolicyOptions, SignDelegationOptions, SignPolicyOptions,
-        StatusOptions, Token,
+        StatusOptions, SubmitDelegationOptions, Token,
     },
     error::{CliError, Doing},
     screen::say,
 };
 use cryptlet_api::{
     Connection,
-    types::{CryptletRef, NewToken, TokenLifetime},
+    types::{CryptletRef, NewDelegation, NewToken, TokenLifetime},
 };
 use cryptlet_developer::{
-    DeveloperError, Places,
+    DeveloperError, Places, Session,
     delegation::{self, Scope},
     listing, policy,
 };
@@ -57,9 +57,20 @@ async fn sign_policy(options: &SignPolicyOptions) -> Result<ExitCode, CliError> 
     let unsigned = policy::load(&options.file)?;
     let session = open(&options.host).await?;
     let wallet = wallet(&options.wallet, &session)?;
+    let digest = policy::digest(&unsigned.policy)?;
+    // Which register an approval counts in is what the host says: only who signs knows whether that is the one.
+    let domain = session.register_domain();
+    let words = format!(
+        "policy {} ({digest}) is approved for register {} on chain {}",
+        unsigned.policy.epoch, domain.register, domain.chain_id
+    );
+    ask(
+        options.yes || session.is_development(),
+        &words,
+        format_args!("{words}."),
+    )?;
     let signed = policy::sign(&session, &wallet, unsigned).await?;
     policy::store(&options.file, &signed)?;
-    let digest = policy::digest(&signed.policy)?;
     say(format_args!(
         "{} approves epoch {} ({digest}); approvals so far: {}",
         wallet.address(),
@@ -105,6 +116,7 @@ async fn show_policy(options: &StatusOptions) -> Result<ExitCode, CliError> {
 pub(crate) async fn delegation(what: &Delegation) -> Result<ExitCode, CliError> {
     match what {
         Delegation::Sign(options) => sign_delegation(options).await,
+        Delegation::Submit(options) => submit_delegation(options).await,
         Delegation::Revoke(options) => revoke_delegation(options).await,
         Delegation::List(options) => {
             let session = open(&options.host).await?;
@@ -119,6 +131,7 @@ pub(crate) async fn delegation(what: &Delegation) -> Result<ExitCode, CliError> 
 async fn sign_delegation(options: &SignDelegationOptions) -> Result<ExitCode, CliError> {
     let callback = options.callback.as_deref().map(delegation::parse_callback);
     let scope = Scope {
+        identity: options.identity,
         cryptlet: options.cryptlet.clone(),
         consumer: options.consumer,
         callback: callback.transpose()?,
@@ -127,14 +140,19 @@ async fn sign_delegation(options: &SignDelegationOptions) -> Result<ExitCode, Cl
     let session = open(&options.host).await?;
     let wallet = wallet(&options.wallet, &session)?;
     let cryptlet = delegation::resolve(&session, &scope.cryptlet).await?;
-    if scope.cryptlet.id().is_none() && !session.is_development() {
-        let words = format!(
-            "{cryptlet}, which goes by {}, is to speak in the name of {}",
-            scope.cryptlet,
-            wallet.address()
-        );
-        ask(options.yes, &words, format_args!("{words}."))?;
-    }
+    let domain = session.delegate_domain();
+    let words = format!(
+        "{cryptlet}, asked for as {}, is to speak in the name of {} at delegate {} on chain {}",
+        scope.cryptlet,
+        scope.identity.unwrap_or(wallet.address()),
+        domain.delegate,
+        domain.chain_id
+    );
+    ask(
+        options.yes || session.is_development(),
+        &words,
+        format_args!("{words}."),
+    )?;
     // What was asked about, whatever the name leads to by now.
     let scope = Scope {
         cryptlet: CryptletRef::from(cryptlet),
@@ -152,15 +170,28 @@ async fn sign_delegation(options: &SignDelegationOptions) -> Result<ExitCode, Cl
         ));
         return Ok(ExitCode::SUCCESS);
     }
-    let info = delegation::submit(&session, &signed).await?;
-    if options.json {
+    hand_in(&session, &signed, options.json).await
+}
+
+async fn submit_delegation(options: &SubmitDelegationOptions) -> Result<ExitCode, CliError> {
+    let signed = delegation::load(&options.file)?;
+    let session = open(&options.host).await?;
+    hand_in(&session, &signed, options.json).await
+}
+
+async fn hand_in(
+    session: &Session,
+    signed: &NewDelegation,
+    json: bool,
+) -> Result<ExitCode, CliError> {
+    let info = delegation::submit(session, signed).await?;
+    if json {
         object(&info)?;
     } else {
+        let body = &info.delegation;
         say(format_args!(
-            "{} lets {} ({cryptlet}) speak in its name: {}",
-            wallet.address(),
-            options.cryptlet,
-            info.digest
+            "{} lets cryptlet {} speak in its name: {}",
+            body.identity, body.cryptlet, info.digest
         ));
     }
     Ok(ExitCode::SUCCESS)

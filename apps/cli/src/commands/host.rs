@@ -1,22 +1,107 @@
-//! `cryptlet host`: a host by itself.
+//! `cryptlet host`: a host by itself, set up, registered, run.
 
+use super::session::{ask, object, open, patience, wallet};
 use crate::{
-    args::HostOptions,
+    args::{HostCommand, HostOptions, InitOptions, ServeOptions, developer::RegisterHostOptions},
     commands::{keep_private, node::interrupted},
     error::{CliError, Doing},
     screen::{say, say_json},
 };
-use cryptlet_developer::{connect::origin, plain};
-use cryptlet_host::{Host, HostConfig, Progress, Standing};
+use cryptlet_developer::{connect::origin, host as registered, plain};
+use cryptlet_host::{Host, HostConfig, Progress, Standing, setup};
 use serde_json::{Value, json};
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
+
+const EXAMPLE: &str = "cryptlet demo leaves an example: bletchley-demo/host.json";
 
 pub(crate) async fn run(options: HostOptions) -> Result<ExitCode, CliError> {
+    match options.what {
+        None => serve(options.serve).await,
+        Some(HostCommand::Init(options)) => init(&options).await,
+        Some(HostCommand::Register(options)) => register(&options).await,
+    }
+}
+
+fn configuration(path: &Path) -> Result<HostConfig, CliError> {
+    let config = HostConfig::load(path).doing("there is no host");
+    config.map_err(|error| error.next(EXAMPLE))
+}
+
+async fn init(options: &InitOptions) -> Result<ExitCode, CliError> {
     keep_private();
-    let config = HostConfig::load(&options.config)
-        .doing("the host did not start")
-        .map_err(|error| error.next("cryptlet demo leaves an example: bletchley-demo/host.json"))?;
-    let mut host = Host::open(&config).await.doing("the host did not start")?;
+    let config = configuration(&options.config)?;
+    let out = &options.out;
+    if config.api.is_some() && out.symlink_metadata().is_ok() {
+        let what = format!("{} is there already", out.display());
+        return Err(CliError::new(what).next("name another file: --out FILE"));
+    }
+    let prepared = setup::prepare(&config).await;
+    let prepared = prepared
+        .doing("the host cannot be set up")
+        .map_err(|error| error.next("mend what is named, then run the same command again"))?;
+    if let Some(connection) = &prepared.connection {
+        let doing = format!("cannot write {}", out.display());
+        connection.save(out).doing(doing)?;
+    }
+    let written = prepared.connection.is_some().then_some(out);
+    if options.json {
+        object(&json!({
+            "host": prepared.host, "transmitter": prepared.transmitter, "connection": written,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(format_args!("host key     {}", prepared.host));
+    say(format_args!(
+        "transmitter  {}, fund it: it pays for deliveries",
+        prepared.transmitter
+    ));
+    if let Some(written) = written {
+        let path = written.display();
+        say(format_args!(
+            "connection   {path}, an operator's: keep it to yourself"
+        ));
+    }
+    let config = options.config.display();
+    say(format_args!(
+        "start it with: cryptlet host --config {config}"
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn register(options: &RegisterHostOptions) -> Result<ExitCode, CliError> {
+    let session = open(&options.host).await?;
+    let wallet = wallet(&options.wallet, &session)?;
+    let (info, domain) = (session.info(), session.register_domain());
+    let words = format!(
+        "host {} at {} with authority {} is named by register {} on chain {}",
+        info.host,
+        plain(&info.url),
+        info.authority,
+        domain.register,
+        domain.chain_id
+    );
+    ask(
+        options.yes || session.is_development(),
+        &words,
+        format_args!("{words}."),
+    )?;
+    let mined = registered::register(&session, &wallet, patience(&options.wallet)).await?;
+    match mined {
+        Some(mined) => super::publish::tell_mined(options.json, &words, mined),
+        None if options.json => object(&json!({ "transaction": null })).map(|()| ExitCode::SUCCESS),
+        None => {
+            say(format_args!("{words}, as before"));
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn serve(options: ServeOptions) -> Result<ExitCode, CliError> {
+    keep_private();
+    let config = configuration(&options.config)?;
+    let host = Host::open(&config).await.doing("the host did not start");
+    let mut host = host
+        .map_err(|error| error.next("mend what is named; a new host needs `cryptlet host init`"))?;
     let mut progress = host.watch();
     let url = host.api().map(|api| api.url.clone());
     // What follows the node's name may be the key to it.

@@ -8,10 +8,10 @@ use crate::{
 };
 use cryptlet_api::{
     Client, JobQuery,
-    types::{Hex, JobSummary},
+    types::{CryptletDetail, CryptletRef, Hex, JobSummary},
 };
 use cryptlet_developer::{
-    DeveloperError,
+    DeveloperError, Session, Witness, confirm,
     import::{Verified, fetch_verified},
     listing,
 };
@@ -50,31 +50,37 @@ pub(crate) async fn show(options: &OneOptions) -> Result<ExitCode, CliError> {
     let session = open(&options.host).await?;
     let detail = session.client().cryptlet(&options.cryptlet).await;
     let detail = detail.map_err(DeveloperError::from)?;
-    let runs = detail.current.is_some() && !detail.revoked;
-    let verified = if runs {
-        Some(fetch_verified(&session, &options.cryptlet).await)
-    } else {
-        None
-    };
-    let (verified, doubt) = match verified {
-        Some(Ok(verified)) => (Some(verified), None),
-        Some(Err(error)) => (None, Some(error)),
-        None => (None, None),
-    };
+    let checked = checked(&session, &options.cryptlet, &detail).await;
+    let verified = checked.as_ref().ok().and_then(Option::as_ref);
+    let witness = session.witness().filter(|_| checked.is_ok());
     if options.json {
-        let witnessed = verified.as_ref().is_some_and(Verified::is_confirmed);
-        let doubt = doubt.as_ref().map(ToString::to_string);
-        object(&json!({ "cryptlet": detail, "confirmed": witnessed, "doubt": doubt }))?;
+        let confirmed = witness.is_some_and(Witness::confirms);
+        let doubt = checked.as_ref().err().map(ToString::to_string);
+        object(&json!({ "cryptlet": detail, "confirmed": confirmed, "doubt": doubt }))?;
     } else {
-        say(listing::cryptlet(&detail, verified.as_ref()));
+        let word = checked.is_ok().then_some(witness);
+        say(listing::cryptlet(&detail, verified, word));
     }
-    match doubt {
-        Some(error) => {
-            note("");
-            Err(error.into())
-        }
-        None => Ok(ExitCode::SUCCESS),
+    if let Err(error) = checked {
+        note("");
+        return Err(error.into());
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Compares all that the host says of a cryptlet with the register. The header of a version that runs, as it must be.
+async fn checked(
+    session: &Session,
+    cryptlet: &CryptletRef,
+    detail: &CryptletDetail,
+) -> Result<Option<Verified>, DeveloperError> {
+    if session.witness().is_some() {
+        confirm(session, detail).await?;
+    }
+    if detail.current.is_none() || detail.revoked {
+        return Ok(None);
+    }
+    fetch_verified(session, cryptlet).await.map(Some)
 }
 
 pub(crate) async fn explain(options: &OneOptions) -> Result<ExitCode, CliError> {

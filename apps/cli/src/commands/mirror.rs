@@ -1,6 +1,6 @@
 //! `cryptlet mirror`: the register's word, copied to a consumers' chain that has a mirror of it.
 
-use super::session::{object, open, patience, wallet};
+use super::session::{ask, object, open, patience, wallet};
 use crate::{args::developer::MirrorOptions, error::CliError, screen::say};
 use cryptlet_developer::{
     Mined,
@@ -14,7 +14,20 @@ pub(crate) async fn run(options: &MirrorOptions) -> Result<ExitCode, CliError> {
     let session = open(&options.host).await?;
     let wallet = wallet(&options.wallet, &session)?;
     let patience = patience(&options.wallet);
-    let copied = mirror::copy(&session, &wallet, &options.cryptlet, patience).await?;
+    let plan = mirror::plan(&session, &options.cryptlet).await?;
+    let words = format!(
+        "{} of register {} is copied to mirror {} in {} transactions",
+        plan.known.cryptlet,
+        session.register_domain().register,
+        plan.mirror,
+        plan.signers.len().saturating_add(1)
+    );
+    ask(
+        options.yes || session.is_development(),
+        &words,
+        format_args!("{words}."),
+    )?;
+    let copied = mirror::copy(plan, &wallet, patience).await?;
     if options.json {
         object(&as_json(&copied))?;
     } else {

@@ -13,6 +13,7 @@ pub(crate) mod mirror;
 pub(crate) mod node;
 pub(crate) mod publish;
 pub(crate) mod session;
+pub(crate) mod source;
 pub(crate) mod trace;
 pub(crate) mod verify;
 

@@ -5,7 +5,7 @@ mod descriptor;
 use crate::{
     args::NodeOptions,
     error::{CliError, Doing},
-    screen::say,
+    screen::{say, say_json},
 };
 use cryptlet_node::{DelegateNotice, Mining, Node, NodeConfig};
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
@@ -15,9 +15,10 @@ pub(crate) async fn run(options: NodeOptions) -> Result<ExitCode, CliError> {
     let notice = notice(&options).await?;
     let node = Node::start(config(options, notice))
         .await
-        .doing("the node did not start")?;
+        .doing("the node did not start")
+        .map_err(|error| error.next("see what is named; --port 0 takes any free port"))?;
     if json {
-        say(as_json(&node));
+        say_json(as_json(&node));
     } else {
         introduce(&node);
     }

@@ -3,13 +3,15 @@
 mod follow;
 
 use crate::{
-    args::developer::TraceOptions,
+    args::developer::{ListOptions, TraceOptions},
+    commands::look::most,
     error::{CliError, Doing},
-    screen::say,
+    screen::{say, say_json},
 };
+use cryptlet_developer::listing::moment;
 use cryptlet_host::DataFolder;
 use cryptlet_journal::{JobFilter, JobRecord, Journal, JournalError, Page, wall_clock};
-use cryptlet_types::{JobId, UnixSeconds};
+use cryptlet_types::JobId;
 use serde_json::json;
 use std::{path::Path, process::ExitCode};
 
@@ -36,30 +38,33 @@ async fn stopped(folder: &Path, options: &TraceOptions) -> Result<ExitCode, CliE
         })?;
     match options.job {
         Some(job) => one(&journal, job, options.list.json).await?,
-        None => list(&journal, options.list.json).await?,
+        None => list(&journal, &options.list).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list(journal: &Journal, json: bool) -> Result<(), CliError> {
+async fn list(journal: &Journal, options: &ListOptions) -> Result<(), CliError> {
     let mut page = Page::default();
-    loop {
+    let mut left = most(options);
+    while left > 0 {
         let listing = journal
             .jobs(JobFilter::default(), page)
             .await
             .doing("cannot read the journal")?;
-        for record in &listing.items {
-            if json {
-                say(as_json(record))
+        for record in listing.items.iter().take(left) {
+            if options.json {
+                say_json(as_json(record));
             } else {
-                say(as_line(record))
+                say(as_line(record));
             }
         }
+        left = left.saturating_sub(listing.items.len());
         match listing.next {
             Some(after) => page = Page { after, ..page },
-            None => return Ok(()),
+            None => break,
         }
     }
+    Ok(())
 }
 
 async fn one(journal: &Journal, id: JobId, json: bool) -> Result<(), CliError> {
@@ -74,7 +79,7 @@ async fn one(journal: &Journal, id: JobId, json: bool) -> Result<(), CliError> {
         let entry = |entry: &cryptlet_journal::HistoryEntry| json!({ "atMillis": entry.at, "state": entry.state, "note": entry.note });
         let history: Vec<_> = history.iter().map(entry).collect();
         let receipt = receipt.map(|stored| stored.receipt);
-        say(
+        say_json(
             json!({ "job": record.job, "state": record.state, "attempts": record.attempts, "history": history, "receipt": receipt }),
         );
         return Ok(());
@@ -114,11 +119,4 @@ fn as_json(record: &JobRecord) -> serde_json::Value {
         "attempts": record.attempts,
         "note": record.note,
     })
-}
-
-fn moment(seconds: UnixSeconds) -> String {
-    let timestamp = i64::try_from(seconds)
-        .ok()
-        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-    timestamp.map_or_else(|| seconds.to_string(), |timestamp| timestamp.to_string())
 }

@@ -4,7 +4,7 @@ use super::read_bounded;
 use crate::{
     args::VerifyOptions,
     error::{CliError, Doing},
-    screen::{Paint, painted, say},
+    screen::{Paint, painted, say, say_json},
 };
 use cryptlet_audit::{Check, TrustRoots, Verdict, verify};
 use cryptlet_types::{Receipt, bounded::MAX_RECEIPT_BYTES};
@@ -13,6 +13,8 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
+
+const NAME_ROOTS: &str = "name the file of what you believe beforehand: --trust FILE";
 
 /// The result for one file, as `--json` prints it.
 #[derive(Serialize)]
@@ -50,7 +52,7 @@ pub(crate) fn run(options: &VerifyOptions) -> Result<ExitCode, CliError> {
                 holds: verdict.holds(),
                 checks: &verdict.checks,
             };
-            say(serde_json::to_string(&line).doing("cannot write JSON")?);
+            say_json(serde_json::to_string(&line).doing("cannot write JSON")?);
         } else {
             show(file, &summary, &verdict);
         }
@@ -73,7 +75,9 @@ fn found_beside(options: &VerifyOptions) -> &'static str {
 /// Checks one file. A file that cannot be read or is no receipt fails the check `form`; trust roots that cannot be read end the command.
 fn check_file(file: &Path, trust: &Path) -> Result<(String, Verdict), CliError> {
     let reading = format!("trust roots {}", trust.display());
-    let roots = TrustRoots::from_json(&read_bounded(trust, MAX_RECEIPT_BYTES)?).doing(reading)?;
+    let roots = read_bounded(trust, MAX_RECEIPT_BYTES)
+        .and_then(|bytes| TrustRoots::from_json(&bytes).doing(reading))
+        .map_err(|error| error.next(NAME_ROOTS))?;
     let read = read_bounded(file, MAX_RECEIPT_BYTES).map_err(|error| error.to_string());
     let receipt = read.and_then(|bytes| {
         Receipt::from_json(&bytes).map_err(|error| format!("not a receipt: {error}"))
@@ -129,7 +133,6 @@ fn find_trust(file: &Path) -> Result<PathBuf, CliError> {
         .into_iter()
         .find(|place| place.is_file())
         .ok_or_else(|| {
-            CliError::new(format_args!("no trust roots for {}", file.display()))
-                .next("name the file of what you believe beforehand: --trust FILE")
+            CliError::new(format_args!("no trust roots for {}", file.display())).next(NAME_ROOTS)
         })
 }

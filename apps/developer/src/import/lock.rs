@@ -49,8 +49,6 @@ pub struct LockedCryptlet {
     pub package: Sha256Digest,
     /// Address of its signing key.
     pub public_key: Address,
-    /// SHA-256 of the certificate (DER) of the authority of the host that it came from.
-    pub authority: Sha256Digest,
     /// What was written.
     pub files: LockedFiles,
 }
@@ -131,7 +129,6 @@ mod tests {
             header: digest,
             package: digest,
             public_key: Address::repeat_byte(4),
-            authority: digest,
             files: [("src/cryptlets/GoldPrice.sol".to_owned(), digest)].into(),
         };
         Lock {

@@ -16,7 +16,7 @@ pub use lock::{LOCK_FILE, Lock, LockedCryptlet, LockedFiles};
 pub use project::{ContractProject, Tool};
 
 use self::lock::stays_inside;
-use crate::{DeveloperError, Session, Witness, files, publish::find};
+use crate::{DeveloperError, Session, Witness, confirm::record, files, publish::find};
 use alloy_json_abi::JsonAbi;
 use cryptlet_api::{ClientError, types::CryptletRef};
 use cryptlet_header::{Header, MAX_HEADER_BYTES};
@@ -45,8 +45,6 @@ pub struct Verified {
     pub version: VersionRecord,
     /// The register.
     pub register: RegisterDomain,
-    /// The authority of the host that it came from.
-    pub authority: Sha256Digest,
     /// Whose node answered for the register; nothing: only the host's word is there.
     pub witness: Option<Witness>,
 }
@@ -111,16 +109,7 @@ pub async fn fetch_verified(
         Some(said) if !detail.revoked && !said.revoked => said,
         _ => return Err(DeveloperError::Revoked(detail.name)),
     };
-    let said = VersionRecord {
-        number: said.number,
-        label: said.label.clone(),
-        package: said.package_digest.into(),
-        header: said.header_digest.into(),
-        manifest: said.manifest_digest.into(),
-        uri: said.uri.clone(),
-        published_at: said.published_at,
-        revoked: said.revoked,
-    };
+    let said = record(said);
     let bytes = session
         .client()
         .header(&id.into(), Some(said.number))
@@ -140,7 +129,6 @@ pub async fn fetch_verified(
         header,
         version: said,
         register: session.register_domain(),
-        authority: session.info().authority.into(),
         witness: session.witness(),
     };
     if verified.witness.is_some() {
@@ -230,10 +218,12 @@ pub async fn import(
         header: verified.version.header,
         package: verified.version.package,
         public_key: verified.header.public_key(),
-        authority: verified.authority,
         files: plan.header.iter().map(digest_of).collect(),
     };
-    lock.contracts = plan.base.iter().map(digest_of).collect();
+    // Another folder may hold them too; what was removed since is no longer looked after.
+    lock.contracts
+        .retain(|path, _| project.root.join(path).symlink_metadata().is_ok());
+    lock.contracts.extend(plan.base.iter().map(digest_of));
     lock.cryptlets.insert(name, locked.clone());
     lock.store(&project.root)?;
     Ok(Imported {

@@ -301,7 +301,10 @@ impl<'a> Work<'a> {
         };
         let signers = match self.progress.signer(self.label()) {
             Some(signer) => vec![signer],
-            None => self.signers_of(version.number).await?,
+            None => {
+                let known = self.register.signers(self.cryptlet, version.number).await?;
+                known.iter().map(|known| known.signer).collect()
+            }
         };
         for signer in signers {
             let files = self.parts.pack(self.cryptlet, signer)?;
@@ -310,17 +313,6 @@ impl<'a> Work<'a> {
             }
         }
         Err(exists())
-    }
-
-    /// The version's signers, as the host lists them: whichever is right makes the very package.
-    async fn signers_of(&self, number: u32) -> Result<Vec<Address>, DeveloperError> {
-        let id = CryptletRef::from(self.cryptlet);
-        let detail = self.session.client().cryptlet(&id).await?;
-        let signers = detail
-            .signers
-            .iter()
-            .filter(|known| known.version == number);
-        Ok(signers.map(|known| known.signer.into()).collect())
     }
 
     /// Asks the register, without sending, whether the name can be had.

@@ -3,7 +3,7 @@
 use crate::{DeveloperError, SignedTransaction, error::id_text, files};
 use alloy_primitives::Address;
 use cryptlet_types::{CryptletId, Sha256Digest, register::RegisterDomain};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::path::{Path, PathBuf};
 
 /// Largest file of this kind, in bytes: a transaction is the most of it.
@@ -36,6 +36,63 @@ struct Kept {
     sent: Option<Sent>,
 }
 
+/// A rotation on its way: which version takes the place of which. Nothing in the register tells it from a rotation that
+/// kept its old key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Rotation {
+    pub(crate) place: Place,
+    /// Number of the version whose keys end.
+    pub(crate) old: u32,
+    /// Label of the version that comes after it.
+    pub(crate) label: String,
+}
+
+impl Rotation {
+    fn path(folder: &Path, place: Place) -> PathBuf {
+        folder.join(format!("rotate-{}.json", id_text(place.cryptlet)))
+    }
+
+    /// Reads which rotation of a cryptlet was begun, if one was.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not one of these.
+    pub(crate) fn load(folder: &Path, place: Place) -> Result<Option<Self>, DeveloperError> {
+        let begun: Option<Self> = read(&Self::path(folder, place))?;
+        Ok(begun.filter(|begun| begun.place == place))
+    }
+
+    /// Keeps it, before anything is made.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn keep(&self, folder: &Path) -> Result<(), DeveloperError> {
+        write(&Self::path(folder, self.place), self)
+    }
+
+    /// Forgets it: it is done.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub(crate) fn forget(&self, folder: &Path) -> Result<(), DeveloperError> {
+        files::remove(&Self::path(folder, self.place))
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DeveloperError> {
+    let Some(bytes) = files::read(path, MAX_BYTES)? else {
+        return Ok(None);
+    };
+    let read = serde_json::from_slice(&bytes);
+    read.map_err(|error| DeveloperError::document(path.display(), error))
+}
+
+fn write(path: &Path, value: &impl Serialize) -> Result<(), DeveloperError> {
+    let bytes = serde_json::to_vec_pretty(value)
+        .map_err(|error| DeveloperError::document(path.display(), error))?;
+    files::replace(path, &bytes)
+}
+
 /// A transaction that was signed, and perhaps sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -51,13 +108,7 @@ impl Progress {
     /// The file cannot be read, or is not one of these.
     pub(crate) fn load(folder: &Path, place: Place) -> Result<Self, DeveloperError> {
         let path = folder.join(format!("publish-{}.json", id_text(place.cryptlet)));
-        let kept: Option<Kept> = match files::read(&path, MAX_BYTES)? {
-            None => None,
-            Some(bytes) => Some(
-                serde_json::from_slice(&bytes)
-                    .map_err(|error| DeveloperError::document(path.display(), error))?,
-            ),
-        };
+        let kept: Option<Kept> = read(&path)?;
         let kept = kept.filter(|kept| kept.place == place);
         Ok(Self { path, place, kept })
     }
@@ -101,9 +152,7 @@ impl Progress {
     }
 
     fn keep(&mut self, kept: Kept) -> Result<(), DeveloperError> {
-        let bytes = serde_json::to_vec_pretty(&kept)
-            .map_err(|error| DeveloperError::document(self.path.display(), error))?;
-        files::replace(&self.path, &bytes)?;
+        write(&self.path, &kept)?;
         self.kept = Some(kept);
         Ok(())
     }
@@ -158,6 +207,23 @@ mod tests {
         assert_eq!(load(2).signer("0.1.0"), None, "another host has other keys");
         again.forget().unwrap();
         assert_eq!(load(1).sent(), None);
+    }
+
+    #[test]
+    fn a_rotation_that_was_begun_is_found_by_the_same_cryptlet_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = |host| Rotation::load(folder.path(), place(host)).unwrap();
+        assert_eq!(load(1), None);
+        let begun = Rotation {
+            place: place(1),
+            old: 2,
+            label: "0.1.0+key.2".into(),
+        };
+        begun.keep(folder.path()).unwrap();
+        assert_eq!(load(1).as_ref(), Some(&begun));
+        assert_eq!(load(2), None);
+        begun.forget(folder.path()).unwrap();
+        assert_eq!(load(1), None);
     }
 
     #[test]

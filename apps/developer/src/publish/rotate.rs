@@ -1,7 +1,14 @@
 //! Rotating a key: the same code under a new version with a new key. The cryptlet's id stays.
+//!
+//! Which version a rotation replaces is kept in a file of the project before anything is made: the register does not tell
+//! a rotation that was interrupted before the old version ended from one that was to keep it.
 
-use super::{Parts, PublishOptions, Published, Step, Target, find, publish};
-use crate::{DeveloperError, Session, Wallet};
+use super::{
+    Parts, PublishOptions, Published, Step, Target, find,
+    progress::{Place, Rotation},
+    publish,
+};
+use crate::{DeveloperError, RegisterClient, Registration, Session, Wallet};
 use alloy_primitives::Address;
 use cryptlet_api::types::{CryptletRef, Name};
 use cryptlet_chain::evm::abi::CryptletRegister as abi;
@@ -18,15 +25,15 @@ const MARK: &str = "+key.";
 pub struct Rotated {
     /// The new version.
     pub published: Published,
-    /// Signers of the version before that were revoked.
+    /// Signers of the version before that were revoked with it.
     pub revoked: Vec<Address>,
 }
 
 /// Publishes the code of the current version again, under a new key and the next label `…+key.N`, and revokes the old
-/// version's signers afterwards unless `keep`. `parts` are the project's; they must be what the current version was
-/// made of, or the key would change together with the code.
+/// version with all its signers afterwards unless `keep`. `parts` are the project's; they must be what the current version
+/// was made of, or the key would change together with the code.
 ///
-/// Interrupted, it goes on when it is run again.
+/// Interrupted, it goes on when it is run again from the same project.
 ///
 /// # Errors
 /// [`DeveloperError::VersionExists`] if `parts` are not the current version's; as [`publish`].
@@ -38,89 +45,154 @@ pub async fn rotate(
     options: &PublishOptions,
     tell: &(dyn Fn(Step) + Sync),
 ) -> Result<Rotated, DeveloperError> {
-    let register = session.register().await?;
-    let name: Name = parts
-        .manifest
-        .name
-        .parse()
-        .map_err(|error| DeveloperError::document("name", error))?;
-    let name = CryptletRef::from(name);
-    let known = find(&register, &name).await?;
-    let detail = session.client().cryptlet(&known.cryptlet.into()).await?;
-    let versions = register.versions(known.cryptlet).await?;
-    let mut newest = versions.iter().rev().filter(|version| !version.revoked);
-    let Some(current) = newest.next() else {
-        return Err(DeveloperError::Revoked(known.name));
+    let work = Work::prepare(session, wallet, parts, keep, options).await?;
+    let rotation = match work.begun()? {
+        Some(begun) if work.is_overtaken(&begun) => {
+            work.end(&begun).await?;
+            work.begin()
+        }
+        Some(begun) => begun,
+        None => work.begin(),
     };
-    let signers = |number: u32| {
-        let all = detail
-            .signers
-            .iter()
-            .filter(move |signer| signer.version == number);
-        all.map(|signer| Address::from(signer.signer))
-    };
-    // Interrupted between the new version and the old one's revocation: the version before is the one to end.
-    let resumed = newest
-        .next()
-        .filter(|before| !keep && is_rotation(before, current))
-        .filter(|before| {
-            detail
-                .signers
-                .iter()
-                .any(|known| known.version == before.number && !known.revoked)
-        });
-    let (old, label) = match resumed {
-        Some(before) => (before, current.label.clone()),
-        None => (current, next_label(&current.label, &versions)),
-    };
-    let same = |signer| -> Result<bool, DeveloperError> {
-        let files = parts
-            .clone()
-            .labelled(old.label.as_str())
-            .pack(known.cryptlet, signer)?;
-        Ok(package::open_files(&files)?.digest == old.package)
-    };
-    let mut unchanged = false;
-    for signer in signers(old.number) {
-        unchanged |= same(signer)?;
-    }
-    if !unchanged {
-        return Err(DeveloperError::VersionExists {
-            name: known.name,
-            label: old.label.clone(),
-            number: old.number,
-        });
-    }
-    let options = PublishOptions {
+    work.check_unchanged(&rotation).await?;
+    rotation.keep(&options.folder)?;
+    let further = PublishOptions {
         further: true,
         ..options.clone()
     };
-    let published = publish(
-        session,
-        wallet,
-        &parts.clone().labelled(label),
-        &options,
-        tell,
-    )
-    .await?;
-    let target = Target {
-        register: &register,
-        wallet,
-        known: &known,
-        patience: options.patience,
-    };
-    let mut revoked = Vec::new();
-    for signer in signers(old.number).filter(|_| !keep) {
-        let record = register.signer(known.cryptlet, signer).await?;
-        if record.is_some_and(|record| !record.revoked) {
-            let cryptlet = known.cryptlet.0;
-            target
-                .send(&abi::revokeSignerCall { cryptlet, signer })
-                .await?;
-            revoked.push(signer);
+    let parts = parts.clone().labelled(&*rotation.label);
+    let published = publish(session, wallet, &parts, &further, tell).await?;
+    let revoked = work.end(&rotation).await?;
+    Ok(Rotated { published, revoked })
+}
+
+/// One rotation on its way.
+struct Work<'a> {
+    register: RegisterClient,
+    wallet: &'a Wallet,
+    parts: &'a Parts,
+    keep: bool,
+    options: &'a PublishOptions,
+    known: Registration,
+    versions: Vec<VersionRecord>,
+    /// The version that runs.
+    current: VersionRecord,
+    place: Place,
+}
+
+impl<'a> Work<'a> {
+    async fn prepare(
+        session: &Session,
+        wallet: &'a Wallet,
+        parts: &'a Parts,
+        keep: bool,
+        options: &'a PublishOptions,
+    ) -> Result<Self, DeveloperError> {
+        let register = session.register().await?;
+        let name: Name = parts
+            .manifest
+            .name
+            .parse()
+            .map_err(|error| DeveloperError::document("name", error))?;
+        let known = find(&register, &CryptletRef::from(name)).await?;
+        let versions = register.versions(known.cryptlet).await?;
+        let newest = versions.iter().rfind(|version| !version.revoked);
+        let Some(current) = newest.cloned() else {
+            return Err(DeveloperError::Revoked(known.name));
+        };
+        let place = Place {
+            register: register.domain(),
+            host: session.info().host.into(),
+            cryptlet: known.cryptlet,
+        };
+        Ok(Self {
+            register,
+            wallet,
+            parts,
+            keep,
+            options,
+            known,
+            versions,
+            current,
+            place,
+        })
+    }
+
+    /// The rotation that was begun and not ended; none if its new version was revoked since.
+    fn begun(&self) -> Result<Option<Rotation>, DeveloperError> {
+        let begun = Rotation::load(&self.options.folder, self.place)?;
+        Ok(begun.filter(|begun| {
+            let new = self.labelled(&begun.label);
+            new.is_none_or(|version| !version.revoked)
+        }))
+    }
+
+    /// Whether other versions came after a rotation was begun.
+    fn is_overtaken(&self, begun: &Rotation) -> bool {
+        self.current.number != begun.old && self.current.label != begun.label
+    }
+
+    fn begin(&self) -> Rotation {
+        Rotation {
+            place: self.place,
+            old: self.current.number,
+            label: next_label(&self.current.label, &self.versions),
         }
     }
-    Ok(Rotated { published, revoked })
+
+    fn labelled(&self, label: &str) -> Option<&VersionRecord> {
+        self.versions.iter().find(|version| version.label == label)
+    }
+
+    /// Whether the project is what the old version was made of: one of its signers makes the very package.
+    async fn check_unchanged(&self, rotation: &Rotation) -> Result<(), DeveloperError> {
+        let cryptlet = self.known.cryptlet;
+        let old = self.register.version(cryptlet, rotation.old).await?;
+        let old = old.ok_or_else(|| DeveloperError::Unknown(self.known.name.clone()))?;
+        for signer in self.register.signers(cryptlet, rotation.old).await? {
+            let parts = self.parts.clone().labelled(old.label.as_str());
+            let files = parts.pack(cryptlet, signer.signer)?;
+            if package::open_files(&files)?.digest == old.package {
+                return Ok(());
+            }
+        }
+        Err(DeveloperError::VersionExists {
+            name: self.known.name.clone(),
+            label: old.label,
+            number: old.number,
+        })
+    }
+
+    /// Revokes the old version if there is one in its place, and forgets the rotation. Returns the signers that ended.
+    async fn end(&self, rotation: &Rotation) -> Result<Vec<Address>, DeveloperError> {
+        let cryptlet = self.known.cryptlet;
+        let versions = self.register.versions(cryptlet).await?;
+        let replaced = versions
+            .iter()
+            .any(|version| version.label == rotation.label);
+        let valid = versions
+            .iter()
+            .any(|version| version.number == rotation.old && !version.revoked);
+        let mut revoked = Vec::new();
+        if replaced && valid && !self.keep {
+            let signers = self.register.signers(cryptlet, rotation.old).await?;
+            let ending = signers.iter().filter(|signer| !signer.revoked);
+            revoked.extend(ending.map(|signer| signer.signer));
+            let target = Target {
+                register: &self.register,
+                wallet: self.wallet,
+                known: &self.known,
+                patience: self.options.patience,
+            };
+            let call = abi::revokeVersionCall {
+                cryptlet: cryptlet.0,
+                number: rotation.old,
+            };
+            target.send(&call).await?;
+        }
+        rotation.forget(&self.options.folder)?;
+        Ok(revoked)
+    }
 }
 
 /// A label without the mark of rotation.
@@ -129,11 +201,6 @@ fn base(label: &str) -> &str {
         Some((base, number)) if number.parse::<u32>().is_ok() => base,
         _ => label,
     }
-}
-
-/// Whether `after` is `before` with another key.
-fn is_rotation(before: &VersionRecord, after: &VersionRecord) -> bool {
-    before.label != after.label && base(before.label.as_str()) == base(after.label.as_str())
 }
 
 /// The label of the next rotation: the first `…+key.N` that no version has.
@@ -171,8 +238,5 @@ mod tests {
         assert_eq!(next_label("0.1.0+key.1", &versions), "0.1.0+key.2");
         assert_eq!(next_label("0.2.0+build", &versions), "0.2.0+build+key.1");
         assert_eq!(base("1+key.x"), "1+key.x");
-        assert!(is_rotation(&version("1"), &version("1+key.1")));
-        assert!(is_rotation(&version("1+key.1"), &version("1+key.2")));
-        assert!(!is_rotation(&version("1"), &version("2+key.1")));
     }
 }

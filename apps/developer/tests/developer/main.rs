@@ -15,4 +15,5 @@ mod importing;
 mod mirroring;
 mod papers;
 mod publishing;
+mod showing;
 mod support;

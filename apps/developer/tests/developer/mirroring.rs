@@ -4,8 +4,8 @@ use crate::support::{World, parts, provider, reference};
 use alloy::{primitives::Address, sol};
 use cryptlet_chain::evm::abi::CryptoDelegate;
 use cryptlet_developer::{
-    DeveloperError,
-    mirror::copy,
+    DeveloperError, Nodes, Session, Wallet,
+    mirror::{Copied, copy, plan},
     publish::{Revocation, revoke},
 };
 use std::time::Duration;
@@ -31,6 +31,11 @@ async fn admits(world: &World, cryptlet: Address, signer: Address) -> (bool, boo
     )
 }
 
+async fn bring(session: &Session, copier: &Wallet) -> Result<Copied, DeveloperError> {
+    let plan = plan(session, &reference("gold-price")).await?;
+    copy(plan, copier, PATIENCE).await
+}
+
 #[tokio::test]
 async fn a_copy_admits_the_signer_and_a_copied_revocation_ends_it() {
     let world = World::mirrored().await;
@@ -47,10 +52,10 @@ async fn a_copy_admits_the_signer_and_a_copied_revocation_ends_it() {
         "not copied"
     );
 
-    let copied = copy(&session, &copier, &name, PATIENCE).await.unwrap();
+    let copied = bring(&session, &copier).await.unwrap();
     assert_eq!(copied.signers.len(), 1);
     assert_eq!(admits(&world, cryptlet, signer).await, (true, true));
-    let again = copy(&session, &copier, &name, PATIENCE).await.unwrap();
+    let again = bring(&session, &copier).await.unwrap();
     assert_eq!(again.signers.len(), 0, "the mirror has them already");
 
     let publisher = world.wallet(1).await;
@@ -58,7 +63,7 @@ async fn a_copy_admits_the_signer_and_a_copied_revocation_ends_it() {
     revoke(&session, &publisher, &name, &all, PATIENCE)
         .await
         .unwrap();
-    copy(&session, &copier, &name, PATIENCE).await.unwrap();
+    bring(&session, &copier).await.unwrap();
     assert_eq!(admits(&world, cryptlet, signer).await, (false, false));
 }
 
@@ -69,11 +74,9 @@ async fn only_who_may_copies_and_only_to_a_mirror_of_this_register() {
         .publish(&parts("gold-price", "0.1.0", 1), false)
         .await
         .unwrap();
-    let (session, name) = (world.session().await, reference("gold-price"));
+    let session = world.session().await;
     let stranger = world.wallet(3).await;
-    let refused = copy(&session, &stranger, &name, PATIENCE)
-        .await
-        .unwrap_err();
+    let refused = bring(&session, &stranger).await.unwrap_err();
     assert!(
         matches!(refused, DeveloperError::Reverted { .. }),
         "{refused:?}"
@@ -85,6 +88,36 @@ async fn only_who_may_copies_and_only_to_a_mirror_of_this_register() {
         .await
         .unwrap();
     let (session, copier) = (direct.session().await, direct.wallet(0).await);
-    let refused = copy(&session, &copier, &name, PATIENCE).await.unwrap_err();
+    let refused = bring(&session, &copier).await.unwrap_err();
     assert!(matches!(refused, DeveloperError::Untrue(_)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_the_host_does_not_list_is_copied_and_the_hosts_own_node_is_not_enough() {
+    let world = World::mirrored().await;
+    let published = world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
+    let hidden = Address::repeat_byte(9);
+    world.enrol(published.cryptlet, 1, hidden).await;
+    let copier = world.wallet(0).await;
+    // Not all is on this machine: the host's node is the host's word.
+    let elsewhere = Nodes {
+        chain: Some("https://chain.example".into()),
+        ..Nodes::default()
+    };
+    let session = world.session_with(elsewhere).await;
+    let refused = bring(&session, &copier).await.unwrap_err();
+    assert!(
+        matches!(refused, DeveloperError::NotWitnessed(_)),
+        "{refused:?}"
+    );
+    assert!(refused.next_step().contains("--register-rpc"));
+
+    let session = world.session().await;
+    let copied = bring(&session, &copier).await.unwrap();
+    assert_eq!(copied.signers.len(), 2);
+    let cryptlet = published.cryptlet.0;
+    assert_eq!(admits(&world, cryptlet, hidden).await, (true, true));
 }

@@ -235,7 +235,7 @@ async fn a_fee_above_what_the_wallet_pays_is_not_signed() {
         matches!(error, DeveloperError::TooDear { most: 1, .. }),
         "{error}"
     );
-    assert!(error.next_step().unwrap().contains("--max-fee-gwei"));
+    assert!(error.next_step().contains("--max-fee-gwei"));
     assert_eq!(world.transactions_of(thrifty.address()).await, 0);
     let published = world.publish(&parts, false).await.unwrap();
     assert!(published.max_cost_wei.unwrap().parse::<u128>().unwrap() > 0);
@@ -280,12 +280,57 @@ async fn a_rotated_key_is_another_for_the_same_code_and_the_old_one_ends() {
     assert_eq!(kept.published.label, "0.1.0+key.2");
     assert!(kept.revoked.is_empty());
     assert!(admits(rotated.published.signer).await.unwrap());
-    // As after an interruption: the new version is there, the old one's signer not yet revoked.
+    // The newest key is the one that is replaced, whatever was kept beside it.
     let ended = rotate(&session, &wallet, &parts, false, &options, &|_| {})
         .await
         .unwrap();
-    assert_eq!(ended.published.label, "0.1.0+key.2");
-    assert_eq!(ended.revoked, [rotated.published.signer]);
+    assert_eq!(ended.published.label, "0.1.0+key.3");
+    assert_eq!(ended.revoked, [kept.published.signer]);
+    assert!(!admits(kept.published.signer).await.unwrap());
+    assert!(admits(rotated.published.signer).await.unwrap(), "was kept");
+}
+
+#[tokio::test]
+async fn all_keys_of_the_old_version_end_whatever_the_host_lists_and_after_an_interruption_too() {
+    let world = World::start().await;
+    let parts = parts("gold-price", "0.1.0", 1);
+    let first = world.publish(&parts, false).await.unwrap();
+    let (session, wallet) = (world.session().await, world.wallet(1).await);
+    let options = world.options(false);
+    let second = Address::repeat_byte(9);
+    world.enrol(first.cryptlet, 1, second).await;
+
+    // Broken off once the new version is in the register: the old one is still valid.
+    let (sent, mut mined) = tokio::sync::mpsc::unbounded_channel();
+    let tell = move |step| {
+        if let Step::Mined(_) = step {
+            sent.send(()).unwrap();
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = mined.recv() => {}
+        ended = rotate(&session, &wallet, &parts, false, &options, &tell) => panic!("{ended:?}"),
+    }
+    let reader = world.reader().await;
+    assert!(
+        reader
+            .is_signer(first.cryptlet, first.signer)
+            .await
+            .unwrap()
+    );
+
+    let rotated = rotate(&session, &wallet, &parts, false, &options, &|_| {})
+        .await
+        .unwrap();
+    assert_eq!(rotated.published.label, "0.1.0+key.1");
+    assert_eq!(rotated.revoked, [first.signer, second]);
+    for signer in [first.signer, second] {
+        assert!(!reader.is_signer(first.cryptlet, signer).await.unwrap());
+    }
+    let versions = reader.versions(first.cryptlet).await.unwrap();
+    let states: Vec<_> = versions.iter().map(|version| version.revoked).collect();
+    assert_eq!(states, [true, false], "and no key was made twice");
 }
 
 async fn revoked(world: &World, wallet: &Wallet, what: Revocation) -> Result<u64, DeveloperError> {

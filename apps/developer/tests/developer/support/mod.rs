@@ -7,7 +7,7 @@ use alloy::{
     primitives::{Address, Bytes, U256},
     providers::{DynProvider, Provider, ProviderBuilder},
     rpc::types::TransactionRequest,
-    sol_types::SolValue,
+    sol_types::{SolCall, SolValue},
 };
 use cryptlet_api::{
     CertificateRoles, Connection, Server, ServerLimits, ServerParts, TokenStore,
@@ -15,13 +15,15 @@ use cryptlet_api::{
     types::{CryptletRef, NewToken, Role},
     wall_clock,
 };
-use cryptlet_chain::evm::artifacts;
+use cryptlet_chain::evm::{abi::CryptletRegister, artifacts};
 use cryptlet_developer::{
     DeveloperError, Nodes, RegisterClient, Session, Wallet,
     publish::{Parts, PublishOptions, Published, publish},
 };
 use cryptlet_node::{Node, NodeConfig};
-use cryptlet_types::{ReportDomain, manifest::ManifestSource, register::RegisterDomain};
+use cryptlet_types::{
+    CryptletId, ReportDomain, manifest::ManifestSource, register::RegisterDomain,
+};
 use host::MemoryHost;
 use p256::ecdsa::{DerSignature, SigningKey, signature::Signer};
 use std::{path::Path, sync::Arc, time::Duration};
@@ -195,6 +197,22 @@ impl World {
         let session = self.session().await;
         let wallet = self.wallet(1).await;
         publish(&session, &wallet, parts, &self.options(further), &|_| {}).await
+    }
+
+    /// Enrols a further signer of a version, as account 1 and without the host.
+    pub async fn enrol(&self, cryptlet: CryptletId, number: u32, signer: Address) {
+        let call = CryptletRegister::enrolSignerCall {
+            cryptlet: cryptlet.0,
+            number,
+            signer,
+            expiry: u64::MAX,
+        };
+        let request = TransactionRequest::default()
+            .with_from(self.node.accounts()[1].0)
+            .with_to(self.register.register)
+            .with_input(call.abi_encode());
+        let sent = provider(&self.node).send_transaction(request).await;
+        assert!(sent.unwrap().get_receipt().await.unwrap().status());
     }
 
     /// A contract developer's empty project for forge.
