@@ -90,16 +90,6 @@ pub enum RegisterError {
         /// Highest epoch seen.
         highest: u64,
     },
-    /// The policy's epoch is much larger than the one before.
-    #[error(
-        "policy has epoch {found}, epoch {highest} was in force here: an epoch grows by 2^32 at most"
-    )]
-    EpochTooFar {
-        /// Epoch in the file.
-        found: u64,
-        /// Highest epoch seen.
-        highest: u64,
-    },
     /// Another policy with the same epoch was in force.
     #[error("policy of epoch {epoch} is {found}, but {known} was in force here: raise its epoch")]
     OtherPolicy {
