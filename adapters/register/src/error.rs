@@ -50,7 +50,7 @@ pub enum RegisterError {
     },
     /// There is no room for a package.
     #[error(
-        "no room for a package of {needed} bytes: {used} of {quota} bytes are used; sweep the store or raise its quota"
+        "no room for a package of {needed} bytes: {used} of {quota} bytes are used; raise packages.quotaBytes and start the host again"
     )]
     StoreFull {
         /// Bytes that it would take.
