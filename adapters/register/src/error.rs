@@ -50,7 +50,7 @@ pub enum RegisterError {
     },
     /// There is no room for a package.
     #[error(
-        "no room for a package of {needed} bytes: {used} of {quota} bytes are used; sweep the store or raise its quota"
+        "no room for a package of {needed} bytes: {used} of {quota} bytes are used; raise packages.quotaBytes and start the host again"
     )]
     StoreFull {
         /// Bytes that it would take.
@@ -85,16 +85,6 @@ pub enum RegisterError {
     /// The policy is older than one that was in force here.
     #[error("policy has epoch {found}, epoch {highest} was in force here: raise its epoch")]
     OlderPolicy {
-        /// Epoch in the file.
-        found: u64,
-        /// Highest epoch seen.
-        highest: u64,
-    },
-    /// The policy's epoch is much larger than the one before.
-    #[error(
-        "policy has epoch {found}, epoch {highest} was in force here: an epoch grows by 2^32 at most"
-    )]
-    EpochTooFar {
         /// Epoch in the file.
         found: u64,
         /// Highest epoch seen.

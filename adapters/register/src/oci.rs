@@ -1,15 +1,13 @@
 //! Packages to and from OCI registries (distribution-spec 1.1).
 //!
 //! A version's uri may name a registry, and anybody may publish a version: what is asked is therefore one of the
-//! hosts that the operator allows, and so is every host that it redirects to. Packages are pulled by digest only.
-//! What is fetched is bounded by what the image manifest says, which is bounded itself, and every digest is checked
-//! here; neither the registry nor the client library is believed. HTTPS always, but for registries on this machine
-//! (`localhost`, `127.0.0.0/8`), which are spoken to by HTTP.
-//!
-//! Pushing is `oci-client`'s work. Pulling is not: that library reads an image manifest of any size and follows
-//! redirects anywhere.
+//! hosts that the operator allows, and so is every host that it sends us to: by a redirect, for a token, for an upload.
+//! Packages are pulled by digest only. What is fetched is bounded by what the image manifest says, which is bounded
+//! itself, and every digest is checked here; the registry is not believed. HTTPS always, but for registries on this
+//! machine (`localhost`, `127.0.0.0/8`), which are spoken to by HTTP.
 
 mod reference;
+mod token;
 
 pub use reference::{OciReference, Pointer};
 
@@ -26,18 +24,13 @@ use cryptlet_types::{
     bounded::{MAX_DOCUMENT_BYTES, clip},
     region::Package,
 };
-use oci_client::{
-    Reference, RegistryOperation,
-    client::{ClientConfig, ClientProtocol},
-    errors::OciDistributionError,
-    secrets::RegistryAuth,
-};
 use reqwest::{
-    StatusCode, Url,
-    header::{ACCEPT, HeaderValue},
+    RequestBuilder, Response, StatusCode, Url,
+    header::{ACCEPT, CONTENT_TYPE, LOCATION},
     redirect,
 };
 use std::{fmt, sync::Arc, time::Duration};
+use token::Challenge;
 use zeroize::Zeroizing;
 
 /// How long a registry may take to be reached.
@@ -46,6 +39,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 const TRANSFER: Duration = Duration::from_secs(120);
 /// Most redirects of one question.
 const REDIRECTS: usize = 5;
+/// The media type of a blob on its way to a registry.
+const BLOB_MEDIA_TYPE: &str = "application/octet-stream";
 
 /// Who asks. It has no `Debug` that could show a password.
 #[derive(Clone)]
@@ -71,11 +66,11 @@ impl fmt::Debug for OciAuth {
 }
 
 impl OciAuth {
-    fn registry(&self) -> RegistryAuth {
+    fn sign(&self, request: RequestBuilder) -> RequestBuilder {
         match self {
-            Self::Anonymous => RegistryAuth::Anonymous,
+            Self::Anonymous => request,
             Self::Password { username, password } => {
-                RegistryAuth::Basic(username.clone(), password.to_string())
+                request.basic_auth(username, Some(password.as_str()))
             }
         }
     }
@@ -90,7 +85,8 @@ pub struct OciRegistries {
 
 impl OciRegistries {
     /// Allows `hosts`, each `HOST` or `HOST:PORT` as it stands in a reference, and no others. With none, nothing is
-    /// ever asked. Certificates are judged by the roots of this system.
+    /// ever asked. A registry whose tokens another host gives needs that host here, too. Certificates are judged by
+    /// the roots of this system.
     ///
     /// Makes ring the process's cryptography for TLS if nothing was chosen before.
     ///
@@ -130,7 +126,7 @@ impl OciRegistries {
             reason: "a package is pulled by its digest only",
         })?;
         self.check_host(reference)?;
-        let mut session = Session::new(self, reference, auth);
+        let mut session = Session::new(self, reference, auth, "pull");
         let index = session.index(digest).await?;
         let refuse = |source| RegisterError::Package { digest, source };
         let contents = contents(&index).map_err(refuse)?;
@@ -174,14 +170,7 @@ impl OciRegistries {
                 reason: "its digest is not the package's",
             });
         }
-        let host = reference.host();
-        let refuse = |error| refused(host, &error);
-        let client = push_client(reference)?;
-        let target = target(reference, digest);
-        client
-            .auth(&target, &auth.registry(), RegistryOperation::Push)
-            .await
-            .map_err(refuse)?;
+        let mut session = Session::new(self, &pushed, auth, "pull,push");
         let package = &files.package;
         let blobs = [
             (&package.manifest, opened.manifest_digest),
@@ -190,17 +179,10 @@ impl OciRegistries {
         ];
         let source = files.source.as_ref().zip(opened.source);
         for (bytes, digest) in blobs.into_iter().chain(source) {
-            client
-                .push_blob(&target, bytes.0.clone(), &oci_digest(digest))
-                .await
-                .map_err(refuse)?;
+            session.upload(bytes, digest).await?;
         }
-        let media_type = HeaderValue::from_static(INDEX_MEDIA_TYPE);
-        client
-            .push_manifest_raw(&target, index.0.clone(), media_type)
-            .await
-            .map_err(refuse)?;
-        Session::new(self, &pushed, auth).index(digest).await?;
+        session.put_index(index, reference.pointer()).await?;
+        session.index(digest).await?;
         Ok(pushed)
     }
 
@@ -213,57 +195,40 @@ impl OciRegistries {
     }
 }
 
-/// Whether a redirect may be followed: to an allowed host, by HTTPS unless it is this machine.
+/// Whether we may be sent there: to an allowed host, by HTTPS unless it is this machine.
 fn may_visit(url: &Url, hosts: &[String]) -> bool {
-    let Some(name) = url.host_str() else {
-        return false;
-    };
-    let host = match url.port() {
-        Some(port) => format!("{name}:{port}"),
-        None => name.into(),
-    };
-    let scheme = reference::scheme(&host);
-    url.scheme() == scheme && hosts.contains(&host)
+    let allowed = |host: &String| origin(host).is_some_and(|own| own.origin() == url.origin());
+    hosts.iter().any(allowed)
 }
 
-fn push_client(reference: &OciReference) -> Result<oci_client::Client> {
-    let protocol = match reference.scheme() {
-        "http" => ClientProtocol::HttpsExcept(vec![reference.host().into()]),
-        _ => ClientProtocol::Https,
-    };
-    let config = ClientConfig {
-        protocol,
-        connect_timeout: Some(CONNECT),
-        read_timeout: Some(TRANSFER),
-        user_agent: concat!("bletchley/", env!("CARGO_PKG_VERSION")),
-        ..ClientConfig::default()
-    };
-    oci_client::Client::try_from(config).map_err(|error| refused(reference.host(), &error))
+/// Where a registry is spoken to.
+fn origin(host: &str) -> Option<Url> {
+    Url::parse(&format!("{}://{host}", reference::scheme(host))).ok()
 }
 
-fn target(reference: &OciReference, digest: Sha256Digest) -> Reference {
-    let (host, repository) = (reference.host().into(), reference.repository().into());
-    match reference.pointer() {
-        Pointer::Tag(tag) => Reference::with_tag(host, repository, tag.clone()),
-        _ => Reference::with_digest(host, repository, oci_digest(digest)),
-    }
-}
-
-/// The questions that one pull asks.
+/// The questions that one pull or push asks.
 struct Session<'s> {
-    http: &'s reqwest::Client,
+    registries: &'s OciRegistries,
     reference: &'s OciReference,
     auth: &'s OciAuth,
+    /// What is asked for, as tokens name it.
+    actions: &'static str,
     /// What the registry gave for the account, once it asked for it.
     token: Option<Zeroizing<String>>,
 }
 
 impl<'s> Session<'s> {
-    fn new(registries: &'s OciRegistries, reference: &'s OciReference, auth: &'s OciAuth) -> Self {
+    fn new(
+        registries: &'s OciRegistries,
+        reference: &'s OciReference,
+        auth: &'s OciAuth,
+        actions: &'static str,
+    ) -> Self {
         Self {
-            http: &registries.http,
+            registries,
             reference,
             auth,
+            actions,
             token: None,
         }
     }
@@ -295,18 +260,92 @@ impl<'s> Session<'s> {
 
     /// Fetches at most `limit` bytes.
     async fn fetch(&mut self, path: &str, accept: &'static str, limit: usize) -> Result<Bytes> {
-        let mut response = self.ask(path, accept).await?;
-        if response.status() == StatusCode::UNAUTHORIZED && self.token.is_none() {
-            self.token = self.ask_token().await?;
-            response = self.ask(path, accept).await?;
+        let url = self.url(path)?;
+        let request = self.registries.http.get(url).header(ACCEPT, accept);
+        let response = self.ask(request).await?;
+        self.expect(path, &response, StatusCode::OK)?;
+        let bytes = self.read(path, response, limit).await?;
+        Ok(bytes.into())
+    }
+
+    /// Uploads a blob, whole: a place is asked for, and the bytes are put there.
+    async fn upload(&mut self, bytes: &Bytes, digest: Sha256Digest) -> Result<()> {
+        let path = "blobs/uploads/";
+        let url = self.url(path)?;
+        let request = self.registries.http.post(url.clone()).body("");
+        let response = self.ask(request).await?;
+        self.expect(path, &response, StatusCode::ACCEPTED)?;
+        let place = response.headers().get(LOCATION);
+        let place = place.and_then(|place| url.join(place.to_str().ok()?).ok());
+        let mut place = place.ok_or_else(|| self.refuse("names no place to upload to"))?;
+        self.check_visit("uploads", &place)?;
+        place
+            .query_pairs_mut()
+            .append_pair("digest", &oci_digest(digest));
+        let own = place.origin() == url.origin();
+        let request = self.registries.http.put(place);
+        let request = request
+            .header(CONTENT_TYPE, BLOB_MEDIA_TYPE)
+            .body(bytes.0.clone());
+        let response = if own {
+            self.ask(request).await?
+        } else {
+            self.send(request).await?
+        };
+        self.expect(path, &response, StatusCode::CREATED)
+    }
+
+    /// Puts the image manifest, which names the blobs, in its place.
+    async fn put_index(&mut self, index: &Bytes, pointer: &Pointer) -> Result<()> {
+        let place = match pointer {
+            Pointer::Tag(tag) => tag.clone(),
+            Pointer::Repository | Pointer::Digest(_) => oci_digest(sha256(index)),
+        };
+        let path = format!("manifests/{place}");
+        let request = self.registries.http.put(self.url(&path)?);
+        let request = request
+            .header(CONTENT_TYPE, INDEX_MEDIA_TYPE)
+            .body(index.0.clone());
+        let response = self.ask(request).await?;
+        self.expect(&path, &response, StatusCode::CREATED)
+    }
+
+    fn url(&self, path: &str) -> Result<Url> {
+        let (host, repository) = (self.reference.host(), self.reference.repository());
+        let url = origin(host).and_then(|url| url.join(&format!("/v2/{repository}/{path}")).ok());
+        url.ok_or_else(|| self.refuse("is no host that can be asked"))
+    }
+
+    /// Asks the registry itself, with a token if it wants one.
+    async fn ask(&mut self, request: RequestBuilder) -> Result<Response> {
+        let again = request.try_clone();
+        let response = self.send(self.signed(request)).await?;
+        if response.status() != StatusCode::UNAUTHORIZED || self.token.is_some() {
+            return Ok(response);
         }
-        let status = response.status();
-        if !status.is_success() {
-            let passing = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-            let reason = format!("{path}: answers {status}");
-            return Err(registry_error(self.reference.host(), &reason, passing));
+        match Challenge::of(response.headers()).zip(again) {
+            Some((challenge, again)) => {
+                self.token = Some(self.ask_token(&challenge).await?);
+                self.send(self.signed(again)).await
+            }
+            None => Ok(response),
         }
-        let too_much = format!("{path}: sends more than {limit} bytes");
+    }
+
+    fn signed(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.token {
+            Some(token) => request.bearer_auth(token.as_str()),
+            None => self.auth.sign(request),
+        }
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response> {
+        request.send().await.map_err(|error| self.lost(&error))
+    }
+
+    /// Reads at most `limit` bytes of an answer.
+    async fn read(&self, what: &str, mut response: Response, limit: usize) -> Result<Vec<u8>> {
+        let too_much = format!("{what}: sends more than {limit} bytes");
         let fits = |said| usize::try_from(said).is_ok_and(|said| said <= limit);
         if !response.content_length().is_none_or(fits) {
             return Err(self.refuse(&too_much));
@@ -318,37 +357,29 @@ impl<'s> Session<'s> {
             }
             bytes.extend_from_slice(&chunk);
         }
-        Ok(bytes.into())
+        Ok(bytes)
     }
 
-    async fn ask(&self, path: &str, accept: &'static str) -> Result<reqwest::Response> {
-        let (host, repository) = (self.reference.host(), self.reference.repository());
-        let scheme = self.reference.scheme();
-        let url = format!("{scheme}://{host}/v2/{repository}/{path}");
-        let request = self.http.get(url).header(ACCEPT, accept);
-        let request = match (&self.token, self.auth) {
-            (Some(token), _) => request.bearer_auth(token.as_str()),
-            (None, OciAuth::Password { username, password }) => {
-                request.basic_auth(username, Some(password.as_str()))
-            }
-            (None, OciAuth::Anonymous) => request,
-        };
-        request.send().await.map_err(|error| self.lost(&error))
+    fn expect(&self, what: &str, response: &Response, wanted: StatusCode) -> Result<()> {
+        let status = response.status();
+        if status == wanted {
+            return Ok(());
+        }
+        let passing = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+        let reason = format!("{what}: answers {status}");
+        Err(registry_error(self.reference.host(), &reason, passing))
     }
 
-    /// A token for pulling, where the registry wants one.
-    async fn ask_token(&self) -> Result<Option<Zeroizing<String>>> {
-        let client = push_client(self.reference)?;
-        let reference = Reference::with_tag(
-            self.reference.host().into(),
-            self.reference.repository().into(),
-            "latest".into(),
-        );
-        let token = client
-            .auth(&reference, &self.auth.registry(), RegistryOperation::Pull)
-            .await
-            .map_err(|error| refused(self.reference.host(), &error))?;
-        Ok(token.map(Zeroizing::new))
+    /// Whether the registry may send us to `url` for `what`.
+    fn check_visit(&self, what: &str, url: &Url) -> Result<()> {
+        if may_visit(url, &self.registries.hosts) {
+            return Ok(());
+        }
+        let place = url.origin().ascii_serialization();
+        Err(self.refuse(&format!(
+            "sends us for {what} to {place}, which is not one of those that may be asked: if it is to be trusted, allow \
+            it beside the registry"
+        )))
     }
 
     fn refuse(&self, reason: &str) -> RegisterError {
@@ -378,13 +409,4 @@ fn failed(host: &str, error: &dyn std::error::Error, passing: bool) -> RegisterE
         cause = inner.source();
     }
     registry_error(host, &reason, passing)
-}
-
-fn refused(host: &str, error: &OciDistributionError) -> RegisterError {
-    let passing = match error {
-        OciDistributionError::RequestError(error) => error.is_connect() || error.is_timeout(),
-        OciDistributionError::ServerError { code, .. } => *code >= 500,
-        _ => false,
-    };
-    failed(host, error, passing)
 }

@@ -1,11 +1,10 @@
 //! The questions that a host asks a register.
 
-use crate::{Freshness, Index, Known, PackageStore, RegisterError, Result, Synced};
-use alloy_primitives::Address;
+use crate::{Index, Known, PackageStore, RegisterError, Result, Synced};
 use async_trait::async_trait;
 use cryptlet_seal::package::{PackageFiles, open_files};
 use cryptlet_types::{
-    CryptletId, Sha256Digest, UnixSeconds,
+    CryptletId, Sha256Digest,
     region::Package,
     register::{CryptletRecord, VersionRecord},
 };
@@ -15,11 +14,12 @@ use tokio::task::spawn_blocking;
 /// Says what a cryptlet is and which package it runs, and has the packages.
 #[async_trait]
 pub trait Register: Send + Sync {
-    /// What `cryptlet` runs at `now`, by the last word of the register's chain.
+    /// What `cryptlet` runs, by the last word of the register's chain. Who signs for it, and how old that word may be, is
+    /// asked where a job starts.
     ///
     /// # Errors
     /// The register is damaged.
-    async fn current(&self, cryptlet: CryptletId, now: UnixSeconds) -> Result<Current>;
+    async fn current(&self, cryptlet: CryptletId) -> Result<Current>;
 
     /// The cryptlet with this id.
     ///
@@ -78,30 +78,19 @@ pub struct Entry {
     pub record: CryptletRecord,
     /// The version that runs; `package`, `header` and `manifest` are its digests.
     pub version: VersionRecord,
-    /// Who signs for that version now: of the signers that are neither revoked nor expired, the one enrolled last.
-    pub signer: Option<Address>,
-    /// How old this knowledge is.
-    pub freshness: Freshness,
 }
 
 impl Entry {
-    /// What `record` runs at `now`, as the chain was known at `synced`.
+    /// What `record` runs.
     #[must_use]
-    pub fn of(record: CryptletRecord, synced: Option<Synced>, now: UnixSeconds) -> Current {
+    pub fn of(record: CryptletRecord) -> Current {
         if record.revoked {
             return Current::Revoked;
         }
         let Some(version) = record.current().cloned() else {
             return Current::NoVersion;
         };
-        let mut signers = record.signers.iter().rev().map(|known| known.signer);
-        let signer = signers.find(|signer| record.admits(*signer, version.number, now));
-        Current::Runs(Box::new(Self {
-            signer,
-            version,
-            record,
-            freshness: Freshness::of(synced, now),
-        }))
+        Current::Runs(Box::new(Self { version, record }))
     }
 }
 
@@ -156,13 +145,9 @@ impl Replica {
 
 #[async_trait]
 impl Register for Replica {
-    async fn current(&self, cryptlet: CryptletId, now: UnixSeconds) -> Result<Current> {
-        // First how old, then what: the answer is at least as new as it says.
-        let synced = self.index.synced().await?;
+    async fn current(&self, cryptlet: CryptletId) -> Result<Current> {
         let known = self.index.by_id(cryptlet).await?;
-        Ok(known.map_or(Current::Unknown, |known| {
-            Entry::of(known.record, synced, now)
-        }))
+        Ok(known.map_or(Current::Unknown, |known| Entry::of(known.record)))
     }
 
     async fn by_id(&self, cryptlet: CryptletId) -> Result<Option<Known>> {

@@ -2,16 +2,16 @@
 //!
 //! Packing is deterministic: files sorted by path, no times, no owners, one mode. What comes from strangers is read
 //! whole and refused as a whole, before anything is written: only regular files and folders; relative paths of plain
-//! UTF-8 names; nothing twice; no extension headers, so that every reader sees the same paths; at most
-//! [`MAX_SOURCE_BYTES`] packed, [`MAX_UNPACKED_BYTES`] unpacked, [`MAX_ENTRIES`] entries, and no more than
-//! [`MAX_RATIO`] times what was packed once it is over a mebibyte.
+//! UTF-8 names, at most [`MAX_DEPTH`] of them; nothing twice; no extension headers, so that every reader sees the same
+//! paths; at most [`MAX_SOURCE_BYTES`] packed, [`MAX_UNPACKED_BYTES`] unpacked, [`MAX_ENTRIES`] files and folders, and no
+//! more than [`MAX_RATIO`] times what was packed once it is over a mebibyte.
 
 use crate::{RegisterError, Result, file::at};
 use cryptlet_seal::package::MAX_SOURCE_BYTES;
 use cryptlet_types::bounded::clip;
 use flate2::{Compression, GzBuilder, bufread::GzDecoder};
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     path::Path,
@@ -20,8 +20,10 @@ use tar::{Archive, Builder, EntryType, Header};
 
 /// Largest archive when unpacked, in bytes, headers of entries included: 64 MiB.
 pub const MAX_UNPACKED_BYTES: u64 = 64 << 20;
-/// Most files and folders of an archive.
+/// Most files and folders of an archive; folders that only paths name are made, too, and count.
 pub const MAX_ENTRIES: usize = 10_000;
+/// Most names in a path.
+pub const MAX_DEPTH: usize = 32;
 /// How many times larger than packed an archive may be, once it is over [`FREE_BYTES`].
 pub const MAX_RATIO: u64 = 200;
 /// Unpacked size up to which the ratio does not matter, in bytes: headers of small files compress very well.
@@ -209,16 +211,12 @@ pub fn unpack(packed: &[u8], folder: &Path) -> Result<Vec<SourceFile>> {
 #[derive(Default)]
 struct Names {
     files: HashSet<String>,
-    folders: HashSet<String>,
-    /// Folders that something lies in.
-    above: HashSet<String>,
+    /// Folders, and whether they have an entry of their own: others are named by what lies in them.
+    folders: HashMap<String, bool>,
 }
 
 impl Names {
     fn add(&mut self, path: &str, folder: bool) -> std::result::Result<(), String> {
-        if self.files.len() + self.folders.len() == MAX_ENTRIES {
-            return Err(format!("more than {MAX_ENTRIES} entries"));
-        }
         let path = match path.strip_suffix('/') {
             Some(path) if folder => path,
             _ => path,
@@ -229,20 +227,32 @@ impl Names {
             if self.files.contains(above) {
                 return Err(format!("lies below {above:?}, which is a file"));
             }
-            self.above.insert(above.into());
-        }
-        let fresh = match folder {
-            true => !self.files.contains(path) && self.folders.insert(path.into()),
-            false => {
-                !self.folders.contains(path)
-                    && !self.above.contains(path)
-                    && self.files.insert(path.into())
+            if !self.folders.contains_key(above) {
+                self.check_room()?;
+                self.folders.insert(above.into(), false);
             }
-        };
-        if fresh {
+        }
+        match (folder, self.folders.get_mut(path)) {
+            (true, Some(own)) if !*own => *own = true,
+            (_, Some(_)) => return Err("is there twice".into()),
+            (_, None) if self.files.contains(path) => return Err("is there twice".into()),
+            (_, None) => {
+                self.check_room()?;
+                if folder {
+                    self.folders.insert(path.into(), true);
+                } else {
+                    self.files.insert(path.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_room(&self) -> std::result::Result<(), String> {
+        if self.files.len() + self.folders.len() < MAX_ENTRIES {
             Ok(())
         } else {
-            Err("is there twice".into())
+            Err(format!("more than {MAX_ENTRIES} files and folders"))
         }
     }
 }
@@ -259,6 +269,9 @@ fn check_path(path: &str) -> std::result::Result<(), String> {
         return Err("a path with control characters or backslashes".into());
     }
     let plain = |part: &str| !matches!(part, "" | "." | "..");
+    if path.split('/').count() > MAX_DEPTH {
+        return Err(format!("a path of more than {MAX_DEPTH} names"));
+    }
     if !path.split('/').all(plain) {
         return Err("a path with an empty part, \".\" or \"..\"".into());
     }

@@ -1,4 +1,4 @@
-//! Every golden manifest, policy and package is read as its folder says, and the schemas speak of the same fields.
+//! Every golden manifest, policy and package is read as its folder says, and by the schemas as by the types.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,6 +9,7 @@
 )]
 
 use alloy_primitives::Bytes;
+use boon::{Compiler, Schemas};
 use cryptlet_register::{RegisterError, source::inspect};
 use cryptlet_seal::package::{PackageFiles, build, oci_digest, open_files};
 use cryptlet_types::{Manifest, policy::SignedPolicy, region::Package};
@@ -66,6 +67,55 @@ fn check<E: Display>(kind: &str, read: impl Fn(&[u8]) -> Result<Vec<u8>, E>) {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The schema of `kind` takes every valid golden, and refuses every invalid one but those `beyond` it: what no schema can
+/// say, such as that a name is there twice, and 2^64, which readers of JSON round to what the largest number rounds to.
+fn check_schema(kind: &str, beyond: &[&str]) {
+    let path = project(&format!("docs/schema/{kind}.schema.json"));
+    let schema: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let id = schema["$id"].as_str().unwrap().to_owned();
+    let mut schemas = Schemas::new();
+    let mut compiler = Compiler::new();
+    compiler.add_resource(&id, schema).unwrap();
+    let schema = compiler.compile(&id, &mut schemas).unwrap();
+    for path in files(&format!("vectors/{kind}/valid")) {
+        let document: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        if let Err(error) = schemas.validate(&document, schema) {
+            panic!("{}: {error}", path.display());
+        }
+    }
+    let mut taken = vec![];
+    for path in files(&format!("vectors/{kind}/invalid")) {
+        // What is no JSON at all is refused before a schema is asked.
+        let document = serde_json::from_slice::<Value>(&fs::read(&path).unwrap());
+        if document.is_ok_and(|document| schemas.validate(&document, schema).is_ok()) {
+            taken.push(path.file_stem().unwrap().to_string_lossy().into_owned());
+        }
+    }
+    assert_eq!(taken, beyond);
+}
+
+#[test]
+fn the_manifests_schema_judges_as_the_type_does() {
+    check_schema(
+        "manifest",
+        &["doubled-field", "fuel-too-large", "settings-doubled"],
+    );
+}
+
+#[test]
+fn the_policys_schema_judges_as_the_type_does() {
+    let beyond = [
+        "doubled-field",
+        "epoch-too-large",
+        "place-twice",
+        "roots-cut-short",
+        "roots-no-certificate",
+        "roots-not-base64",
+        "roots-second-no-certificate",
+    ];
+    check_schema("policy", &beyond);
 }
 
 #[test]

@@ -21,6 +21,10 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 use tempfile::TempDir;
@@ -257,27 +261,63 @@ async fn an_account_is_asked_for_and_its_password_never_shows() {
 
 /// A server that answers every question with `answer`.
 fn server(answer: Vec<u8>) -> SocketAddr {
+    serve(move |_, _| answer.clone())
+}
+
+/// A server that answers what `answer` makes of its own address and of the question's head.
+fn serve(answer: impl Fn(SocketAddr, &str) -> Vec<u8> + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream: TcpStream = stream.unwrap();
             let mut head = [0; 4096];
-            let _ = stream.read(&mut head);
+            let length = stream.read(&mut head).unwrap_or_default();
+            let head = String::from_utf8_lossy(&head[..length]);
             // The client may have heard enough.
-            let _ = stream.write_all(&answer);
+            let _ = stream.write_all(&answer(address, &head));
         }
     });
     address
 }
 
+fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// A registry that wants a token of whom `realm` names (`SELF` is the registry), and then has the blob `x`. `gives` answers
+/// who asks for a token.
+fn token_registry(realm: &str, gives: Vec<u8>) -> SocketAddr {
+    let realm = realm.to_owned();
+    serve(move |own, head| {
+        let realm = realm.replace("SELF", &own.to_string());
+        if head.starts_with("GET /token?scope=repository%3Agold%3Apull") {
+            gives.clone()
+        } else if head
+            .to_lowercase()
+            .contains("authorization: bearer t0ken\r\n")
+        {
+            answer("200 OK", "", "x")
+        } else {
+            let asks = format!("WWW-Authenticate: Bearer realm=\"{realm}\",service=\"s\"\r\n");
+            answer("401 Unauthorized", &asks, "who are you")
+        }
+    })
+}
+
+fn gold(address: SocketAddr) -> OciReference {
+    let digest = oci_digest(sha256(b"x"));
+    format!("oci://{address}/gold@{digest}").parse().unwrap()
+}
+
 async fn pull_from(address: SocketAddr) -> RegisterError {
-    let host = address.to_string();
-    let uri: OciReference = format!("oci://{host}/gold@{}", oci_digest(sha256(b"x")))
-        .parse()
-        .unwrap();
-    let client = OciRegistries::new(vec![host]).unwrap();
-    client.pull(&uri, &OciAuth::Anonymous).await.unwrap_err()
+    let client = OciRegistries::new(vec![address.to_string()]).unwrap();
+    let pulled = client.pull(&gold(address), &OciAuth::Anonymous).await;
+    pulled.unwrap_err()
 }
 
 #[tokio::test]
@@ -333,4 +373,121 @@ async fn a_registry_that_is_down_may_be_asked_again() {
     ))
     .await;
     assert!(busy.is_retryable(), "{busy}");
+}
+
+#[tokio::test]
+async fn a_token_is_asked_of_the_registry_itself_or_of_an_allowed_host() {
+    let gives = || answer("200 OK", "", r#"{"access_token":"t0ken","expires_in":60}"#);
+    // `x` is what the digest names, and no package: the token was taken.
+    let error = pull_from(token_registry("http://SELF/token", gives())).await;
+    assert!(matches!(error, RegisterError::Package { .. }), "{error}");
+
+    let other = token_registry("unused", gives());
+    let registry = token_registry(&format!("http://{other}/token"), vec![]);
+    let hosts = [registry, other].map(|address| address.to_string());
+    let client = OciRegistries::new(hosts.into()).unwrap();
+    let pulled = client.pull(&gold(registry), &OciAuth::Anonymous).await;
+    let error = pulled.unwrap_err();
+    assert!(matches!(error, RegisterError::Package { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn no_token_is_asked_of_a_host_that_is_not_allowed() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let stranger = serve(move |_, _| {
+        count.fetch_add(1, Ordering::SeqCst);
+        answer("200 OK", "", r#"{"token":"t0ken"}"#)
+    });
+    let account = OciAuth::Password {
+        username: "publisher".into(),
+        password: "correct horse".to_owned().into(),
+    };
+    for (realm, words) in [
+        (format!("http://{stranger}/token"), "may be asked"),
+        ("https://SELF/token".into(), "may be asked"),
+        ("http://169.254.169.254/latest".into(), "may be asked"),
+        ("file:///etc/passwd".into(), "may be asked"),
+        ("token".into(), "names no place"),
+    ] {
+        let registry = token_registry(&realm, vec![]);
+        let client = OciRegistries::new(vec![registry.to_string()]).unwrap();
+        let uri = gold(registry);
+        let pulled = client.pull(&uri, &account).await.unwrap_err();
+        let files = support::files(b"code", None);
+        let place: OciReference = format!("oci://{registry}/gold").parse().unwrap();
+        let pushed = client.push(&files, &place, &account).await.unwrap_err();
+        for error in [pulled, pushed] {
+            assert!(error.to_string().contains(words), "{realm}: {error}");
+            assert!(!error.is_retryable() && !error.to_string().contains("horse"));
+        }
+    }
+    // Nor where an allowed one redirects to.
+    let elsewhere = format!("Location: http://{stranger}/token\r\n");
+    let gives = answer("307 Temporary Redirect", &elsewhere, "");
+    let error = pull_from(token_registry("http://SELF/token", gives)).await;
+    assert!(error.to_string().contains("not allowed"), "{error}");
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn what_is_no_token_is_refused_and_never_shown() {
+    let huge = format!(r#"{{"token":"t0ken","more":"{}"}}"#, "x".repeat(64 << 10));
+    for (gives, words) in [
+        (answer("403 Forbidden", "", "body"), "token: answers 403"),
+        (answer("200 OK", "", "body"), "something else than a token"),
+        (
+            answer("200 OK", "", r#"{"token":""}"#),
+            "something else than a token",
+        ),
+        (
+            answer("200 OK", "", r#"{"token":"body\nCookie: a"}"#),
+            "something else than a token",
+        ),
+        (
+            answer("200 OK", "", r#"{"expires_in":60}"#),
+            "something else than a token",
+        ),
+        (answer("200 OK", "", &huge), "more than 65536 bytes"),
+    ] {
+        let error = pull_from(token_registry("http://SELF/token", gives)).await;
+        assert!(error.to_string().contains(words), "{error}");
+        assert!(
+            !error.to_string().contains("body") && !error.is_retryable(),
+            "{error}"
+        );
+    }
+    // One that the registry does not take is not asked for again.
+    let gives = answer("200 OK", "", r#"{"token":"another"}"#);
+    let error = pull_from(token_registry("http://SELF/token", gives)).await;
+    assert!(error.to_string().contains("answers 401"), "{error}");
+    let busy = answer("503 Busy", "", "");
+    let error = pull_from(token_registry("http://SELF/token", busy)).await;
+    assert!(error.is_retryable(), "{error}");
+}
+
+#[tokio::test]
+async fn nothing_is_uploaded_to_a_host_that_is_not_allowed() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let stranger = serve(move |_, _| {
+        count.fetch_add(1, Ordering::SeqCst);
+        answer("201 Created", "", "")
+    });
+    let files = support::files(b"code", None);
+    for (headers, words) in [
+        (
+            format!("Location: http://{stranger}/upload\r\n"),
+            "may be asked",
+        ),
+        (String::new(), "names no place"),
+    ] {
+        let registry = server(answer("202 Accepted", &headers, ""));
+        let client = OciRegistries::new(vec![registry.to_string()]).unwrap();
+        let place: OciReference = format!("oci://{registry}/gold").parse().unwrap();
+        let pushed = client.push(&files, &place, &OciAuth::Anonymous).await;
+        let error = pushed.unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
 }

@@ -10,7 +10,7 @@
 
 use cryptlet_register::{
     RegisterError,
-    source::{MAX_ENTRIES, MAX_FILE_BYTES, MAX_UNPACKED_BYTES, inspect, pack, unpack},
+    source::{MAX_DEPTH, MAX_ENTRIES, MAX_FILE_BYTES, MAX_UNPACKED_BYTES, inspect, pack, unpack},
 };
 use cryptlet_seal::package::MAX_SOURCE_BYTES;
 use flate2::{Compression, write::GzEncoder};
@@ -275,7 +275,7 @@ fn bombs_are_refused_before_they_unpack() {
         .iter()
         .map(|name| (name.as_bytes(), EntryType::Regular, b"".as_slice()))
         .collect();
-    refused(&gzip(&archive(&many)), "more than 10000 entries");
+    refused(&gzip(&archive(&many)), "more than 10000 files and folders");
     assert_eq!(
         inspect(&gzip(&archive(&many[1..]))).unwrap().len(),
         MAX_ENTRIES
@@ -287,6 +287,31 @@ fn bombs_are_refused_before_they_unpack() {
     lying.set_size(u64::MAX);
     lying.set_cksum();
     refused(&gzip(lying.as_bytes()), "");
+}
+
+/// Folders that only paths name are made, too: few bytes would be a million of them.
+#[test]
+fn paths_are_not_deep_and_their_folders_count() {
+    let deep = |count: usize| ["a"].repeat(count).join("/");
+    let at = |path: &str| gzip(&archive(&[(path.as_bytes(), EntryType::Regular, b"x")]));
+    assert_eq!(inspect(&at(&deep(MAX_DEPTH))).unwrap().len(), 1);
+    refused(&at(&deep(MAX_DEPTH + 1)), "more than 32 names");
+    let folder = tempfile::tempdir().unwrap();
+    tree(folder.path(), &[(&deep(MAX_DEPTH + 1), "x")]);
+    let error = pack(folder.path()).unwrap_err();
+    assert!(error.to_string().contains("more than 32 names"), "{error}");
+
+    // Each file has 31 folders of its own.
+    let below = deep(MAX_DEPTH - 1);
+    let names: Vec<_> = (0..=MAX_ENTRIES / MAX_DEPTH)
+        .map(|n| format!("{n}/{below}"))
+        .collect();
+    let many: Vec<_> = names
+        .iter()
+        .map(|name| (name.as_bytes(), EntryType::Regular, b"".as_slice()))
+        .collect();
+    refused(&gzip(&archive(&many)), "more than 10000 files and folders");
+    inspect(&gzip(&archive(&many[1..]))).unwrap();
 }
 
 #[test]

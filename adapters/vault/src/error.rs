@@ -16,9 +16,20 @@ pub enum VaultError {
     /// Another process, or another part of this one, has the vault open.
     #[error("vault {0} is in use by another process")]
     InUse(PathBuf),
-    /// A file could not be read or written. After a failed write the old file is in place.
+    /// A file could not be read or written. After a failed write the old file is in place, and nothing was changed.
     #[error("{path}: {source}")]
     Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The new file is in place and the change is made, but the disk did not confirm it: the old file may be back after a
+    /// power failure. The same call again would make the change twice.
+    #[error(
+        "{path} was replaced, but its folder could not be synchronised: {source}; see to the disk before you rely on the change"
+    )]
+    Unsynced {
         /// The file.
         path: PathBuf,
         /// What the system said.

@@ -135,13 +135,16 @@ impl FileVault {
     /// after a leak, make new keys as well. With a password this takes a fraction of a second.
     ///
     /// # Errors
-    /// As [`FileVault::create_with`]; then the old secret still opens the file.
+    /// As [`FileVault::create_with`]; then the old secret still opens the file. After [`VaultError::Unsynced`] the new one
+    /// does.
     pub fn rekey(&mut self, unlock: &Unlock, cost: KdfCost) -> Result<()> {
         let (schedule, key) = fresh_key(&self.path, unlock, cost)?;
-        replace_private(&self.path, &seal(&schedule, &key, &self.keys())?)?;
-        self.schedule = schedule;
-        self.key = key;
-        Ok(())
+        let written = replace_private(&self.path, &seal(&schedule, &key, &self.keys())?);
+        if is_in_place(&written) {
+            self.schedule = schedule;
+            self.key = key;
+        }
+        written
     }
 
     fn over(path: &Path, schedule: Schedule, key: SealKey, keys: Keys, lock: Lock) -> Self {
@@ -163,22 +166,28 @@ impl FileVault {
         replace_private(&self.path, &seal(&self.schedule, &self.key, keys)?)
     }
 
-    /// Adds a key; one that could not be written is not there.
     fn add(&self, id: &KeyId, key: SigningKey) -> Result<Address> {
         let mut keys = self.keys();
         let address = key.address();
         keys.add(*id, key)?;
-        let written = self.write(&keys).inspect_err(|_| keys.undo_add(id));
-        written.map(|()| address)
+        self.write_added(&mut keys, id).map(|()| address)
     }
 
     fn add_authority(&self, key: AuthorityKey) -> Result<Address> {
         let mut keys = self.keys();
         let address = address_of(&key.public());
         keys.add_authority(key)?;
-        let written = self.write(&keys);
-        let written = written.inspect_err(|_| keys.undo_add(&KeyId::Authority));
+        let written = self.write_added(&mut keys, &KeyId::Authority);
         written.map(|()| address)
+    }
+
+    /// Writes the keys with one that was just added; if the old file stays in place, it is taken away again.
+    fn write_added(&self, keys: &mut Keys, id: &KeyId) -> Result<()> {
+        let written = self.write(keys);
+        if !is_in_place(&written) {
+            keys.undo_add(id);
+        }
+        written
     }
 }
 
@@ -238,7 +247,7 @@ impl Vault for FileVault {
         let mut keys = self.keys();
         let (place, key) = keys.remove_earlier(cryptlet, signer)?;
         let written = self.write(&keys);
-        if written.is_err() {
+        if !is_in_place(&written) {
             keys.put_back(cryptlet, place, key);
         }
         written
@@ -255,6 +264,11 @@ impl Vault for FileVault {
     async fn list(&self) -> Result<Vec<KeyRecord>> {
         Ok(self.keys().records())
     }
+}
+
+/// Whether the file holds what was written: what is in memory must say the same.
+fn is_in_place(written: &Result<()>) -> bool {
+    matches!(written, Ok(()) | Err(VaultError::Unsynced { .. }))
 }
 
 /// A schedule for `unlock`, with a fresh salt, and the key that it gives.
@@ -291,4 +305,50 @@ fn read_key_file(path: &Path) -> Result<SealKey> {
         _ => return Err(VaultError::NotAKeyFile(path.to_owned())),
     }
     Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::tests::FAILS;
+
+    fn unsynced<T: fmt::Debug>(done: Result<T>) {
+        assert!(matches!(done, Err(VaultError::Unsynced { .. })), "{done:?}");
+    }
+
+    /// What is in memory is what a restart finds.
+    #[tokio::test]
+    async fn a_change_that_is_on_disk_stays_though_the_folder_cannot_be_synchronised() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let unlock = |name: &str| Unlock::KeyFile(at(name));
+        for name in ["old", "new"] {
+            FileVault::create_key_file(&at(name)).unwrap();
+        }
+        let id = CryptletId(Address::repeat_byte(1));
+        let mut vault = FileVault::create(&at("vault"), &unlock("old")).unwrap();
+        let earlier = vault.create(&KeyId::Cryptlet(id)).await.unwrap();
+        vault.create(&KeyId::Cryptlet(id)).await.unwrap();
+
+        FAILS.set(true);
+        unsynced(vault.create(&KeyId::Host).await);
+        unsynced(vault.create(&KeyId::Authority).await);
+        unsynced(vault.retire(id, earlier).await);
+        unsynced(vault.rekey(&unlock("new"), KdfCost::default()));
+        FAILS.set(false);
+        let listed = vault.list().await.unwrap();
+        assert_eq!(listed.len(), 3);
+        let again = vault.create(&KeyId::Host).await;
+        assert!(matches!(again, Err(VaultError::Exists(KeyId::Host))));
+        drop(vault);
+        let mut vault = FileVault::open(&at("vault"), &unlock("new")).unwrap();
+        assert_eq!(vault.list().await.unwrap(), listed);
+        // What is written after a change of the secret is sealed by the new one.
+        FAILS.set(true);
+        unsynced(vault.rekey(&unlock("old"), KdfCost::default()));
+        FAILS.set(false);
+        vault.create(&KeyId::Transmitter).await.unwrap();
+        drop(vault);
+        FileVault::open(&at("vault"), &unlock("old")).unwrap();
+    }
 }

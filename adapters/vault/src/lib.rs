@@ -47,8 +47,9 @@ pub trait Vault: Send + Sync {
     /// one of another kind. No key is ever replaced.
     ///
     /// # Errors
-    /// [`VaultError::Exists`], or that the vault could not be written; then there is no such key. After a
-    /// failure of a token ([`VaultError::TokenLost`]) there may be one: look with [`Vault::list`].
+    /// [`VaultError::Exists`], or that the vault could not be written; then there is no such key. There is one after
+    /// [`VaultError::Unsynced`], and there may be one after a failure of a token ([`VaultError::TokenLost`]): look with
+    /// [`Vault::list`].
     async fn create(&self, key: &KeyId) -> Result<Address>;
 
     /// Address of a key: of a cryptlet's, the current one. The authority's is derived from its P-256 point as
@@ -98,7 +99,8 @@ pub trait Vault: Send + Sync {
     /// that were made before still hold it.
     ///
     /// # Errors
-    /// [`VaultError::StillCurrent`], [`VaultError::UnknownSigner`], or that the vault could not be written.
+    /// [`VaultError::StillCurrent`], [`VaultError::UnknownSigner`], or that the vault could not be written; after
+    /// [`VaultError::Unsynced`] the key is gone.
     async fn retire(&self, cryptlet: CryptletId, signer: Address) -> Result<()>;
 
     /// The authority's public key: P-256, uncompressed (SEC 1).

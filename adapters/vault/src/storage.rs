@@ -69,6 +69,8 @@ pub(crate) fn read_private(path: &Path, limit: usize) -> Result<Option<Zeroizing
 
 /// Replaces the file at `path`: temporary file, `fsync`, rename, `fsync` of the folder. The caller holds
 /// the file's [`Lock`]; a temporary file that is found is what a killed process left behind.
+///
+/// [`VaultError::Unsynced`] says that the new file is in place all the same; after any other error the old one is.
 pub(crate) fn replace_private(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = with_suffix(path, ".new");
     let _ = fs::remove_file(&temporary);
@@ -78,7 +80,10 @@ pub(crate) fn replace_private(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written?;
-    sync_folder(path)
+    sync(&folder_of(path)).map_err(|source| VaultError::Unsynced {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Writes a file that must not exist yet.
@@ -97,9 +102,15 @@ pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Makes a new or renamed file in the folder of `path` durable.
 pub(crate) fn sync_folder(path: &Path) -> Result<()> {
     let folder = folder_of(path);
-    File::open(&folder)
-        .and_then(|open| open.sync_all())
-        .map_err(at(&folder))
+    sync(&folder).map_err(at(&folder))
+}
+
+fn sync(folder: &Path) -> std::io::Result<()> {
+    #[cfg(test)]
+    if tests::FAILS.get() {
+        return Err(std::io::Error::other("injected"));
+    }
+    File::open(folder)?.sync_all()
 }
 
 fn folder_of(path: &Path) -> PathBuf {
@@ -159,8 +170,14 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Whether folders of this thread's files cannot be synchronised.
+        pub(crate) static FAILS: Cell<bool> = const { Cell::new(false) };
+    }
 
     #[test]
     fn files_of_others_are_refused() {

@@ -239,7 +239,9 @@ impl DeveloperError {
             Self::Changed { .. } => "if you want the change, run the same command with --accept",
             Self::Edited(_) => "move your changes elsewhere, or overwrite them with --accept",
             Self::NoProject(_) => "go to your project, or name a folder for the files with --out",
-            Self::Registry(_) => "check the --to reference, and OCI_USERNAME and OCI_PASSWORD",
+            Self::Registry(_) => {
+                "check the --to reference, and OCI_USERNAME, OCI_PASSWORD and OCI_TOKEN_HOST"
+            }
             Self::NotShown => "run the same command again, or look: cryptlet show NAME",
             Self::Reverted { .. } => {
                 "see what the register has: cryptlet show NAME, cryptlet policy show"

@@ -278,7 +278,7 @@ impl Intake {
 
     /// What the register lets `cryptlet` run now.
     async fn registered(&self, cryptlet: CryptletId) -> Result<Runs, HostError> {
-        let entry = match self.replica.current(cryptlet, self.clock.now()).await? {
+        let entry = match self.replica.current(cryptlet).await? {
             Current::Runs(entry) => *entry,
             Current::Unknown => return Ok(Runs::Nothing(None)),
             Current::Revoked => return Ok(nothing(format!("cryptlet {cryptlet} was revoked"))),

@@ -108,6 +108,9 @@ impl Parts {
             RegisterLink::open(register_rpc, config.register.address, &data.register()).await?;
         let index = Arc::new(Index::open(&data.index()).await?);
         let packages = PackageStore::open(&data.packages(), config.packages.quota_bytes)?;
+        if let Err(error) = packages.sweep() {
+            tracing::warn!(%error, "what interrupted uploads left behind stays, and takes room");
+        }
         let replica = Arc::new(Replica::new(index.clone(), packages));
         let policies = PolicyStore::open(&data.policy())?;
         let rules = Rules::new(

@@ -534,6 +534,16 @@ async fn a_revocation_that_the_host_has_not_heard_of_counts_at_the_delegate() {
 }
 
 #[tokio::test]
+async fn what_a_killed_upload_left_behind_is_gone_after_a_start() {
+    let play = Play::market(retry(3)).await;
+    let config = play.config();
+    let left = config.data.join("packages/blobs/sha256/00.1.0.new");
+    std::fs::write(&left, "half").unwrap();
+    let _host = open(&config).await;
+    assert!(!left.exists());
+}
+
+#[tokio::test]
 async fn a_folder_follows_one_register() {
     let play = Play::market(retry(3)).await;
     let config = play.config();

@@ -3,11 +3,14 @@
 use crate::{Check, Place, Reason, Verdict, world};
 use cryptlet_types::manifest::ManifestConfig;
 use std::collections::BTreeMap;
-use wasmparser::{Encoding, Operator, Parser, Payload, Validator, WasmFeatures};
+use wasmparser::{
+    ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, Encoding,
+    Instance, Operator, Parser, Payload, Validator, WasmFeatures,
+};
 
 /// Bytes of a page of linear memory.
 const PAGE_BYTES: u64 = 1 << 16;
-/// Memories, tables and core instances, each, that the container gives.
+/// Memories, tables and core instances, each, that the container gives; and nested components that are instantiated.
 const MAX_PARTS: usize = 32;
 /// Elements of a table that the container gives.
 const MAX_TABLE_ELEMENTS: u64 = 100_000;
@@ -45,14 +48,43 @@ macro_rules! names_of_operators {
 }
 wasmparser::for_each_operator!(names_of_operators);
 
-/// What was counted in all modules of a component.
-#[derive(Default)]
-struct Seen {
-    depth: usize,
+/// What one instance of a module takes of the container, or all of them together.
+#[derive(Clone, Copy, Default)]
+struct Parts {
+    instances: usize,
     memories: usize,
     tables: usize,
-    instances: usize,
     memory_bytes: u64,
+}
+
+impl Parts {
+    fn add(&mut self, other: Self) {
+        self.instances = self.instances.saturating_add(other.instances);
+        self.memories = self.memories.saturating_add(other.memories);
+        self.tables = self.tables.saturating_add(other.tables);
+        self.memory_bytes = self.memory_bytes.saturating_add(other.memory_bytes);
+    }
+}
+
+/// What was counted in a component and all that is nested in it.
+///
+/// Only the outermost component may instantiate: one nested component that instantiates another twice, and a third that
+/// instantiates that one twice, and so on, are a small file and more instances than any machine has. With instances at
+/// the top alone, each is one entry of a section, and what it takes is what its module says.
+#[derive(Default)]
+struct Seen {
+    /// What is being read, from the outside in.
+    within: Vec<Encoding>,
+    /// The module that is being read.
+    module: Parts,
+    /// Modules of the outermost component, in its order.
+    modules: Vec<Parts>,
+    /// What the outermost component instantiates.
+    parts: Parts,
+    /// Nested components that the outermost one instantiates.
+    components: usize,
+    /// First offset and count of what is instantiated, or passed on for it, elsewhere.
+    nested: Option<(usize, u64)>,
     /// First offset and count of NaN-making instructions.
     floats: Option<(usize, u64)>,
     /// First offset and count of instructions by proposal.
@@ -74,15 +106,21 @@ pub(crate) fn check(check: &mut Check, code: &[u8], config: &ManifestConfig) {
         return;
     }
     let mut seen = Seen::default();
-    // What cannot be read is what the validator says next, with a better reason.
-    let _ = seen.read(check, code);
+    let unread = seen.read(check, code).err();
     for (proposal, (offset, count)) in std::mem::take(&mut seen.wayward) {
         let message =
             format!("{count} instructions of {proposal}, whose results depend on the machine");
         check.not_deterministic(offset, &message, "build without that target feature");
     }
     match Validator::new_with_features(profile()).validate_all(code) {
-        Ok(types) => world::check(check, types.as_ref(), &seen.imports),
+        Ok(types) => {
+            // What the validator cannot read either has the better reason from it.
+            if let Some(error) = unread {
+                let next = "build it with `cryptlet build`";
+                check.not_deterministic(error.offset(), error.message(), next);
+            }
+            world::check(check, types.as_ref(), &seen.imports);
+        }
         Err(error) => {
             let message = format!(
                 "invalid, or outside the deterministic profile: {}",
@@ -106,21 +144,42 @@ impl Seen {
 
     fn take(&mut self, check: &mut Check, payload: Payload<'_>) -> wasmparser::Result<()> {
         match payload {
-            Payload::Version {
-                encoding: Encoding::Module | Encoding::Component,
-                ..
-            } => self.depth += 1,
-            Payload::End(_) => self.depth = self.depth.saturating_sub(1),
-            Payload::ComponentImportSection(section) if self.depth == 1 => {
+            Payload::Version { encoding, .. } => {
+                self.within.push(encoding);
+                self.module = Parts {
+                    instances: 1,
+                    ..Parts::default()
+                };
+            }
+            Payload::End(_) => {
+                let ended = self.within.pop();
+                if ended == Some(Encoding::Module) && self.is_outermost() {
+                    self.modules.push(self.module);
+                }
+            }
+            Payload::ComponentImportSection(section) if self.is_outermost() => {
                 for import in section.into_iter_with_offsets() {
                     let (offset, import) = import?;
                     self.imports.insert(import.name.name.to_owned(), offset);
                 }
             }
             Payload::InstanceSection(section) => {
-                self.instances = self
-                    .instances
-                    .saturating_add(usize::try_from(section.count()).unwrap_or(usize::MAX));
+                for instance in section.into_iter_with_offsets() {
+                    let (offset, instance) = instance?;
+                    self.instance(offset, &instance);
+                }
+            }
+            Payload::ComponentInstanceSection(section) => {
+                for instance in section.into_iter_with_offsets() {
+                    let (offset, instance) = instance?;
+                    self.component(offset, &instance);
+                }
+            }
+            Payload::ComponentAliasSection(section) => {
+                for alias in section.into_iter_with_offsets() {
+                    let (offset, alias) = alias?;
+                    self.alias(offset, &alias);
+                }
             }
             Payload::MemorySection(section) => {
                 for memory in section.into_iter_with_offsets() {
@@ -128,16 +187,20 @@ impl Seen {
                     if memory.shared {
                         check.not_deterministic(offset, "shared memory", "build without threads");
                     }
-                    self.memories += 1;
-                    self.memory_bytes = self
-                        .memory_bytes
-                        .saturating_add(memory.initial.saturating_mul(PAGE_BYTES));
+                    self.module.add(Parts {
+                        memories: 1,
+                        memory_bytes: memory.initial.saturating_mul(PAGE_BYTES),
+                        ..Parts::default()
+                    });
                 }
             }
             Payload::TableSection(section) => {
                 for table in section.into_iter_with_offsets() {
                     let (offset, table) = table?;
-                    self.tables += 1;
+                    self.module.add(Parts {
+                        tables: 1,
+                        ..Parts::default()
+                    });
                     if table.ty.initial > MAX_TABLE_ELEMENTS {
                         let message = format!(
                             "a table of {} elements, at most {MAX_TABLE_ELEMENTS}",
@@ -157,6 +220,52 @@ impl Seen {
             _ => {}
         }
         Ok(())
+    }
+
+    fn is_outermost(&self) -> bool {
+        self.within.len() == 1
+    }
+
+    fn instance(&mut self, offset: usize, instance: &Instance<'_>) {
+        let Instance::Instantiate { module_index, .. } = instance else {
+            return;
+        };
+        if !self.is_outermost() {
+            return self.nested(offset);
+        }
+        let index = usize::try_from(*module_index).unwrap_or(usize::MAX);
+        if let Some(module) = self.modules.get(index) {
+            self.parts.add(*module);
+        }
+    }
+
+    fn component(&mut self, offset: usize, instance: &ComponentInstance<'_>) {
+        match instance {
+            ComponentInstance::FromExports(_) => {}
+            ComponentInstance::Instantiate { .. } if self.is_outermost() => self.components += 1,
+            ComponentInstance::Instantiate { .. } => self.nested(offset),
+        }
+    }
+
+    /// A module that comes from elsewhere would be counted as another.
+    fn alias(&mut self, offset: usize, alias: &ComponentAlias<'_>) {
+        let of_module = matches!(
+            alias,
+            ComponentAlias::InstanceExport {
+                kind: ComponentExternalKind::Module,
+                ..
+            } | ComponentAlias::Outer {
+                kind: ComponentOuterAliasKind::CoreModule,
+                ..
+            }
+        );
+        if of_module {
+            self.nested(offset);
+        }
+    }
+
+    fn nested(&mut self, offset: usize) {
+        self.nested.get_or_insert((offset, 0)).1 += 1;
     }
 
     fn operators(&mut self, body: &wasmparser::FunctionBody<'_>) -> wasmparser::Result<()> {
@@ -185,10 +294,18 @@ impl Seen {
 
     fn check_parts(&self, check: &mut Check, config: &ManifestConfig) {
         let limit = config.limits.memory_bytes;
-        if self.memory_bytes > limit {
+        if let Some((offset, count)) = self.nested {
+            let message = format!(
+                "nested components instantiate, or modules are passed on, {count} times: only the outermost component \
+                instantiates, and its own, so that what it takes can be counted"
+            );
+            let next = "link its parts into one module, as `cryptlet build` does";
+            check.error("nested-instances", Place::Offset(offset), &message, next);
+        }
+        if self.parts.memory_bytes > limit {
             let message = format!(
                 "{} bytes of memory to begin with, the manifest asks for {limit}",
-                self.memory_bytes
+                self.parts.memory_bytes
             );
             let next = "raise config.limits.memoryBytes, or make static data smaller";
             check.error(
@@ -199,9 +316,10 @@ impl Seen {
             );
         }
         for (what, count) in [
-            ("memories", self.memories),
-            ("tables", self.tables),
-            ("core instances", self.instances),
+            ("memories", self.parts.memories),
+            ("tables", self.parts.tables),
+            ("core instances", self.parts.instances),
+            ("instances of nested components", self.components),
         ] {
             if count > MAX_PARTS {
                 let message = format!("{count} {what}, at most {MAX_PARTS}");

@@ -17,7 +17,8 @@ use cryptlet_types::{
 };
 use serde::Serialize;
 
-/// Most findings that are kept: after so many, one more helps nobody.
+/// Most errors that are kept, and most warnings: after so many, one more helps nobody. Each has its own, so that no number of
+/// warnings hides the error for which a component is refused.
 const MAX_FINDINGS: usize = 64;
 
 /// Whether a component does the same each time.
@@ -114,7 +115,7 @@ pub struct Check {
     pub reasons: Vec<Reason>,
     /// Short names of the world's interfaces that it imports (`log`, `http`), sorted.
     pub imports: Vec<String>,
-    /// What is to be mended, at most 64.
+    /// What is to be mended: at most 64 errors and 64 warnings.
     pub findings: Vec<Finding>,
 }
 
@@ -140,7 +141,7 @@ impl Check {
         message: &str,
         next: &str,
     ) {
-        if !self.is_full() {
+        if !self.is_full(severity) {
             self.findings.push(Finding {
                 severity,
                 code,
@@ -151,9 +152,10 @@ impl Check {
         }
     }
 
-    /// Whether no further finding is kept, so that none needs to be looked for.
-    fn is_full(&self) -> bool {
-        self.findings.len() >= MAX_FINDINGS
+    /// Whether no further finding of this severity is kept, so that none needs to be looked for.
+    fn is_full(&self, severity: Severity) -> bool {
+        let same = |finding: &&Finding| finding.severity == severity;
+        self.findings.iter().filter(same).count() >= MAX_FINDINGS
     }
 
     fn error(&mut self, code: &'static str, place: Place, message: &str, next: &str) {

@@ -2,11 +2,12 @@
 //!
 //! Types are compared as text: names in them count, since the component model compares them by structure and name.
 
-use crate::{Check, Place};
+use crate::{Check, Place, Severity};
 use std::collections::BTreeMap;
 use wasmparser::{
     component_types::{
-        ComponentDefinedType, ComponentEntityType, ComponentFuncTypeId, ComponentValType,
+        ComponentAnyTypeId, ComponentDefinedType, ComponentEntityType, ComponentFuncTypeId,
+        ComponentValType,
     },
     types::TypesRef,
 };
@@ -74,7 +75,7 @@ pub(crate) fn check(check: &mut Check, types: TypesRef<'_>, imports: &BTreeMap<S
 fn check_import(check: &mut Check, types: TypesRef<'_>, name: &str, offset: usize) {
     let item = types.component_item_for_import(name).map(|item| item.ty);
     // A type alone is no power; the world imports those that it uses by their names.
-    if matches!(item, Some(ComponentEntityType::Type { .. })) {
+    if item.is_some_and(is_plain_type) {
         return;
     }
     let short = name
@@ -102,11 +103,11 @@ fn check_import(check: &mut Check, types: TypesRef<'_>, name: &str, offset: usiz
         return check.error("import-type", Place::Offset(offset), &message, next);
     };
     for (function_name, item) in &instance.exports {
-        if check.is_full() {
+        if check.is_full(Severity::Error) {
             return;
         }
         let found = match item.ty {
-            ComponentEntityType::Type { .. } => continue,
+            ty if is_plain_type(ty) => continue,
             ComponentEntityType::Func(id) => function(types, id),
             _ => "not a function".into(),
         };
@@ -117,6 +118,17 @@ fn check_import(check: &mut Check, types: TypesRef<'_>, name: &str, offset: usiz
             let message = format!("{name} has no function {function_name}: {found}");
             check.error("import-type", Place::Offset(offset), &message, next);
         }
+    }
+}
+
+/// Whether this is a type that only describes values. A resource is more: who imports one is given it by the host, and
+/// the container has none.
+fn is_plain_type(item: ComponentEntityType) -> bool {
+    match item {
+        ComponentEntityType::Type { referenced, .. } => {
+            !matches!(referenced, ComponentAnyTypeId::Resource(_))
+        }
+        _ => false,
     }
 }
 
@@ -281,5 +293,63 @@ impl Text<'_> {
             Some(ty) => self.value(ty, depth),
             None => self.add("_"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasmparser::Validator;
+
+    /// The type of the function `f` that a component with these types imports.
+    fn written(types: &str) -> String {
+        let text = format!(
+            r#"(component (import "i" (instance {types} (export "t" (type $e (eq $t))) (export "f" (func (param "x" $e))))))"#
+        );
+        let bytes = wat::parse_str(text).unwrap();
+        let types = Validator::new().validate_all(&bytes).unwrap();
+        let types = types.as_ref();
+        let import = types.component_item_for_import("i").unwrap();
+        let ComponentEntityType::Instance(instance) = import.ty else {
+            panic!("{import:?}")
+        };
+        match types.get(instance).unwrap().exports.get("f").unwrap().ty {
+            ComponentEntityType::Func(id) => function(types, id),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Records, each of which holds the one before in these fields.
+    fn nested(levels: usize, fields: &[&str]) -> String {
+        let mut types = String::from("(type $t0 (record (field \"a\" u8)))");
+        for level in 1..=levels {
+            let below = level - 1;
+            let name = if level == levels {
+                "t".into()
+            } else {
+                format!("t{level}")
+            };
+            let fields: String = fields
+                .iter()
+                .map(|field| format!("(field \"{field}\" $t{below})"))
+                .collect();
+            types += &format!("(type ${name} (record {fields}))");
+        }
+        types
+    }
+
+    #[test]
+    fn a_type_is_written_out_no_longer_and_no_deeper_than_any_of_ours() {
+        assert_eq!(
+            written(&nested(2, &["a", "b"])),
+            "func(x: record{a: record{a: record{a: u8}, b: record{a: u8}}, b: record{a: record{a: u8}, b: record{a: u8}}})"
+        );
+        // 2^14 fields, if they were written out.
+        let doubled = written(&nested(14, &["a", "b"]));
+        let longest = MAX_TYPE_BYTES + 2 * "record{".len();
+        assert!(doubled.len() <= longest, "{} bytes", doubled.len());
+        let deep = written(&nested(40, &["a"]));
+        assert_eq!(deep.matches("record{").count(), MAX_TYPE_DEPTH);
+        assert!(deep.contains("a: ...}"), "{deep}");
     }
 }

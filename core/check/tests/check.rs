@@ -99,6 +99,20 @@ fn what_depends_on_the_machine_is_named_with_its_place() {
 }
 
 #[test]
+fn no_number_of_warnings_hides_an_error() {
+    let quiet = "(core module (func $f) (start $f))".repeat(200);
+    let text = format!(r#"(component {quiet} (import "wasi:clocks/wall-clock@0.2.0" (instance)))"#);
+    let found = check(&wat::parse_str(text).unwrap(), &ManifestConfig::default());
+    let of = |severity| {
+        let same = |finding: &&cryptlet_check::Finding| finding.severity == severity;
+        found.findings.iter().filter(same).count()
+    };
+    assert_eq!((of(Severity::Warning), of(Severity::Error)), (64, 3));
+    assert_eq!(found.errors().count(), 3);
+    assert!(!found.is_accepted());
+}
+
+#[test]
 fn floats_need_canonical_nans() {
     let found = around("(func (param f64) (result f64) (f64.div (local.get 0) (f64.const 3)))");
     assert_eq!(found.verdict, Verdict::CanonicalNan);
@@ -146,6 +160,22 @@ fn imports_of_the_system_are_refused_with_what_they_would_give() {
         let finding = finding.unwrap_or_else(|| panic!("{name}: {:?}", found.findings));
         assert!(matches!(finding.place, Place::Offset(offset) if offset > 0));
     }
+    // The container has no resource to give, by whatever name.
+    let resources = [
+        r#"(component (import "token" (type (sub resource))))"#,
+        r#"(component (import "bletchley:cryptlet/types@0.1.0" (instance (export "token" (type (sub resource))))))"#,
+    ];
+    for (text, code) in resources.iter().zip(["not-deterministic", "import-type"]) {
+        let found = check(&wat::parse_str(text).unwrap(), &ManifestConfig::default());
+        assert!(
+            codes(&found).contains(&code),
+            "{text}: {:?}",
+            found.findings
+        );
+    }
+    let plain = r#"(component (type $t (record (field "a" u8))) (import "t" (type (eq $t))))"#;
+    let found = check(&wat::parse_str(plain).unwrap(), &ManifestConfig::default());
+    assert_eq!(codes(&found), ["export-missing", "export-missing"]);
     let text = r#"(component (import "bletchley:cryptlet/log@0.1.0" (instance (export "write" (func)) (export "read" (func)))))"#;
     let found = check(&wat::parse_str(text).unwrap(), &config(&["log"], &[]));
     assert_eq!(
@@ -183,12 +213,86 @@ fn limits_are_compared_with_what_it_needs_to_begin_with() {
         .find(|finding| finding.code == "start-function")
         .unwrap();
     assert_eq!(warned.severity, Severity::Warning);
-    let many = format!(
-        "(component (core module $m) {})",
-        "(core instance (instantiate $m))".repeat(33)
+}
+
+fn written(text: &str) -> Check {
+    check(&wat::parse_str(text).unwrap(), &ManifestConfig::default())
+}
+
+#[test]
+fn every_instance_counts_what_its_module_takes() {
+    let copies = |module: &str, count: usize| {
+        let instances = "(core instance (instantiate $m))".repeat(count);
+        written(&format!(
+            "(component (core module $m {module}) {instances})"
+        ))
+    };
+    assert!(!codes(&copies("", 32)).contains(&"too-many-parts"));
+    for module in ["", "(memory 1)", "(table 1 funcref)"] {
+        assert!(
+            codes(&copies(module, 33)).contains(&"too-many-parts"),
+            "{module}"
+        );
+    }
+    // Two memories of 1,000 pages each are more than the 64 MiB of the default limits; one is not.
+    assert!(!codes(&copies("(memory 1000)", 1)).contains(&"memory"));
+    assert!(codes(&copies("(memory 1000)", 2)).contains(&"memory"));
+    // A module that nobody instantiates takes nothing.
+    assert!(!codes(&copies("(memory 2000)", 0)).contains(&"memory"));
+    // Nor is it mistaken for the one behind it.
+    let second = written(
+        "(component (core module (memory 1)) (core module $m (memory 2000)) (core instance (instantiate $m)))",
     );
-    let found = check(&wat::parse_str(many).unwrap(), &ManifestConfig::default());
-    assert!(codes(&found).contains(&"too-many-parts"));
+    assert!(codes(&second).contains(&"memory"));
+}
+
+/// Each instantiates the one before twice: 2^24 instances in a kilobyte.
+#[test]
+fn nested_components_cannot_multiply() {
+    let mut text = String::from(
+        "(component $c0 (core module $m (memory 1)) (core instance (instantiate $m)))",
+    );
+    for level in 1..=24 {
+        let below = level - 1;
+        text = format!(
+            "(component $c{level} {text} (instance (instantiate $c{below})) (instance (instantiate $c{below})))"
+        );
+    }
+    let found = written(&text);
+    let why = found
+        .errors()
+        .find(|finding| finding.code == "nested-instances");
+    let why = why.unwrap_or_else(|| panic!("{:?}", found.findings));
+    // All but the outermost two, and the module's instance.
+    assert!(why.message.contains("47 times"), "{}", why.message);
+    assert!(matches!(why.place, Place::Offset(offset) if offset > 0));
+}
+
+#[test]
+fn what_nested_components_may_do_is_what_cannot_be_missed() {
+    let copies = |count| {
+        let instances = "(instance (instantiate $c))".repeat(count);
+        written(&format!("(component (component $c) {instances})"))
+    };
+    assert_eq!(codes(&copies(32)), ["export-missing", "export-missing"]);
+    assert!(codes(&copies(33)).contains(&"too-many-parts"));
+    let refused = [
+        // An instance in a nested component that is instantiated again and again.
+        "(component (component $c (core module $m) (core instance (instantiate $m))))",
+        // A module that hides in a nested component until it is counted as another.
+        r#"(component (component $c (core module $m (memory 2000)) (export "m" (core module $m)))
+            (instance $i (instantiate $c)) (alias export $i "m" (core module $n))
+            (core instance (instantiate $n)))"#,
+        "(component $top (core module $m (memory 2000)) (component (alias outer $top $m (core module $n))))",
+    ];
+    for text in refused {
+        let found = written(text);
+        assert!(
+            codes(&found).contains(&"nested-instances"),
+            "{text}: {:?}",
+            found.findings
+        );
+    }
 }
 
 #[test]
@@ -206,28 +310,6 @@ fn what_is_no_component_is_said_to_be_none() {
         codes(&check(&huge, &ManifestConfig::default())),
         ["too-large"]
     );
-}
-
-/// A record of records, each of which holds the one before twice: 2^64 fields if it were written out.
-#[test]
-fn types_that_double_at_each_level_take_no_time() {
-    let mut types = String::from("(type $t0 (record (field \"a\" u8)))");
-    for level in 1..64 {
-        let below = level - 1;
-        types +=
-            &format!("(type $t{level} (record (field \"a\" $t{below}) (field \"b\" $t{below})))");
-    }
-    let text = format!(
-        r#"(component (import "bletchley:cryptlet/log@0.1.0" (instance {types} (export "t" (type $e (eq $t63)))
-            (export "write" (func (param "x" $e))))))"#
-    );
-    let Ok(bytes) = wat::parse_str(text) else {
-        panic!("the text is no component")
-    };
-    let started = Instant::now();
-    let found = check(&bytes, &ManifestConfig::default());
-    assert!(!found.is_accepted());
-    assert!(started.elapsed() < Duration::from_secs(2));
 }
 
 /// Nearly as many functions as a type may describe, each longer than what is written out.

@@ -2,10 +2,16 @@
 //!
 //! `name` and `publicKey` are required; unknown fields are refused. Goldens: `vectors/manifest`.
 
-use crate::{Limits, bounded::MAX_DOCUMENT_BYTES};
+use crate::{
+    Limits,
+    bounded::{MAX_DOCUMENT_BYTES, clip},
+};
 use alloy_primitives::Address;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, MapAccess, Visitor},
+};
+use std::{collections::BTreeMap, fmt};
 
 /// What a publisher says about a cryptlet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +31,7 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ManifestConfig {
-    /// One sentence for people, at most 280 bytes.
+    /// One sentence for people, at most 280 characters (Unicode scalar values).
     pub description: String,
     /// What kind of cryptlet it is.
     #[serde(default)]
@@ -44,8 +50,8 @@ pub struct ManifestConfig {
     /// `host:port` of every source that it wants to reach. Nothing else is reachable, and these only if policy agrees.
     #[serde(default)]
     pub egress: Vec<String>,
-    /// Settings handed to the cryptlet as they are.
-    #[serde(default)]
+    /// Settings handed to the cryptlet as they are, each once.
+    #[serde(default, deserialize_with = "settings")]
     pub settings: BTreeMap<String, String>,
 }
 
@@ -86,10 +92,38 @@ fn every_trigger() -> Vec<TriggerKind> {
     vec![TriggerKind::Clock]
 }
 
+/// Reads settings and refuses one that is there twice: which of both counts would depend on the reader.
+fn settings<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Settings;
+
+    impl<'de> Visitor<'de> for Settings {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("settings by name")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut settings = BTreeMap::new();
+            while let Some((name, value)) = map.next_entry::<String, String>()? {
+                if settings.contains_key(&name) {
+                    let name = clip(&name);
+                    let error = format!("config.settings: {name:?} is there twice");
+                    return Err(A::Error::custom(error));
+                }
+                settings.insert(name, value);
+            }
+            Ok(settings)
+        }
+    }
+
+    from.deserialize_map(Settings)
+}
+
 /// Most imports and sources that a manifest names, and most settings.
 const MAX_ITEMS: usize = 64;
-/// Longest description, in bytes.
-const MAX_DESCRIPTION_BYTES: usize = 280;
+/// Longest description, in characters, as JSON Schema counts them.
+const MAX_DESCRIPTION_CHARACTERS: usize = 280;
 
 /// A manifest as its author writes it: without the key, which publishing adds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -227,10 +261,10 @@ impl Manifest {
 impl ManifestConfig {
     fn check(&self) -> Result<(), DocumentError> {
         let field = |name: &str, reason: String| Err(DocumentError::field(name, reason));
-        if self.description.len() > MAX_DESCRIPTION_BYTES {
+        if self.description.chars().count() > MAX_DESCRIPTION_CHARACTERS {
             return field(
                 "config.description",
-                format!("at most {MAX_DESCRIPTION_BYTES} bytes"),
+                format!("at most {MAX_DESCRIPTION_CHARACTERS} characters"),
             );
         }
         if self.triggers.is_empty() {

@@ -2,9 +2,11 @@
 
 use crate::{
     Limits, Manifest, Provider, Sha256Digest,
+    bounded::clip,
     manifest::{DocumentError, read_document, split_place},
 };
 use alloy_primitives::{Address, Bytes};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
 
 /// What administrators allow. Its epoch only grows.
@@ -167,6 +169,26 @@ pub enum Trust {
     Roots(String),
 }
 
+impl Trust {
+    /// Refuses roots that no region could read: with them nothing would ever be reached, and no run would say why.
+    fn check(&self) -> Result<(), String> {
+        let Self::Roots(pem) = self else {
+            return Ok(());
+        };
+        let mut found = 0;
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            let certificate = certificate.map_err(|error| format!("no PEM: {error}"))?;
+            webpki::anchor_from_trusted_cert(&certificate)
+                .map_err(|error| format!("certificate {found} is none: {error}"))?;
+            found += 1;
+        }
+        match found {
+            0 => Err("no certificate: name one or more, as PEM".into()),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Attempts and waiting times of a run. Waiting doubles from the first to the longest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -271,6 +293,9 @@ impl Policy {
                     reason,
                 ));
             }
+            rule.trust.check().map_err(|reason| {
+                DocumentError::field(format!("egress[{index}].trust"), clip(&reason))
+            })?;
         }
         Ok(())
     }

@@ -63,10 +63,6 @@ impl OciReference {
             ..self.clone()
         }
     }
-
-    pub(super) fn scheme(&self) -> &'static str {
-        scheme(&self.host)
-    }
 }
 
 /// HTTP for this machine, HTTPS for every other. `host` may have a port.
@@ -199,7 +195,7 @@ mod tests {
             let reference: OciReference = text.parse().unwrap();
             assert_eq!(reference.to_string(), text);
             assert_eq!(reference.host(), host);
-            assert_eq!(reference.scheme(), scheme);
+            assert_eq!(super::scheme(reference.host()), scheme);
         }
     }
 

@@ -13,6 +13,7 @@ use alloy_primitives::{Address, B256};
 use cryptlet_seal::{SealError, check};
 use cryptlet_types::{CryptletId, report::CompactSignature};
 use cryptoki::{
+    error::{Error, RvError},
     mechanism::Mechanism,
     object::{Attribute, AttributeType, ObjectHandle},
     session::Session,
@@ -20,7 +21,11 @@ use cryptoki::{
 use k256::ecdsa::Signature;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, thread, time::Duration};
+
+/// How often a token is looked at, and how long after each time, until what another host is doing there must be done.
+const LOOKS: usize = 40;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A key pair whose private half is in the token.
 #[derive(Clone, Copy)]
@@ -58,37 +63,60 @@ impl TokenKeys {
         Ok(loaded)
     }
 
-    /// Looks at the token again.
+    /// Looks at the token again. A key that another host is making, or takes away again, looks wrong for a moment: what
+    /// is wrong is looked at once more before it is believed.
     pub(super) fn reload(&mut self) -> Result<()> {
+        for _ in 1..LOOKS {
+            match self.look() {
+                Err(VaultError::TokenKey { .. }) => thread::sleep(PAUSE),
+                looked => return looked.map(|keys| self.keys = keys),
+            }
+        }
+        self.keys = self.look()?;
+        Ok(())
+    }
+
+    fn look(&self) -> Result<BTreeMap<KeyId, Vec<TokenKey>>> {
         let mut found: Vec<_> = self
-            .session
-            .find_objects(&find_private())
-            .map_err(failed)?
+            .private_keys()?
             .into_iter()
             .map(|private| self.read(private))
             .filter_map(Result::transpose)
             .collect::<Result<_>>()?;
         found.sort_by_key(|key| key.object);
-        self.keys.clear();
+        let mut all: BTreeMap<_, Vec<TokenKey>> = BTreeMap::new();
         for key in found {
-            let keys = self.keys.entry(key.object.id).or_default();
-            if !keys.is_empty() && !matches!(key.object.id, KeyId::Cryptlet(_)) {
+            let keys = all.entry(key.object.id).or_default();
+            if !keys.is_empty() && is_single(key.object.id) {
                 return Err(key
                     .object
                     .unusable("the token holds two, and one was meant"));
             }
             keys.push(key);
         }
-        Ok(())
+        Ok(all)
+    }
+
+    fn private_keys(&self) -> Result<Vec<ObjectHandle>> {
+        self.session.find_objects(&find_private()).map_err(failed)
+    }
+
+    /// What the name of a private key says; `None` for another program's, and for one that was just taken away.
+    fn object(&self, private: ObjectHandle) -> Result<Option<ObjectId>> {
+        let found = self.session.get_attributes(private, &[AttributeType::Id]);
+        match found {
+            Err(Error::Pkcs11(RvError::ObjectHandleInvalid, _)) => Ok(None),
+            Err(error) => Err(failed(error)),
+            Ok(name) => Ok(match name.as_slice() {
+                [Attribute::Id(name)] => ObjectId::from_bytes(name),
+                _ => None,
+            }),
+        }
     }
 
     /// Reads a private key and its public half; `None` for another program's.
     fn read(&self, private: ObjectHandle) -> Result<Option<TokenKey>> {
-        let name = self.attributes(private, &[AttributeType::Id])?;
-        let [Attribute::Id(name)] = name.as_slice() else {
-            return Ok(None);
-        };
-        let Some(object) = ObjectId::from_bytes(name) else {
+        let Some(object) = self.object(private)? else {
             return Ok(None);
         };
         object.check_private(&self.attributes(private, &PRIVATE_ATTRIBUTES)?)?;
@@ -150,7 +178,7 @@ impl TokenKeys {
     pub(super) fn create(&mut self, id: KeyId) -> Result<Address> {
         self.reload()?;
         let newest = self.keys.get(&id).and_then(|keys| keys.last());
-        if newest.is_some() && !matches!(id, KeyId::Cryptlet(_)) {
+        if newest.is_some() && is_single(id) {
             return Err(VaultError::Exists(id));
         }
         let number = match newest {
@@ -167,10 +195,7 @@ impl TokenKeys {
                 &object.private_template(),
             )
             .map_err(failed)?;
-        let believed = self
-            .read(private)
-            .and_then(|key| key.ok_or_else(|| object.unusable("the token gave it another name")));
-        match believed {
+        match self.believed(object, private) {
             Ok(key) => {
                 self.keys.entry(id).or_default().push(key);
                 Ok(key.address())
@@ -181,6 +206,43 @@ impl TokenKeys {
                 Err(error)
             }
         }
+    }
+
+    /// The key that was just made as `object`.
+    fn believed(&self, object: ObjectId, private: ObjectHandle) -> Result<TokenKey> {
+        let key = self.read(private)?;
+        let key = key.ok_or_else(|| object.unusable("the token gave it another name"))?;
+        if is_single(object.id) {
+            self.check_alone(object, private)?;
+        }
+        Ok(key)
+    }
+
+    /// Two hosts that start on one fresh token both find no key, and both make one. A key stays only if it was seen
+    /// alone after it was made: of two, whoever looks last sees both, so never do both stay.
+    ///
+    /// Of two that see each other the one of the larger object id gives way at once, and the other waits for that. If it
+    /// waits in vain, the other key was seen alone before this one was made: then this one gives way.
+    fn check_alone(&self, own: ObjectId, private: ObjectHandle) -> Result<()> {
+        for _ in 0..LOOKS {
+            match self.rivals(own.id, private)?.into_iter().min() {
+                None => return Ok(()),
+                Some(rival) if rival < own => break,
+                Some(_) => thread::sleep(PAUSE),
+            }
+        }
+        Err(VaultError::Exists(own.id))
+    }
+
+    /// Keys of `id` beside the one at `private`.
+    fn rivals(&self, id: KeyId, private: ObjectHandle) -> Result<Vec<ObjectId>> {
+        let mut rivals = Vec::new();
+        for other in self.private_keys()? {
+            if other != private {
+                rivals.extend(self.object(other)?.filter(|object| object.id == id));
+            }
+        }
+        Ok(rivals)
     }
 
     pub(super) fn retire(&mut self, cryptlet: CryptletId, signer: Address) -> Result<()> {
@@ -250,4 +312,9 @@ impl TokenKeys {
             .flat_map(|(id, keys)| records(*id, keys.iter().map(TokenKey::address)))
             .collect()
     }
+}
+
+/// Whether a token holds at most one key of this kind.
+fn is_single(id: KeyId) -> bool {
+    !matches!(id, KeyId::Cryptlet(_))
 }

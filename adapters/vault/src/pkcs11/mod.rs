@@ -25,7 +25,8 @@ use std::{fmt, sync::Arc};
 use token::Token;
 
 /// Keys in a PKCS#11 token. One session, used by one caller at a time; calls that reach the token run on
-/// tokio's blocking threads. Several hosts may use one token at once.
+/// tokio's blocking threads. Several hosts may use one token at once; if two make its first keys together, one of them is
+/// told [`VaultError::Exists`] and finds the other's.
 ///
 /// A token that was removed or logged out fails the call with [`VaultError::TokenLost`]; the next call opens a
 /// new session.

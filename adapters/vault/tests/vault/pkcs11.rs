@@ -16,6 +16,8 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
+    sync::Barrier,
+    thread,
 };
 
 /// DER of secp256k1's object identifier.
@@ -369,9 +371,56 @@ fn two_hosts_use_one_token() {
                 let listed: Vec<_> = listed.iter().map(|key| key.address).collect();
                 assert_eq!(listed, both);
             }
-            one.create(&KeyId::Host).await.unwrap();
-            let again = other.create(&KeyId::Host).await;
-            assert!(matches!(again, Err(VaultError::Exists(KeyId::Host))));
         });
+    });
+}
+
+#[test]
+fn hosts_that_start_together_on_a_fresh_token_end_up_with_one_key_of_each_kind() {
+    const HOSTS: usize = 3;
+    let name =
+        "pkcs11::hosts_that_start_together_on_a_fresh_token_end_up_with_one_key_of_each_kind";
+    alone(name, |token| {
+        for key in [KeyId::Host, KeyId::Transmitter, KeyId::Authority] {
+            let ready = Barrier::new(HOSTS);
+            let made: Vec<_> = thread::scope(|scope| {
+                let hosts: Vec<_> = (0..HOSTS)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            let vault = token.open();
+                            ready.wait();
+                            let made = block_on(vault.create(&key));
+                            (vault, made)
+                        })
+                    })
+                    .collect();
+                hosts.into_iter().map(|host| host.join().unwrap()).collect()
+            });
+            let kept: Vec<_> = made
+                .iter()
+                .filter_map(|(_, made)| made.as_ref().ok())
+                .collect();
+            let [kept] = kept.as_slice() else {
+                panic!(
+                    "{key}: {:?}",
+                    made.iter().map(|(_, made)| made).collect::<Vec<_>>()
+                )
+            };
+            for (vault, made) in &made {
+                let told = matches!(made, Ok(_) | Err(VaultError::Exists(_)));
+                assert!(told, "{key}: {made:?}");
+                assert_eq!(block_on(vault.address(&key)).unwrap(), **kept, "{key}");
+            }
+            assert_eq!(
+                block_on(token.open().address(&key)).unwrap(),
+                **kept,
+                "{key}"
+            );
+        }
+        let session = token.session();
+        for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
+            let left = session.find_objects(&[Attribute::Class(class)]).unwrap();
+            assert_eq!(left.len(), 3, "{class}");
+        }
     });
 }

@@ -195,7 +195,7 @@ pub(crate) struct BuildOptions {
 /// How a version's key lives.
 #[derive(Debug, Args)]
 pub(crate) struct VersionArgs {
-    /// Push the package to an OCI registry and record that place (OCI_USERNAME and OCI_PASSWORD, if it asks).
+    /// Push the package to an OCI registry and record that place (OCI_USERNAME, OCI_PASSWORD and OCI_TOKEN_HOST, if it asks).
     #[arg(long, value_name = "oci://HOST/REPOSITORY")]
     pub(crate) to: Option<OciReference>,
     /// Reveal the source: pack the project's files into the package.

@@ -88,6 +88,7 @@ fn how(
     let to = version.to.clone().map(|reference| Destination {
         reference,
         auth: registry_account(),
+        tokens: std::env::var("OCI_TOKEN_HOST").ok(),
     });
     publish::PublishOptions {
         further,

@@ -94,6 +94,8 @@ pub struct Destination {
     pub reference: OciReference,
     /// Who pushes.
     pub auth: OciAuth,
+    /// The host that gives the registry's tokens, if it is another: it is told the account, too.
+    pub tokens: Option<String>,
 }
 
 /// How to publish.
@@ -565,7 +567,8 @@ impl<'a> Work<'a> {
 
 /// Pushes a package and returns its uri, by digest.
 async fn push(files: &PackageFiles, to: &Destination) -> Result<String, DeveloperError> {
-    let registries = OciRegistries::new(vec![to.reference.host().to_owned()])?;
+    let hosts = [Some(to.reference.host()), to.tokens.as_deref()];
+    let registries = OciRegistries::new(hosts.into_iter().flatten().map(Into::into).collect())?;
     let pushed = registries.push(files, &to.reference, &to.auth).await?;
     Ok(pushed.to_string())
 }

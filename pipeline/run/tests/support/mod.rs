@@ -18,7 +18,7 @@ use cryptlet_seal::{
 };
 use cryptlet_types::{
     ClockSpec, CryptletId, Event, Evidence, Job, Limits, Manifest, Measurement, Policy, Provider,
-    ReportDomain, Sha256Digest, Subject, Subscription, Trigger, TriggerSpec, UnixSeconds,
+    ReportDomain, Sha256Digest, Subject, Subscription, Trigger, TriggerSpec,
     manifest::{Kind, ManifestConfig, TriggerKind},
     policy::{EvidenceRule, PolicyInForce, Retry, ServeRule, Signing, Whom},
     region::{KeyGrant, Package, RegionSettings, RegionStatement},
@@ -324,7 +324,7 @@ struct Store(Package);
 
 #[async_trait]
 impl Register for Store {
-    async fn current(&self, _: CryptletId, _: UnixSeconds) -> RegisterResult<Current> {
+    async fn current(&self, _: CryptletId) -> RegisterResult<Current> {
         Ok(Current::Unknown)
     }
 
