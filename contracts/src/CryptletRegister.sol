@@ -314,6 +314,15 @@ contract CryptletRegister is ERC721, HostBoard, PolicyBoard, ICryptletRegister {
         return (record.version, record.expiry, false);
     }
 
+    /**
+     * @notice All signers that were ever enrolled for a version, expired and revoked ones included, 16 at most. Reverts with
+     * {UnknownCryptlet} or {UnknownVersion} if there is no such version.
+     * @return signers In the order of their enrolment; {signerOf} says what became of each.
+     */
+    function signersOf(address cryptlet, uint32 number) external view returns (address[] memory signers) {
+        return _published(cryptlet, number).signers;
+    }
+
     /// @inheritdoc ICryptletRegister
     function publicKeyOf(address cryptlet) external view returns (address) {
         address[] storage signers = _versions[cryptlet][currentVersion(cryptlet)].signers;

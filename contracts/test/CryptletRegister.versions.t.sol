@@ -136,6 +136,8 @@ contract CryptletRegisterVersionsTest is RegisterTest {
                 abi.encodeWithSelector(CryptletRegister.UnknownVersion.selector, cryptlet, numbers[i]);
             vm.expectRevert(unknown);
             register.versionOf(cryptlet, numbers[i]);
+            vm.expectRevert(unknown);
+            register.signersOf(cryptlet, numbers[i]);
             vm.prank(publisher);
             vm.expectRevert(unknown);
             register.enrolSigner(cryptlet, numbers[i], second, EXPIRY);
@@ -169,6 +171,30 @@ contract CryptletRegisterVersionsTest is RegisterTest {
         vm.assertTrue(register.isSigner(cryptlet, signer));
         vm.assertEq(register.publicKeyOf(cryptlet), second);
         _assertSigner(second, 1, EXPIRY + 1, false);
+    }
+
+    /// @dev Each in the order of enrolment, once, and for its own version only; whatever became of it.
+    function testSignersOf() public {
+        address third = _account("third signer");
+        _enrol(1, second, uint64(NOW + 10));
+        _enrol(1, signer, EXPIRY + 1);
+        _publish("2", third);
+        _assertSigners(1, signer, second);
+        vm.assertEq(abi.encode(register.signersOf(cryptlet, 2)), abi.encode(_one(third)));
+
+        vm.warp(NOW + 11);
+        vm.prank(publisher);
+        register.revokeSigner(cryptlet, signer);
+        vm.assertFalse(register.isSigner(cryptlet, signer) || register.isSigner(cryptlet, second));
+        _assertSigners(1, signer, second);
+        vm.prank(publisher);
+        register.revokeVersion(cryptlet, 1);
+        vm.prank(publisher);
+        register.revokeCryptlet(cryptlet);
+        _assertSigners(1, signer, second);
+
+        vm.expectRevert(abi.encodeWithSelector(ICryptletRegister.UnknownCryptlet.selector, publisher));
+        register.signersOf(publisher, 1);
     }
 
     function testEnrolAgainMovesTheExpiry() public {
@@ -287,6 +313,17 @@ contract CryptletRegisterVersionsTest is RegisterTest {
         vm.assertEq(itsVersion, version);
         vm.assertEq(itsExpiry, expiry);
         vm.assertEq(isRevoked, revoked);
+    }
+
+    function _assertSigners(uint32 number, address first, address last) private view {
+        address[] memory signers = new address[](2);
+        (signers[0], signers[1]) = (first, last);
+        vm.assertEq(abi.encode(register.signersOf(cryptlet, number)), abi.encode(signers));
+    }
+
+    function _one(address account) private pure returns (address[] memory accounts) {
+        accounts = new address[](1);
+        accounts[0] = account;
     }
 
     function _filled(uint256 length, bytes1 with) private pure returns (bytes memory text) {

@@ -163,6 +163,7 @@ alloy::sol! {
         function versionOf(address cryptlet, uint32 number) external view returns (Version memory version, bool revoked, uint64 publishedAt);
         function currentVersion(address cryptlet) external view returns (uint32 number);
         function signerOf(address cryptlet, address signer) external view returns (uint32 version, uint64 expiry, bool revoked);
+        function signersOf(address cryptlet, uint32 number) external view returns (address[] memory signers);
         function publicKeyOf(address cryptlet) external view returns (address);
         function headerDigestOf(address cryptlet) external view returns (bytes32);
         function isSigner(address cryptlet, address signer) external view returns (bool);
