@@ -1,7 +1,8 @@
 //! Copies what the register says of a cryptlet to the mirror on the consumers' chain, where the register is on another.
 //!
-//! The mirror is the contract that the delegate asks. Only what it does not have yet is sent; run it again after each change:
-//! until a revocation is copied, it does not count there. Whoever copies needs the mirror's `SYNC_ROLE`.
+//! The mirror is the contract that the delegate asks. A signer counts there for the mirror's longest age after it was last copied,
+//! so that all are sent again but those whose revocation is there: run it regularly, and after each change, since until a
+//! revocation is copied, it does not count there. Whoever copies needs the mirror's `SYNC_ROLE`.
 
 use crate::{
     ChainClient, DeveloperError, Mined, RegisterClient, Registration, Session, Wallet,
@@ -29,7 +30,7 @@ sol! {
     function mirrorCryptlet(address cryptlet, Record record, uint64 sourceBlock) external;
     function mirrorSigner(address cryptlet, address signer, uint64 expiry, bool revoked, uint64 sourceBlock) external;
     function source() external view returns (uint256 chainId, address register);
-    function signerOf(address cryptlet, address signer) external view returns (uint64 expiry, bool revoked);
+    function signerOf(address cryptlet, address signer) external view returns (uint64 expiry, bool revoked, uint64 sourceBlock);
 }
 
 const COPYING: &str = "cannot copy to the mirror";
@@ -44,7 +45,7 @@ pub struct Copied {
     pub mirror: Address,
     /// The transaction with the cryptlet's record.
     pub record: Mined,
-    /// Signers that the mirror did not have so, each with its transaction.
+    /// Signers that were copied, each with its transaction: all but those that are revoked in the mirror already.
     pub signers: Vec<(SignerRecord, Mined)>,
 }
 
@@ -78,8 +79,7 @@ pub async fn copy(
             signer: signer.signer,
         };
         let there = chain.read(READING, mirror, &asked).await?;
-        let expiry = if signer.revoked { 0 } else { signer.expiry };
-        if (there.expiry, there.revoked) == (expiry, signer.revoked) {
+        if signer.revoked && there.revoked {
             continue;
         }
         let sent = mirrorSignerCall {
