@@ -82,7 +82,7 @@ abstract contract CryptletProxy is ERC2771Context, Ownable2Step {
         return _publicKey;
     }
 
-    /// @notice The first host that attested the cryptlet when this contract was deployed; zero if none did.
+    /// @notice The first host that was assigned to the cryptlet when this contract was deployed; zero if none was.
     function attestedHost() public view returns (address) {
         return _attestedHost;
     }

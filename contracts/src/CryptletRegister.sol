@@ -11,7 +11,7 @@ import {PolicyBoard} from "./PolicyBoard.sol";
 /**
  * @title CryptletRegister
  * @notice The register of cryptlets: an ERC-721 token a cryptlet, its versions, the signers that may speak for them, the
- * hosts that attest it, and revocation; beside it the policy in force.
+ * hosts that its owner assigned to it, and revocation; beside it the policy in force.
  *
  * A cryptlet's id is address-sized, derived from its publisher and its name, and never changes. The token number is the
  * id read as an integer. Whoever holds the token controls the cryptlet, and nobody else: ERC-721 approvals move tokens,

@@ -9,12 +9,13 @@ import {ICryptletRegister} from "./ICryptletRegister.sol";
  * @notice What a register on another chain says, for delegates and consumers on this one.
  *
  * Whoever has {SYNC_ROLE} copies the register's state here. A revocation on the register's chain counts here from the
- * transaction that copies it; until then signers are bounded by their expiry. What was revoked here stays revoked, and a
- * cryptlet's publisher and name cannot be changed, since its id is made of them.
+ * transaction that copies it; until then a signer counts up to its expiry, but never longer than {maxAge} after it was last
+ * copied: where nobody copies any more, nobody signs any more. What was revoked here stays revoked, and a cryptlet's publisher
+ * and name cannot be changed, since its id is made of them.
  *
  * A copy carries the block of the register's chain that it was read at, and none replaces a later one's, so the order in
  * which copies arrive does not matter. Revocation is taken from any block: it is final there too, and a block that was
- * given too high by mistake must not keep it out.
+ * given too high by mistake must not keep it out. From an earlier block than what is here nothing but the revocation is taken.
  */
 contract CryptletRegisterMirror is AccessControl, ICryptletRegister {
     /// @notice What is copied of a cryptlet.
@@ -31,12 +32,13 @@ contract CryptletRegisterMirror is AccessControl, ICryptletRegister {
         address publicKey;
         /// SHA-256 of the current version's header document, or zero.
         bytes32 headerDigest;
-        /// The hosts that attest it.
+        /// The hosts that its owner assigned and the registrar knows.
         address[] hosts;
     }
 
     struct Signer {
-        /// Zero if it was never copied or was revoked, so that {isSigner} need not read `revoked`.
+        /// Last second at which it counts here. Zero if it was never copied or was revoked, so that {isSigner} need not read
+        /// `revoked`.
         uint64 expiry;
         bool revoked;
         /// Block of the register's chain that this was read at.
@@ -58,6 +60,7 @@ contract CryptletRegisterMirror is AccessControl, ICryptletRegister {
 
     uint256 private immutable _sourceChainId;
     address private immutable _sourceRegister;
+    uint64 private immutable _maxAge;
 
     mapping(address cryptlet => Standing) private _standings;
     mapping(address cryptlet => Record) private _records;
@@ -66,11 +69,15 @@ contract CryptletRegisterMirror is AccessControl, ICryptletRegister {
     /// @notice What the register said of `cryptlet` at `sourceBlock` was copied.
     event CryptletMirrored(address indexed cryptlet, Record record, uint64 sourceBlock);
 
-    /// @notice What the register said of `signer` at `sourceBlock` was copied: valid up to and including `expiry` (unix seconds).
+    /// @notice What the register said of `signer` at `sourceBlock` was copied: it counts here up to and including `expiry` (unix
+    /// seconds), unless it is copied again.
     event SignerMirrored(address indexed cryptlet, address indexed signer, uint64 expiry, uint64 sourceBlock);
 
     /// @notice The mirrored register's chain or address, or this mirror's administrator, is zero.
     error InvalidSource();
+
+    /// @notice With a longest age of zero no copy would ever count.
+    error InvalidMaxAge();
 
     /// @notice The id is not that of this publisher and name, or the owner is zero, or there are too many hosts.
     error InvalidRecord(address cryptlet);
@@ -83,9 +90,13 @@ contract CryptletRegisterMirror is AccessControl, ICryptletRegister {
      * @param admin Is given DEFAULT_ADMIN_ROLE and {SYNC_ROLE}.
      * @param chainId The chain that the register runs on.
      * @param register The register's address there.
+     * @param maxAge_ How long a signer counts after it was last copied, in seconds: the longest that a revocation which nobody
+     * copies stays unknown here, and how often signers have to be copied again. Never changes.
      */
-    constructor(address admin, uint256 chainId, address register) {
+    constructor(address admin, uint256 chainId, address register, uint64 maxAge_) {
         if (admin == address(0) || chainId == 0 || register == address(0)) revert InvalidSource();
+        if (maxAge_ == 0) revert InvalidMaxAge();
+        _maxAge = maxAge_;
         _sourceChainId = chainId;
         _sourceRegister = register;
         _grantRole(DEFAULT_ADMIN_ROLE, admin);
@@ -96,7 +107,7 @@ contract CryptletRegisterMirror is AccessControl, ICryptletRegister {
      * @notice Copies what the register says of a cryptlet. {SYNC_ROLE} only.
      * @param record Must have `revoked` set if the cryptlet is revoked here.
      * @param sourceBlock Newest block of the register's chain when this was read: not before that of the last copy, unless
-     * this one brings the revocation.
+     * this one brings the revocation, and then nothing else of it is taken.
      */
     function mirrorCryptlet(address cryptlet, Record calldata record, uint64 sourceBlock) external onlyRole(SYNC_ROLE) {
         bytes32 hash = keccak256(abi.encode(record.publisher, record.name));
@@ -105,21 +116,24 @@ contract CryptletRegisterMirror is AccessControl, ICryptletRegister {
         if (!valid) revert InvalidRecord(cryptlet);
         Standing storage standing = _standings[cryptlet];
         if (standing.revoked && !record.revoked) revert CryptletIsRevoked(cryptlet);
-        bool revokes = record.revoked && !standing.revoked;
-        if (!revokes) _checkFresh(standing.sourceBlock, sourceBlock);
-
-        _records[cryptlet] = record;
-        standing.revoked = record.revoked;
-        standing.sourceBlock = sourceBlock;
-        emit CryptletMirrored(cryptlet, record, sourceBlock);
+        if (sourceBlock < standing.sourceBlock) {
+            if (standing.revoked || !record.revoked) revert StaleCopy(standing.sourceBlock, sourceBlock);
+            _records[cryptlet].revoked = true;
+            standing.revoked = true;
+        } else {
+            _records[cryptlet] = record;
+            standing.revoked = record.revoked;
+            standing.sourceBlock = sourceBlock;
+            emit CryptletMirrored(cryptlet, record, sourceBlock);
+        }
         if (record.revoked) emit CryptletRevoked(cryptlet);
     }
 
     /**
-     * @notice Copies what the register says of a signer. {SYNC_ROLE} only.
+     * @notice Copies what the register says of a signer, for {maxAge} at most: copy it again before. {SYNC_ROLE} only.
      * @param cryptlet A cryptlet that was copied before.
      * @param signer Any address but zero.
-     * @param expiry Last second (unix time) at which the signer is valid; without meaning if it was revoked.
+     * @param expiry Last second (unix time) at which the signer is valid in the register; without meaning if it was revoked.
      * @param revoked Whether the signer, or its version, was revoked. Must be set if it is revoked here.
      * @param sourceBlock Newest block of the register's chain when this was read: not before that of the last copy of this
      * signer, unless it was revoked.
@@ -138,12 +152,18 @@ contract CryptletRegisterMirror is AccessControl, ICryptletRegister {
         if (signer == address(0)) revert InvalidSigner(signer);
         Signer storage record = _signers[cryptlet][signer];
         if (record.revoked && !revoked) revert SignerIsRevoked(cryptlet, signer);
-        if (!revoked) _checkFresh(record.sourceBlock, sourceBlock);
-        record.expiry = revoked ? 0 : expiry;
-        record.revoked = revoked;
-        record.sourceBlock = sourceBlock;
-        if (revoked) emit SignerRevoked(cryptlet, signer);
-        else emit SignerMirrored(cryptlet, signer, expiry, sourceBlock);
+        bool older = sourceBlock < record.sourceBlock;
+        if (older && !revoked) revert StaleCopy(record.sourceBlock, sourceBlock);
+        if (!older) record.sourceBlock = sourceBlock;
+        if (revoked) {
+            record.expiry = 0;
+            record.revoked = true;
+            emit SignerRevoked(cryptlet, signer);
+        } else {
+            uint256 latest = block.timestamp + _maxAge;
+            record.expiry = latest < expiry ? uint64(latest) : expiry;
+            emit SignerMirrored(cryptlet, signer, record.expiry, sourceBlock);
+        }
     }
 
     /**
@@ -155,14 +175,37 @@ contract CryptletRegisterMirror is AccessControl, ICryptletRegister {
         return (_sourceChainId, _sourceRegister);
     }
 
+    /// @notice How long a signer counts after it was last copied, in seconds, if it does not expire before.
+    function maxAge() external view returns (uint64) {
+        return _maxAge;
+    }
+
     /**
-     * @notice What was copied of a signer; `(0, false)` if it never was.
-     * @return expiry Last second (unix time) at which it is valid; zero once it was revoked.
+     * @notice What was copied of a signer; all zero if it never was.
+     * @return expiry Last second (unix time) at which it counts here: at its expiry in the register, or {maxAge} after it was
+     * copied, if that is earlier; zero once it was revoked.
      * @return revoked Whether it was revoked.
+     * @return sourceBlock Latest block of the register's chain that this was read at.
      */
-    function signerOf(address cryptlet, address signer) external view returns (uint64 expiry, bool revoked) {
+    function signerOf(
+        address cryptlet,
+        address signer
+    )
+        external
+        view
+        returns (uint64 expiry, bool revoked, uint64 sourceBlock)
+    {
         Signer storage record = _signers[cryptlet][signer];
-        return (record.expiry, record.revoked);
+        return (record.expiry, record.revoked, record.sourceBlock);
+    }
+
+    /**
+     * @notice Block of the register's chain at which what is here of a cryptlet was read, save perhaps its revocation. Reverts
+     * with {UnknownCryptlet} if it was never copied. Nothing but signers becomes void by age.
+     */
+    function sourceBlockOf(address cryptlet) external view returns (uint64) {
+        _known(cryptlet);
+        return _standings[cryptlet].sourceBlock;
     }
 
     /// @inheritdoc ICryptletRegister
@@ -213,9 +256,5 @@ contract CryptletRegisterMirror is AccessControl, ICryptletRegister {
     function _known(address cryptlet) private view returns (Record storage record) {
         record = _records[cryptlet];
         if (record.publisher == address(0)) revert UnknownCryptlet(cryptlet);
-    }
-
-    function _checkFresh(uint64 recorded, uint64 given) private pure {
-        if (given < recorded) revert StaleCopy(recorded, given);
     }
 }

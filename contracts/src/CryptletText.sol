@@ -44,7 +44,7 @@ library CryptletText {
 
     /**
      * @notice The same for two names that a reader may take for one another: hyphens are dropped, `0` is `o`, `1` and `i`
-     * are `l`, `m` is `rn`, `w` is `vv`.
+     * are `l`, `m` is `rn`, `w` is `vv`, `d` is `cl`.
      * @dev Letters are written out rather than drawn together (as Unicode's UTS 39 does): `vvv`, `wv` and `vw` are then
      * alike whichever end one reads from.
      */
@@ -60,6 +60,9 @@ library CryptletText {
             } else if (c == "w") {
                 letters[length++] = "v";
                 c = "v";
+            } else if (c == "d") {
+                letters[length++] = "c";
+                c = "l";
             } else if (c == "0") {
                 c = "o";
             } else if (c == "1" || c == "i") {

@@ -58,7 +58,7 @@ interface ICryptletRegister {
     function headerDigestOf(address cryptlet) external view returns (bytes32);
 
     /**
-     * @notice The hosts that attest the cryptlet: assigned to it by its owner and registered now. Reverts with
+     * @notice The cryptlet's attested hosts: assigned to it by its owner and registered now. Reverts with
      * {UnknownCryptlet} if the cryptlet was never registered.
      */
     function hostsOf(address cryptlet) external view returns (address[] memory);

@@ -9,9 +9,13 @@ import {CryptletText} from "./CryptletText.sol";
  * @title PolicyBoard
  * @notice Which policy is in force: its epoch and digest, approved by a threshold of the administrators.
  *
- * Approvals are EIP-712 signatures, made anywhere and submitted by anybody; an administrator may be a contract wallet
- * (ERC-1271). An epoch only grows, so an approval is worth nothing once it, or a later one, was used, and by a bounded step,
- * so that none can be the last there is. The administrators replace themselves by the same threshold, term by term.
+ * Approvals are EIP-712 signatures, made anywhere and submitted by anybody. Each names its administrator, so that no signature
+ * counts for two, and the term, so that none outlives the board or the threshold that it was given under. An epoch only grows,
+ * so an approval is worth nothing once it, or a later one, was used, and by a bounded step, so that none can be the last there
+ * is. The administrators replace themselves by the same threshold, term by term.
+ *
+ * An administrator may be a contract wallet (ERC-1271). Such a one counts on this chain only: hosts, which check a policy
+ * without the chain, count the signatures of accounts. A board whose policies hosts are to take needs a threshold of accounts.
  */
 abstract contract PolicyBoard is EIP712 {
     using CryptletText for string;
@@ -30,9 +34,10 @@ abstract contract PolicyBoard is EIP712 {
     /// @notice Farthest that an epoch can lie above the one in force: 2**32 such steps use them up.
     uint64 internal constant MAX_EPOCH_STEP = 1 << 32;
 
-    bytes32 private constant POLICY_TYPEHASH = keccak256("Policy(uint64 epoch,bytes32 digest)");
+    bytes32 private constant POLICY_TYPEHASH =
+        keccak256("Policy(address administrator,uint64 term,uint64 epoch,bytes32 digest)");
     bytes32 private constant ADMINISTRATORS_TYPEHASH =
-        keccak256("Administrators(uint64 term,address[] members,uint256 threshold)");
+        keccak256("Administrators(address administrator,uint64 term,address[] members,uint256 threshold)");
 
     uint64 private _epoch;
     uint64 private _term;
@@ -88,7 +93,8 @@ abstract contract PolicyBoard is EIP712 {
      * @param epoch Later than that of the policy in force, by {MAX_EPOCH_STEP} at most.
      * @param digest SHA-256 of the policy document, not zero.
      * @param uri Where the document may be found, up to 256 bytes; a hint, and not part of what is approved.
-     * @param approvals At least the threshold, of administrators, ascending by administrator.
+     * @param approvals Of {hashPolicy} for the current term, at least the threshold, of administrators, ascending by
+     * administrator.
      */
     function setPolicy(
         uint64 epoch,
@@ -103,7 +109,7 @@ abstract contract PolicyBoard is EIP712 {
         if (epoch - current > MAX_EPOCH_STEP) revert EpochTooFar(current, epoch);
         if (digest == 0) revert ZeroPolicyDigest();
         uri.checkPrintable(0, CryptletText.MAX_URI_LENGTH);
-        _checkApprovals(hashPolicy(epoch, digest), approvals);
+        _checkApprovals(POLICY_TYPEHASH, abi.encode(_term, epoch, digest), approvals);
         _epoch = epoch;
         _digest = digest;
         _uri = uri;
@@ -125,7 +131,7 @@ abstract contract PolicyBoard is EIP712 {
         external
     {
         uint64 term = _term + 1;
-        _checkApprovals(hashAdministrators(term, members, threshold), approvals);
+        _checkApprovals(ADMINISTRATORS_TYPEHASH, _administratorsFields(term, members, threshold), approvals);
         _appoint(term, members, threshold);
     }
 
@@ -149,26 +155,43 @@ abstract contract PolicyBoard is EIP712 {
         return (_members, _threshold, _term);
     }
 
-    /// @notice The EIP-712 hash of a policy in this register's domain: what an administrator signs.
-    function hashPolicy(uint64 epoch, bytes32 digest) public view returns (bytes32) {
-        return _hashTypedDataV4(keccak256(abi.encode(POLICY_TYPEHASH, epoch, digest)));
+    /**
+     * @notice The EIP-712 hash of a policy in this register's domain: what `administrator` signs.
+     * @param term The term of the administrators that approve it, which has to be the current one when it is set.
+     */
+    function hashPolicy(
+        address administrator,
+        uint64 term,
+        uint64 epoch,
+        bytes32 digest
+    )
+        external
+        view
+        returns (bytes32)
+    {
+        return _hash(POLICY_TYPEHASH, administrator, abi.encode(term, epoch, digest));
     }
 
-    /// @notice The EIP-712 hash of a set of administrators in this register's domain: what an administrator signs.
+    /**
+     * @notice The EIP-712 hash of a set of administrators in this register's domain: what `administrator`, of the term
+     * before, signs.
+     * @param term Their term, which has to be the one after the current when they are set.
+     */
     function hashAdministrators(
+        address administrator,
         uint64 term,
         address[] calldata members,
         uint256 threshold
     )
-        public
+        external
         view
         returns (bytes32)
     {
-        bytes32 membersHash = keccak256(abi.encodePacked(members));
-        return _hashTypedDataV4(keccak256(abi.encode(ADMINISTRATORS_TYPEHASH, term, membersHash, threshold)));
+        return _hash(ADMINISTRATORS_TYPEHASH, administrator, _administratorsFields(term, members, threshold));
     }
 
-    function _checkApprovals(bytes32 digest, PolicyApproval[] calldata approvals) private view {
+    /// @dev Reverts unless enough administrators signed the struct of that type, each with their own name in front of `fields`.
+    function _checkApprovals(bytes32 typehash, bytes memory fields, PolicyApproval[] calldata approvals) private view {
         if (approvals.length < _threshold) revert NotEnoughApprovals(_threshold, approvals.length);
         uint64 term = _term;
         address last;
@@ -177,11 +200,28 @@ abstract contract PolicyBoard is EIP712 {
             if (!_isMember[term][administrator]) revert NotAnAdministrator(administrator);
             if (administrator == last) revert ApprovalTwice(administrator);
             if (administrator < last) revert ApprovalOutOfOrder(administrator);
+            bytes32 digest = _hash(typehash, administrator, fields);
             if (!SignatureChecker.isValidSignatureNowCalldata(administrator, digest, approvals[i].signature)) {
                 revert InvalidApproval(administrator);
             }
             last = administrator;
         }
+    }
+
+    function _hash(bytes32 typehash, address administrator, bytes memory fields) private view returns (bytes32) {
+        return _hashTypedDataV4(keccak256(bytes.concat(abi.encode(typehash, administrator), fields)));
+    }
+
+    function _administratorsFields(
+        uint64 term,
+        address[] calldata members,
+        uint256 threshold
+    )
+        private
+        pure
+        returns (bytes memory)
+    {
+        return abi.encode(term, keccak256(abi.encodePacked(members)), threshold);
     }
 
     function _appoint(uint64 term, address[] memory members, uint256 threshold) private {

@@ -101,6 +101,10 @@ contract CryptletRegisterNamesTest is RegisterTest {
         address weather = _register("weather");
         _expectTaken(stranger, "vveather", weather);
         _expectTaken(stranger, "v-veather", weather);
+        address index = _register("index-fund");
+        _expectTaken(stranger, "inclex-funcl", index);
+        _expectTaken(stranger, "index-func1", index);
+        _expectTaken(stranger, "1nc-iex-fund", index);
     }
 
     /// @dev Three strokes read as `wv` or as `vw`: all are alike, and so are `m` and `rn` around another `n`.
@@ -110,6 +114,9 @@ contract CryptletRegisterNamesTest is RegisterTest {
         _expectTaken(stranger, "wv", first);
         address second = _register("mn");
         _expectTaken(stranger, "rnn", second);
+        address third = _register("clcl");
+        _expectTaken(stranger, "dcl", third);
+        _expectTaken(stranger, "cld", third);
     }
 
     function testNamesThatDiffer() public {
@@ -119,6 +126,15 @@ contract CryptletRegisterNamesTest is RegisterTest {
         _register("gold-rice");
         _register("pricegold");
         _register("cold-price");
+    }
+
+    /// @dev Digits count as letters only where common fonts draw both alike: `0` and `1`.
+    function testDigitsThatDifferFromLetters() public {
+        string[10] memory names =
+            ["rates-5", "ratess", "price-2", "pricez", "index-8", "indexb", "fund-9", "fundg", "oracl3", "oracle"];
+        for (uint256 i = 0; i < names.length; ++i) {
+            _register(names[i]);
+        }
     }
 
     /// @dev Exactly those pairs are alike that the rules say, whichever is registered first.
@@ -178,7 +194,7 @@ contract CryptletRegisterNamesTest is RegisterTest {
 
     /// @dev Three characters of those that look alike, and of two that do not.
     function _randomName(uint256 seed) private pure returns (string memory) {
-        bytes memory alphabet = "0o1lirnmvwz";
+        bytes memory alphabet = "0o1lirnmvwcdz";
         bytes memory name = new bytes(3);
         for (uint256 i = 0; i < name.length; ++i) {
             name[i] = alphabet[seed % alphabet.length];
@@ -187,8 +203,8 @@ contract CryptletRegisterNamesTest is RegisterTest {
         return string(name);
     }
 
-    /// @dev The rules told the other way round, by drawing letters together wherever they can be: `rn` to `m`, `vv` to `w`
-    /// and `wv` to `vw`.
+    /// @dev The rules told the other way round, by drawing letters together wherever they can be: `rn` to `m`, `cl` to `d`,
+    /// `vv` to `w` and `wv` to `vw`.
     function _contracted(string memory name) private pure returns (bytes memory text) {
         text = bytes(name);
         for (uint256 i = 0; i < text.length; ++i) {
@@ -196,6 +212,7 @@ contract CryptletRegisterNamesTest is RegisterTest {
             if (text[i] == "1" || text[i] == "i") text[i] = "l";
         }
         text = _replaced(text, "rn", "m");
+        text = _replaced(text, "cl", "d");
         text = _replaced(text, "vv", "w");
         for (uint256 pass = 0; pass < 4; ++pass) {
             text = _replaced(text, "vw", "wv");

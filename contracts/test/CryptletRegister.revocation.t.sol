@@ -260,6 +260,7 @@ contract CryptletRegisterRevocationTest is RegisterTest {
     function testConstructor() public {
         vm.assertTrue(register.hasRole(0, address(this)));
         vm.assertTrue(register.hasRole(register.HOST_REGISTRAR_ROLE(), address(this)));
+        vm.assertTrue(register.hasRole(register.REVOKER_ROLE(), address(this)));
         address[] memory administrators = new address[](1);
         administrators[0] = publisher;
         vm.expectRevert(abi.encodeWithSelector(PolicyBoard.InvalidAdministrator.selector, 0));

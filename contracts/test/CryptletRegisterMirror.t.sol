@@ -7,6 +7,7 @@ import {CryptoDelegate} from "../src/CryptoDelegate.sol";
 import {ICryptletRegister} from "../src/ICryptletRegister.sol";
 import {StoreWord} from "./consumers/StoreWord.sol";
 import {DelegateTest} from "./support/DelegateTest.sol";
+import {Vm} from "./support/Vm.sol";
 
 /**
  * @title CryptletRegisterMirrorTest
@@ -17,6 +18,9 @@ contract CryptletRegisterMirrorTest is DelegateTest {
     address internal stranger = _account("stranger");
     address internal host = _account("host");
 
+    /// Longer than {SIGNER_EXPIRY} is away, save in the tests of what it bounds.
+    uint64 internal constant MAX_AGE = 400 days;
+
     /// Block of the register's chain that the next copy is of.
     uint64 internal sourceBlock = 100;
 
@@ -24,7 +28,11 @@ contract CryptletRegisterMirrorTest is DelegateTest {
 
     function setUp() public override {
         super.setUp();
-        mirror = new CryptletRegisterMirror(address(this), 7, address(register));
+        _create(MAX_AGE);
+    }
+
+    function _create(uint64 maxAge) private {
+        mirror = new CryptletRegisterMirror(address(this), 7, address(register), maxAge);
         mirror.grantRole(mirror.SYNC_ROLE(), syncer);
         delegate = new CryptoDelegate(mirror);
     }
@@ -48,6 +56,9 @@ contract CryptletRegisterMirrorTest is DelegateTest {
         (uint256 chainId, address source) = mirror.source();
         vm.assertEq(chainId, 7);
         vm.assertEq(source, address(register));
+        vm.assertEq(mirror.maxAge(), MAX_AGE);
+        vm.assertEq(mirror.sourceBlockOf(cryptlet), sourceBlock);
+        _assertSigner(SIGNER_EXPIRY, false, sourceBlock);
         vm.assertTrue(mirror.supportsInterface(type(ICryptletRegister).interfaceId));
         vm.assertTrue(mirror.supportsInterface(type(IAccessControl).interfaceId));
     }
@@ -94,9 +105,40 @@ contract CryptletRegisterMirrorTest is DelegateTest {
         mirror.mirrorSigner(cryptlet, signer, SIGNER_EXPIRY, false, sourceBlock);
         _mirrorSigner(expiry, true);
         vm.assertFalse(mirror.isSigner(cryptlet, signer));
-        (uint64 itsExpiry, bool revoked) = mirror.signerOf(cryptlet, signer);
-        vm.assertEq(itsExpiry, 0);
-        vm.assertTrue(revoked);
+        _assertSigner(0, true, sourceBlock);
+    }
+
+    /// @dev What nobody copies again counts no longer than the mirror's longest age, however late it expires.
+    function testACopyCountsForTheLongestAge() public {
+        _create(7 days);
+        _mirror(_record());
+        vm.expectEmit(address(mirror));
+        emit CryptletRegisterMirror.SignerMirrored(cryptlet, signer, uint64(NOW + 7 days), sourceBlock);
+        _mirrorSigner(SIGNER_EXPIRY, false);
+        StoreWord consumer = new StoreWord(delegate, cryptlet, 100_000);
+        vm.warp(NOW + 7 days);
+        vm.assertEq(mirror.publicKeyOf(cryptlet), signer);
+        _deliver(_report(consumer, 42));
+
+        vm.warp(NOW + 7 days + 1);
+        CryptoDelegate.Report memory report = _report(consumer, 43);
+        _expectRefusal(report, abi.encodeWithSelector(CryptoDelegate.SignerNotEnrolled.selector, cryptlet, signer));
+        vm.assertEq(mirror.publicKeyOf(cryptlet), address(0));
+        _mirrorSigner(SIGNER_EXPIRY, false);
+        _assertSigner(uint64(NOW + 14 days + 1), false, sourceBlock);
+        _deliver(report);
+        vm.assertEq(consumer.word(), 43);
+    }
+
+    /// @dev Never later than the register says, nor than the longest age allows.
+    function testTheEarlierOfExpiryAndAgeCounts(uint64 maxAge, uint64 expiry, uint64 time) public {
+        _create(uint64(_bound(maxAge, 1, type(uint64).max)));
+        vm.warp(_bound(time, NOW, type(uint64).max));
+        _mirror(_record());
+        _mirrorSigner(expiry, false);
+        uint256 latest = block.timestamp + mirror.maxAge();
+        _assertSigner(latest < expiry ? uint64(latest) : expiry, false, sourceBlock);
+        vm.assertEq(mirror.isSigner(cryptlet, signer), expiry >= block.timestamp);
     }
 
     /// @dev Revoked before it was ever copied as valid.
@@ -183,11 +225,12 @@ contract CryptletRegisterMirrorTest is DelegateTest {
 
     function testUnknownCryptlets() public {
         bytes memory unknown = abi.encodeWithSelector(ICryptletRegister.UnknownCryptlet.selector, stranger);
-        bytes[5] memory calls = [
+        bytes[6] memory calls = [
             abi.encodeCall(ICryptletRegister.cryptletOf, (stranger)),
             abi.encodeCall(ICryptletRegister.publicKeyOf, (stranger)),
             abi.encodeCall(ICryptletRegister.headerDigestOf, (stranger)),
             abi.encodeCall(ICryptletRegister.hostsOf, (stranger)),
+            abi.encodeCall(CryptletRegisterMirror.sourceBlockOf, (stranger)),
             abi.encodeCall(ICryptletRegister.ownerOf, (uint160(stranger)))
         ];
         for (uint256 i = 0; i < calls.length; ++i) {
@@ -209,11 +252,13 @@ contract CryptletRegisterMirrorTest is DelegateTest {
     function testConstructorRefusals() public {
         bytes memory refusal = abi.encodeWithSelector(CryptletRegisterMirror.InvalidSource.selector);
         vm.expectRevert(refusal);
-        new CryptletRegisterMirror(address(0), 7, address(register));
+        new CryptletRegisterMirror(address(0), 7, address(register), MAX_AGE);
         vm.expectRevert(refusal);
-        new CryptletRegisterMirror(address(this), 0, address(register));
+        new CryptletRegisterMirror(address(this), 0, address(register), MAX_AGE);
         vm.expectRevert(refusal);
-        new CryptletRegisterMirror(address(this), 7, address(0));
+        new CryptletRegisterMirror(address(this), 7, address(0), MAX_AGE);
+        vm.expectRevert(abi.encodeWithSelector(CryptletRegisterMirror.InvalidMaxAge.selector));
+        new CryptletRegisterMirror(address(this), 7, address(register), 0);
     }
 
     /// @dev What arrives late changes nothing, though it was true once.
@@ -230,8 +275,8 @@ contract CryptletRegisterMirrorTest is DelegateTest {
         _signerRefused(SIGNER_EXPIRY, _stale(100, older));
         vm.assertEq(mirror.ownerOf(uint160(cryptlet)), stranger);
         vm.assertEq(mirror.hostsOf(cryptlet).length, 0);
-        (uint64 expiry,) = mirror.signerOf(cryptlet, signer);
-        vm.assertEq(expiry, NOW + 10);
+        vm.assertEq(mirror.sourceBlockOf(cryptlet), 100);
+        _assertSigner(uint64(NOW + 10), false, 100);
     }
 
     function testCopiesOfTheSameOrALaterBlockAreTaken(uint64 later) public {
@@ -245,8 +290,8 @@ contract CryptletRegisterMirrorTest is DelegateTest {
         _mirror(record);
         _mirrorSigner(SIGNER_EXPIRY, false);
         vm.assertEq(mirror.ownerOf(uint160(cryptlet)), stranger);
-        (uint64 expiry,) = mirror.signerOf(cryptlet, signer);
-        vm.assertEq(expiry, SIGNER_EXPIRY);
+        vm.assertEq(mirror.sourceBlockOf(cryptlet), sourceBlock);
+        _assertSigner(SIGNER_EXPIRY, false, sourceBlock);
 
         uint64 last = sourceBlock--;
         _refused(_record(), _stale(last, sourceBlock));
@@ -276,6 +321,7 @@ contract CryptletRegisterMirrorTest is DelegateTest {
         _signerRefused(SIGNER_EXPIRY, _stale(type(uint64).max, sourceBlock));
         _mirrorSigner(0, true);
         vm.assertFalse(mirror.isSigner(cryptlet, signer));
+        _assertSigner(0, true, type(uint64).max);
         CryptletRegisterMirror.Record memory record = _record();
         record.revoked = true;
         _mirror(record);
@@ -286,6 +332,33 @@ contract CryptletRegisterMirrorTest is DelegateTest {
             SIGNER_EXPIRY, abi.encodeWithSelector(ICryptletRegister.SignerIsRevoked.selector, cryptlet, signer)
         );
         _refused(_record(), abi.encodeWithSelector(ICryptletRegister.CryptletIsRevoked.selector, cryptlet));
+    }
+
+    /// @dev A revocation that arrives late brings nothing else of its time.
+    function testOlderRevocationLeavesWhatIsNewer(uint64 older) public {
+        CryptletRegisterMirror.Record memory record = _record();
+        record.owner = stranger;
+        _mirror(record);
+        _mirrorSigner(SIGNER_EXPIRY, false);
+
+        sourceBlock = uint64(_bound(older, 0, 99));
+        record = _record();
+        record.hosts = new address[](0);
+        record.revoked = true;
+        vm.recordLogs();
+        _mirror(record);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        vm.assertEq(logs.length, 1);
+        vm.assertEq(logs[0].topics[0], ICryptletRegister.CryptletRevoked.selector);
+        (,, bool revoked) = mirror.cryptletOf(cryptlet);
+        vm.assertTrue(revoked);
+        vm.assertFalse(mirror.isActive(cryptlet));
+        vm.assertFalse(mirror.isSigner(cryptlet, signer));
+        vm.assertEq(mirror.headerDigestOf(cryptlet), bytes32(0));
+        vm.assertEq(mirror.ownerOf(uint160(cryptlet)), stranger);
+        vm.assertEq(mirror.hostsOf(cryptlet).length, 2);
+        vm.assertEq(mirror.sourceBlockOf(cryptlet), 100);
+        _refused(record, _stale(100, sourceBlock));
     }
 
     /// @dev Once revoked, a cryptlet's owner and hosts are still those of the latest block.
@@ -304,6 +377,7 @@ contract CryptletRegisterMirrorTest is DelegateTest {
     function testOrderOfCopiesDoesNotMatter(uint256 seed) public {
         _mirror(_record());
         uint64 latest;
+        uint64 expiry;
         bool revoked;
         for (uint256 i = 0; i < 16; ++i) {
             sourceBlock = uint64(seed & 15);
@@ -311,13 +385,12 @@ contract CryptletRegisterMirrorTest is DelegateTest {
             vm.prank(syncer);
             try mirror.mirrorSigner(cryptlet, signer, uint64(NOW + sourceBlock), revoke, sourceBlock) {
                 revoked = revoke;
-                latest = sourceBlock;
+                if (sourceBlock > latest) latest = sourceBlock;
+                expiry = revoked ? 0 : uint64(NOW + sourceBlock);
             } catch {
                 vm.assertTrue(!revoke && (revoked || sourceBlock < latest));
             }
-            (uint64 expiry, bool itsRevoked) = mirror.signerOf(cryptlet, signer);
-            vm.assertEq(itsRevoked, revoked);
-            vm.assertEq(expiry, revoked ? 0 : NOW + latest);
+            _assertSigner(expiry, revoked, latest);
             seed >>= 9;
         }
     }
@@ -353,6 +426,13 @@ contract CryptletRegisterMirrorTest is DelegateTest {
             if (cryptletRevoked || signerRevoked) vm.assertFalse(mirror.isSigner(cryptlet, signer));
             seed >>= 3;
         }
+    }
+
+    function _assertSigner(uint64 expiry, bool revoked, uint64 readAt) private view {
+        (uint64 itsExpiry, bool itsRevoked, uint64 itsBlock) = mirror.signerOf(cryptlet, signer);
+        vm.assertEq(itsExpiry, expiry);
+        vm.assertEq(itsRevoked, revoked);
+        vm.assertEq(itsBlock, readAt);
     }
 
     function _stale(uint64 recorded, uint64 given) private pure returns (bytes memory) {

@@ -9,13 +9,15 @@ import {Caller} from "./consumers/Caller.sol";
 import {IdentityConsumer} from "./consumers/IdentityConsumer.sol";
 import {StoreWord} from "./consumers/StoreWord.sol";
 import {DelegateTest} from "./support/DelegateTest.sol";
+import {HostileWallet} from "./support/HostileWallet.sol";
+import {Signatures} from "./support/Signatures.sol";
 import {Wallet} from "./support/Wallet.sol";
 
 /**
  * @title CryptoDelegateBehalfTest
  * @notice Reports on an identity's behalf: which delegations count, and what a consumer can rely on.
  */
-contract CryptoDelegateBehalfTest is DelegateTest {
+contract CryptoDelegateBehalfTest is DelegateTest, Signatures {
     uint256 internal constant IDENTITY_KEY = 0x1DE;
 
     address internal identity = vm.addr(IDENTITY_KEY);
@@ -248,6 +250,63 @@ contract CryptoDelegateBehalfTest is DelegateTest {
         _refused(report, delegation, abi.encodePacked(r, vs), _invalidSignature());
     }
 
+    /// @dev A signature has one form: `s` in the lower half, `v` 27 or 28.
+    function testOtherFormsOfASignature() public {
+        Delegations.Delegation memory delegation = _delegation();
+        CryptoDelegate.Report memory report = _reportUnder(delegation, 42);
+        bytes memory signature = _signature(IDENTITY_KEY, delegation);
+        _refused(report, delegation, _withHighS(signature), _invalidSignature());
+        _refused(report, delegation, _withLowV(signature), _invalidSignature());
+        _deliverUnder(report, delegation);
+    }
+
+    /// @dev A wallet that does not say yes in the one way there is gives nothing, and cannot make it dear to ask.
+    function testWalletsThatAnswerWrongly() public {
+        HostileWallet hostile = new HostileWallet();
+        consumer = new IdentityConsumer(delegate, cryptlet, address(hostile), address(hostile));
+        subject = consumer.subject();
+        Delegations.Delegation memory delegation = _delegation();
+        delegation.identity = address(hostile);
+        CryptoDelegate.Report memory report = _reportUnder(delegation, 42);
+        (bytes32 r, bytes32 vs) = _sign(report);
+        bytes memory refusal = abi.encodeWithSelector(Delegations.InvalidDelegationSignature.selector, address(hostile));
+        uint256 most = hostile.GAS();
+        for (uint8 i = 0; i <= uint8(type(HostileWallet.Answer).max); ++i) {
+            hostile.answer(HostileWallet.Answer(i));
+            vm.expectRevert(refusal);
+            delegate.deliverOnBehalfOf{gas: most}(report, r, vs, delegation, "");
+        }
+        vm.assertEq(_sequence(subject), 0);
+    }
+
+    /// @dev Every delegation names its identity: an account's is none of the wallet that it owns.
+    function testAccountsDelegationIsNotItsWallets() public {
+        Wallet wallet = _walletConsumer();
+        Delegations.Delegation memory delegation = _delegation();
+        bytes memory signature = _signature(IDENTITY_KEY, delegation);
+        delegation.identity = address(wallet);
+        _refused(
+            _reportUnder(delegation, 42),
+            delegation,
+            signature,
+            abi.encodeWithSelector(Delegations.InvalidDelegationSignature.selector, address(wallet))
+        );
+    }
+
+    /// @dev A delegation is for the cryptlet, whoever holds its token, and whichever of its versions speaks.
+    function testDelegationSurvivesASale() public {
+        vm.prank(publisher);
+        register.transferFrom(publisher, submitter, uint160(cryptlet));
+        uint256 key = 0xB0B;
+        vm.prank(submitter);
+        register.publishVersion(cryptlet, _version("2.0.0"), vm.addr(key), SIGNER_EXPIRY);
+        Delegations.Delegation memory delegation = _delegation();
+        CryptoDelegate.Report memory report = _reportUnder(delegation, 42);
+        (bytes32 r, bytes32 vs) = vm.signCompact(key, delegate.hashReport(report));
+        delegate.deliverOnBehalfOf(report, r, vs, delegation, _signature(IDENTITY_KEY, delegation));
+        vm.assertEq(consumer.word(), 42);
+    }
+
     /// @dev The zero address has given nobody anything: a signature that recovers to nobody is none.
     function testNobodyDelegates() public {
         consumer = new IdentityConsumer(delegate, cryptlet, address(0), address(0));
@@ -265,7 +324,7 @@ contract CryptoDelegateBehalfTest is DelegateTest {
     function testDelegationForAnotherDelegate() public {
         CryptoDelegate other = new CryptoDelegate(register);
         Delegations.Delegation memory delegation = _delegation();
-        bytes memory signature = _signatureOf(IDENTITY_KEY, other.hashDelegation(delegation));
+        bytes memory signature = _sign(IDENTITY_KEY, other.hashDelegation(delegation));
         _refused(_reportUnder(delegation, 42), delegation, signature, _invalidSignature());
         CryptoDelegate.Report memory report = _reportUnder(delegation, 42);
         report.delegation = other.hashDelegation(delegation);
@@ -456,12 +515,7 @@ contract CryptoDelegateBehalfTest is DelegateTest {
     }
 
     function _signature(uint256 key, Delegations.Delegation memory delegation) private view returns (bytes memory) {
-        return _signatureOf(key, delegate.hashDelegation(delegation));
-    }
-
-    function _signatureOf(uint256 key, bytes32 digest) private pure returns (bytes memory) {
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, digest);
-        return abi.encodePacked(r, s, v);
+        return _sign(key, delegate.hashDelegation(delegation));
     }
 
     function _deliverUnder(CryptoDelegate.Report memory report, Delegations.Delegation memory delegation) private {

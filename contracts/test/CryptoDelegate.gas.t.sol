@@ -3,9 +3,12 @@ pragma solidity ^0.8.28;
 
 import {PriceConsumer} from "../examples/PriceConsumer.sol";
 import {CryptoDelegate} from "../src/CryptoDelegate.sol";
+import {Delegations} from "../src/Delegations.sol";
+import {IdentityConsumer} from "./consumers/IdentityConsumer.sol";
 import {StoreWord} from "./consumers/StoreWord.sol";
 import {RevertingConsumer} from "./consumers/RevertingConsumer.sol";
 import {DelegateTest} from "./support/DelegateTest.sol";
+import {Signatures} from "./support/Signatures.sol";
 import {Vm} from "./support/Vm.sol";
 
 /**
@@ -15,7 +18,7 @@ import {Vm} from "./support/Vm.sol";
  * Under `isolate` forge runs each call as a transaction of its own: intrinsic gas and call data are included, everything
  * is cold, and refunds are taken off. {testExecutionAndIntrinsicGasAddUp} adds the same figure up by hand.
  */
-contract CryptoDelegateGasTest is DelegateTest {
+contract CryptoDelegateGasTest is DelegateTest, Signatures {
     /// The most that a steady-state delivery may cost.
     uint256 internal constant MOST = 55_000;
 
@@ -74,6 +77,35 @@ contract CryptoDelegateGasTest is DelegateTest {
         uint256 used = _deliverMetered(_report(prices.subject(), abi.encode(uint64(NOW + 1 days), rates)));
         vm.snapshotValue("CryptoDelegate", "deliver, steady state, PriceConsumer with two currencies", used);
         vm.assertEq(prices.wakeUps(), 2);
+    }
+
+    /// @dev An account's delegation for one function of one consumer's.
+    ///
+    /// forge-config: default.isolate = true
+    function testGasDeliveryOnBehalf() public {
+        uint256 key = 0x1DE;
+        address identity = vm.addr(key);
+        IdentityConsumer speaking = new IdentityConsumer(delegate, cryptlet, identity, identity);
+        Delegations.Delegation memory delegation = Delegations.Delegation({
+            identity: identity,
+            cryptlet: cryptlet,
+            consumer: address(speaking),
+            callback: IdentityConsumer.onReport.selector,
+            expiry: uint64(NOW + 2 hours),
+            salt: keccak256("salt")
+        });
+        bytes32 digest = delegate.hashDelegation(delegation);
+        bytes memory signature = _sign(key, digest);
+        uint256 used;
+        for (uint256 word = BEFORE; word <= AFTER; word += AFTER - BEFORE) {
+            CryptoDelegate.Report memory report = _report(speaking.subject(), abi.encode(word));
+            report.delegation = digest;
+            (bytes32 r, bytes32 vs) = _sign(report);
+            delegate.deliverOnBehalfOf(report, r, vs, delegation, signature);
+            used = vm.lastCallGas().gasTotalUsed;
+        }
+        vm.snapshotValue("CryptoDelegate", "deliverOnBehalfOf, steady state, two words stored", used);
+        vm.assertEq(speaking.word(), AFTER);
     }
 
     /// forge-config: default.isolate = true

@@ -4,6 +4,8 @@ pragma solidity ^0.8.28;
 import {CryptletRegister} from "../src/CryptletRegister.sol";
 import {CryptletText} from "../src/CryptletText.sol";
 import {PolicyBoard} from "../src/PolicyBoard.sol";
+import {HostileWallet} from "./support/HostileWallet.sol";
+import {Signatures} from "./support/Signatures.sol";
 import {Test} from "./support/Test.sol";
 import {Wallet} from "./support/Wallet.sol";
 
@@ -11,7 +13,7 @@ import {Wallet} from "./support/Wallet.sol";
  * @title PolicyBoardTest
  * @notice Which policies and administrators come into force: two of three, one of them a contract wallet.
  */
-contract PolicyBoardTest is Test {
+contract PolicyBoardTest is Test, Signatures {
     uint256 internal constant STRANGER_KEY = 0x5712A;
     bytes32 internal constant DIGEST = keccak256("policy");
     string internal constant URI = "https://policies.example/1.json";
@@ -62,31 +64,36 @@ contract PolicyBoardTest is Test {
         vm.assertEq(verifyingContract, address(board));
     }
 
-    function testHashesAreEip712(uint64 epoch, bytes32 digest, address[] calldata them, uint256 threshold) public view {
-        bytes32 policy = keccak256(abi.encode(keccak256("Policy(uint64 epoch,bytes32 digest)"), epoch, digest));
-        vm.assertEq(board.hashPolicy(epoch, digest), _typed(policy));
+    function testHashOfAPolicyIsEip712(address by, uint64 term, uint64 epoch, bytes32 digest) public view {
+        bytes32 typehash = keccak256("Policy(address administrator,uint64 term,uint64 epoch,bytes32 digest)");
+        bytes32 policy = keccak256(abi.encode(typehash, by, term, epoch, digest));
+        vm.assertEq(board.hashPolicy(by, term, epoch, digest), _typed(policy));
+    }
 
+    function testHashOfAdministratorsIsEip712(
+        address by,
+        uint64 term,
+        address[] calldata them,
+        uint256 threshold
+    )
+        public
+        view
+    {
         bytes memory words;
         for (uint256 i = 0; i < them.length; ++i) {
             words = bytes.concat(words, abi.encode(them[i]));
         }
-        bytes32 administrators = keccak256(
-            abi.encode(
-                keccak256("Administrators(uint64 term,address[] members,uint256 threshold)"),
-                epoch,
-                keccak256(words),
-                threshold
-            )
-        );
-        vm.assertEq(board.hashAdministrators(epoch, them, threshold), _typed(administrators));
+        bytes32 typehash =
+            keccak256("Administrators(address administrator,uint64 term,address[] members,uint256 threshold)");
+        bytes32 administrators = keccak256(abi.encode(typehash, by, term, keccak256(words), threshold));
+        vm.assertEq(board.hashAdministrators(by, term, them, threshold), _typed(administrators));
     }
 
     /// @dev Any two of the three, whoever submits it; one of them signs for a contract wallet.
     function testSetPolicy(address submitter) public {
         for (uint64 missing = 0; missing < 3; ++missing) {
             uint64 epoch = missing + 1;
-            PolicyBoard.PolicyApproval[] memory approvals =
-                _without(_approvals(board.hashPolicy(epoch, DIGEST)), missing);
+            PolicyBoard.PolicyApproval[] memory approvals = _without(_approvals(epoch, DIGEST), missing);
             vm.expectEmit(address(board));
             emit PolicyBoard.PolicySet(epoch, DIGEST, URI);
             vm.prank(submitter);
@@ -96,34 +103,34 @@ contract PolicyBoardTest is Test {
     }
 
     function testMoreThanTheThreshold() public {
-        board.setPolicy(7, DIGEST, "", _approvals(board.hashPolicy(7, DIGEST)));
+        board.setPolicy(7, DIGEST, "", _approvals(7, DIGEST));
         _assertPolicy(7, DIGEST, "");
     }
 
     function testOldEpochs(uint64 epoch) public {
-        _refused(0, _approvals(board.hashPolicy(0, DIGEST)), _oldEpoch(0, 0));
-        PolicyBoard.PolicyApproval[] memory approvals = _approvals(board.hashPolicy(5, DIGEST));
+        _refused(0, _approvals(0, DIGEST), _oldEpoch(0, 0));
+        PolicyBoard.PolicyApproval[] memory approvals = _approvals(5, DIGEST);
         board.setPolicy(5, DIGEST, URI, approvals);
         _refused(5, approvals, _oldEpoch(5, 5));
         epoch = uint64(_bound(epoch, 0, 5));
-        _refused(epoch, _approvals(board.hashPolicy(epoch, DIGEST)), _oldEpoch(5, epoch));
+        _refused(epoch, _approvals(epoch, DIGEST), _oldEpoch(5, epoch));
     }
 
     /// @dev However many approve, no epoch uses up those after it.
     function testEpochsGrowByABoundedStep(uint64 epoch) public {
         uint64 most = 1 << 32;
-        _refused(most + 1, _approvals(board.hashPolicy(most + 1, DIGEST)), _epochTooFar(0, most + 1));
-        board.setPolicy(most, DIGEST, URI, _approvals(board.hashPolicy(most, DIGEST)));
+        _refused(most + 1, _approvals(most + 1, DIGEST), _epochTooFar(0, most + 1));
+        board.setPolicy(most, DIGEST, URI, _approvals(most, DIGEST));
         _assertPolicy(most, DIGEST, URI);
         epoch = uint64(_bound(epoch, 2 * uint256(most) + 1, type(uint64).max));
-        _refused(epoch, _approvals(board.hashPolicy(epoch, DIGEST)), _epochTooFar(most, epoch));
+        _refused(epoch, _approvals(epoch, DIGEST), _epochTooFar(most, epoch));
         epoch = type(uint64).max;
-        _refused(epoch, _approvals(board.hashPolicy(epoch, DIGEST)), _epochTooFar(most, epoch));
-        board.setPolicy(2 * most, DIGEST, URI, _approvals(board.hashPolicy(2 * most, DIGEST)));
+        _refused(epoch, _approvals(epoch, DIGEST), _epochTooFar(most, epoch));
+        board.setPolicy(2 * most, DIGEST, URI, _approvals(2 * most, DIGEST));
     }
 
     function testMissingApprovals() public {
-        PolicyBoard.PolicyApproval[] memory approvals = _approvals(board.hashPolicy(1, DIGEST));
+        PolicyBoard.PolicyApproval[] memory approvals = _approvals(1, DIGEST);
         bytes memory refusal = abi.encodeWithSelector(PolicyBoard.NotEnoughApprovals.selector, 2, 1);
         _refused(1, _without(_without(approvals, 0), 0), refusal);
         _refused(
@@ -134,18 +141,85 @@ contract PolicyBoardTest is Test {
     }
 
     function testApprovalTwice() public {
-        PolicyBoard.PolicyApproval[] memory approvals = _without(_approvals(board.hashPolicy(1, DIGEST)), 0);
+        PolicyBoard.PolicyApproval[] memory approvals = _without(_approvals(1, DIGEST), 0);
         approvals[1] = approvals[0];
         _refused(1, approvals, abi.encodeWithSelector(PolicyBoard.ApprovalTwice.selector, approvals[0].administrator));
     }
 
+    /// @dev Every approval names its administrator: an account's is none of the wallet that it owns, nor the other way round,
+    /// though the wallet takes any hash that its owner signed.
+    function testOneSignatureIsOneAdministrators() public {
+        uint256 key = keys[0];
+        Wallet owned = new Wallet(members[0]);
+        members[2] = address(owned);
+        board = new CryptletRegister(address(this), members, 2);
+        bytes memory asAccount = _approvalBy(key, members[0], 1).signature;
+        bytes memory asWallet = _approvalBy(key, address(owned), 1).signature;
+        PolicyBoard.PolicyApproval[] memory approvals = _pair(members[0], asAccount, address(owned), asAccount);
+        _refused(1, approvals, abi.encodeWithSelector(PolicyBoard.InvalidApproval.selector, address(owned)));
+        approvals = _pair(members[0], asWallet, address(owned), asWallet);
+        _refused(1, approvals, abi.encodeWithSelector(PolicyBoard.InvalidApproval.selector, members[0]));
+
+        address[] memory next = members;
+        asAccount = _sign(key, board.hashAdministrators(members[0], 2, next, 1));
+        approvals = _pair(members[0], asAccount, address(owned), asAccount);
+        _expectSameAdministrators(
+            next, 1, approvals, abi.encodeWithSelector(PolicyBoard.InvalidApproval.selector, address(owned))
+        );
+
+        asAccount = _approvalBy(key, members[0], 1).signature;
+        board.setPolicy(1, DIGEST, URI, _pair(members[0], asAccount, address(owned), asWallet));
+    }
+
+    /// @dev What was approved under one board or threshold is no approval under the next, though the members are the same.
+    function testApprovalsOfAnEarlierTerm() public {
+        PolicyBoard.PolicyApproval[] memory first = _approvals(1, DIGEST);
+        board.setAdministrators(members, 1, _appointments(2, members, 1));
+        _refusedOf(1, first, 0);
+        _refusedOf(1, _without(_without(first, 2), 1), 0);
+        _refusedOf(1, _approvalsAt(board, 3, 1, DIGEST), 0);
+        board.setPolicy(1, DIGEST, URI, _approvals(1, DIGEST));
+        _assertPolicy(1, DIGEST, URI);
+    }
+
+    /// @dev A signature has one form: `s` in the lower half, `v` 27 or 28.
+    function testOtherFormsOfASignature() public {
+        PolicyBoard.PolicyApproval[] memory approvals = _approvals(1, DIGEST);
+        for (uint256 i = 0; i < 3; ++i) {
+            bytes memory good = approvals[i].signature;
+            approvals[i].signature = _withHighS(good);
+            _refusedOf(1, approvals, i);
+            approvals[i].signature = _withLowV(good);
+            _refusedOf(1, approvals, i);
+            approvals[i].signature = good;
+        }
+        board.setPolicy(1, DIGEST, URI, approvals);
+    }
+
+    /// @dev A wallet that does not say yes in the one way there is approves nothing, and cannot make it dear to ask.
+    function testWalletsThatAnswerWrongly() public {
+        HostileWallet hostile = new HostileWallet();
+        members[2] = address(hostile);
+        board = new CryptletRegister(address(this), members, 2);
+        PolicyBoard.PolicyApproval[] memory approvals =
+            _pair(members[0], _approvalBy(keys[0], members[0], 1).signature, address(hostile), "");
+        bytes memory refusal = abi.encodeWithSelector(PolicyBoard.InvalidApproval.selector, address(hostile));
+        uint256 most = hostile.GAS();
+        for (uint8 i = 0; i <= uint8(type(HostileWallet.Answer).max); ++i) {
+            hostile.answer(HostileWallet.Answer(i));
+            vm.expectRevert(refusal);
+            board.setPolicy{gas: most}(1, DIGEST, URI, approvals);
+        }
+        _assertPolicy(0, 0, "");
+    }
+
     function testApprovalsOutOfOrder() public {
-        PolicyBoard.PolicyApproval[] memory approvals = _approvals(board.hashPolicy(1, DIGEST));
+        PolicyBoard.PolicyApproval[] memory approvals = _approvals(1, DIGEST);
         (approvals[0], approvals[1]) = (approvals[1], approvals[0]);
         _refused(
             1, approvals, abi.encodeWithSelector(PolicyBoard.ApprovalOutOfOrder.selector, approvals[1].administrator)
         );
-        approvals = _approvals(board.hashPolicy(1, DIGEST));
+        approvals = _approvals(1, DIGEST);
         approvals[2] = approvals[0];
         _refused(
             1, approvals, abi.encodeWithSelector(PolicyBoard.ApprovalOutOfOrder.selector, approvals[0].administrator)
@@ -153,9 +227,9 @@ contract PolicyBoardTest is Test {
     }
 
     function testStrangersApproval() public {
-        PolicyBoard.PolicyApproval[] memory approvals = _without(_approvals(board.hashPolicy(1, DIGEST)), 0);
+        PolicyBoard.PolicyApproval[] memory approvals = _without(_approvals(1, DIGEST), 0);
         address stranger = vm.addr(STRANGER_KEY);
-        approvals[1] = PolicyBoard.PolicyApproval(stranger, _sign(STRANGER_KEY, board.hashPolicy(1, DIGEST)));
+        approvals[1] = _approvalBy(STRANGER_KEY, stranger, 1);
         _refused(1, approvals, abi.encodeWithSelector(PolicyBoard.NotAnAdministrator.selector, stranger));
         approvals[1].administrator = address(0);
         _refused(1, approvals, abi.encodeWithSelector(PolicyBoard.NotAnAdministrator.selector, address(0)));
@@ -163,8 +237,8 @@ contract PolicyBoardTest is Test {
 
     function testStrangersSignatureInAnAdministratorsName() public {
         for (uint256 i = 0; i < 3; ++i) {
-            PolicyBoard.PolicyApproval[] memory approvals = _approvals(board.hashPolicy(1, DIGEST));
-            approvals[i].signature = _sign(STRANGER_KEY, board.hashPolicy(1, DIGEST));
+            PolicyBoard.PolicyApproval[] memory approvals = _approvals(1, DIGEST);
+            approvals[i] = _approvalBy(STRANGER_KEY, approvals[i].administrator, 1);
             _refusedOf(1, approvals, i);
             approvals[i].signature = "";
             _refusedOf(1, approvals, i);
@@ -173,23 +247,23 @@ contract PolicyBoardTest is Test {
 
     /// @dev Approvals of another epoch, digest, chain, board, or of administrators, are none of this policy.
     function testApprovalsOfSomethingElse() public {
-        _refusedOf(1, _approvals(board.hashPolicy(2, DIGEST)), 0);
-        _refusedOf(1, _approvals(board.hashPolicy(1, ~DIGEST)), 0);
-        _refusedOf(1, _approvals(board.hashAdministrators(2, members, 2)), 0);
+        _refusedOf(1, _approvals(2, DIGEST), 0);
+        _refusedOf(1, _approvals(1, ~DIGEST), 0);
+        _refusedOf(1, _appointments(2, members, 2), 0);
         CryptletRegister other = new CryptletRegister(address(this), members, 2);
-        _refusedOf(1, _approvals(other.hashPolicy(1, DIGEST)), 0);
+        _refusedOf(1, _approvalsAt(other, 1, 1, DIGEST), 0);
 
-        PolicyBoard.PolicyApproval[] memory approvals = _approvals(board.hashPolicy(1, DIGEST));
+        PolicyBoard.PolicyApproval[] memory approvals = _approvals(1, DIGEST);
         vm.chainId(block.chainid + 1);
         _refusedOf(1, approvals, 0);
     }
 
     function testZeroDigestAndLongUri() public {
-        PolicyBoard.PolicyApproval[] memory approvals = _approvals(board.hashPolicy(1, 0));
+        PolicyBoard.PolicyApproval[] memory approvals = _approvals(1, 0);
         vm.expectRevert(abi.encodeWithSelector(PolicyBoard.ZeroPolicyDigest.selector));
         board.setPolicy(1, 0, URI, approvals);
 
-        approvals = _approvals(board.hashPolicy(1, DIGEST));
+        approvals = _approvals(1, DIGEST);
         string memory long = string(new bytes(257));
         vm.expectRevert(abi.encodeWithSelector(CryptletText.InvalidText.selector, long, 0, 256));
         board.setPolicy(1, DIGEST, long, approvals);
@@ -197,7 +271,7 @@ contract PolicyBoardTest is Test {
 
     /// @dev A wallet that changed hands approves by its new owner only.
     function testWalletThatChangedHands() public {
-        PolicyBoard.PolicyApproval[] memory approvals = _approvals(board.hashPolicy(1, DIGEST));
+        PolicyBoard.PolicyApproval[] memory approvals = _approvals(1, DIGEST);
         vm.prank(vm.addr(keys[2]));
         wallet.handOver(vm.addr(STRANGER_KEY));
         _refusedOf(1, approvals, _positionOf(approvals, address(wallet)));
@@ -206,38 +280,62 @@ contract PolicyBoardTest is Test {
     function testSetAdministrators(address submitter) public {
         address[] memory next = new address[](1);
         next[0] = vm.addr(STRANGER_KEY);
-        PolicyBoard.PolicyApproval[] memory approvals = _without(_approvals(board.hashAdministrators(2, next, 1)), 1);
+        PolicyBoard.PolicyApproval[] memory approvals = _without(_appointments(2, next, 1), 1);
         vm.expectEmit(address(board));
         emit PolicyBoard.AdministratorsSet(2, next, 1);
         vm.prank(submitter);
         board.setAdministrators(next, 1, approvals);
         _assertAdministrators(next, 1, 2);
 
-        approvals = _approvals(board.hashPolicy(1, DIGEST));
+        approvals = _approvals(1, DIGEST);
         _refused(
             1, approvals, abi.encodeWithSelector(PolicyBoard.NotAnAdministrator.selector, approvals[0].administrator)
         );
         approvals = new PolicyBoard.PolicyApproval[](1);
-        approvals[0] = PolicyBoard.PolicyApproval(next[0], _sign(STRANGER_KEY, board.hashPolicy(1, DIGEST)));
+        approvals[0] = _approvalBy(STRANGER_KEY, next[0], 2);
         board.setPolicy(1, DIGEST, URI, approvals);
     }
 
     /// @dev Approvals count for the next term alone, so a change of administrators cannot be repeated later.
     function testTermsGrowByOne() public {
-        PolicyBoard.PolicyApproval[] memory third = _approvals(board.hashAdministrators(3, members, 3));
+        PolicyBoard.PolicyApproval[] memory third = _appointments(3, members, 3);
         _expectSameAdministrators(members, 3, third, _invalid(third, 0));
-        PolicyBoard.PolicyApproval[] memory first = _approvals(board.hashAdministrators(1, members, 3));
+        PolicyBoard.PolicyApproval[] memory first = _appointments(1, members, 3);
         _expectSameAdministrators(members, 3, first, _invalid(first, 0));
 
-        PolicyBoard.PolicyApproval[] memory second = _approvals(board.hashAdministrators(2, members, 3));
+        PolicyBoard.PolicyApproval[] memory second = _appointments(2, members, 3);
         board.setAdministrators(members, 3, second);
         _expectSameAdministrators(members, 3, second, _invalid(second, 0));
         board.setAdministrators(members, 3, third);
         _assertAdministrators(members, 3, 3);
     }
 
+    /// @dev Approvals of a policy, of another board, chain, set of members or threshold, appoint nobody.
+    function testAppointmentsOfSomethingElse() public {
+        address[] memory fewer = new address[](2);
+        (fewer[0], fewer[1]) = (members[0], members[1]);
+        CryptletRegister other = new CryptletRegister(address(this), members, 2);
+        PolicyBoard.PolicyApproval[][5] memory foreign = [
+            _approvalsAt(board, 2, 1, DIGEST),
+            _approvalsAt(board, 1, 2, DIGEST),
+            _appointmentsAt(other, 2, members, 1),
+            _appointments(2, fewer, 1),
+            _appointments(2, members, 2)
+        ];
+        for (uint256 i = 0; i < foreign.length; ++i) {
+            _expectSameAdministrators(members, 1, foreign[i], _invalid(foreign[i], 0));
+        }
+        PolicyBoard.PolicyApproval[] memory approvals = _appointments(2, members, 1);
+        // Asked for, since the compiler takes the chain's id for a constant.
+        (,,, uint256 here,,,) = board.eip712Domain();
+        vm.chainId(here + 1);
+        _expectSameAdministrators(members, 1, approvals, _invalid(approvals, 0));
+        vm.chainId(here);
+        board.setAdministrators(members, 1, approvals);
+    }
+
     function testAdministratorsRefusals() public {
-        PolicyBoard.PolicyApproval[] memory approvals = _approvals(board.hashAdministrators(2, members, 1));
+        PolicyBoard.PolicyApproval[] memory approvals = _appointments(2, members, 1);
         _expectSameAdministrators(members, 3, approvals, _invalid(approvals, 0));
         _expectSameAdministrators(
             members,
@@ -245,13 +343,13 @@ contract PolicyBoardTest is Test {
             _without(_without(approvals, 0), 0),
             abi.encodeWithSelector(PolicyBoard.NotEnoughApprovals.selector, 2, 1)
         );
-        approvals = _approvals(board.hashAdministrators(2, members, 4));
+        approvals = _appointments(2, members, 4);
         _expectSameAdministrators(
             members, 4, approvals, abi.encodeWithSelector(PolicyBoard.InvalidThreshold.selector, 4, 3)
         );
         address[] memory twice = members;
         twice[1] = twice[0];
-        approvals = _approvals(board.hashAdministrators(2, twice, 1));
+        approvals = _appointments(2, twice, 1);
         _expectSameAdministrators(
             twice, 1, approvals, abi.encodeWithSelector(PolicyBoard.InvalidAdministrator.selector, twice[0])
         );
@@ -259,16 +357,68 @@ contract PolicyBoardTest is Test {
 
     /// @dev The roles of the register have no say in policy.
     function testAdminOfTheRegisterApprovesNothing() public {
-        PolicyBoard.PolicyApproval[] memory approvals = _without(_approvals(board.hashPolicy(1, DIGEST)), 0);
+        PolicyBoard.PolicyApproval[] memory approvals = _without(_approvals(1, DIGEST), 0);
         approvals[0].administrator = address(this);
         _refused(1, approvals, abi.encodeWithSelector(PolicyBoard.NotAnAdministrator.selector, address(this)));
     }
 
-    /// @dev Everybody's approval of `digest`, ascending.
-    function _approvals(bytes32 digest) private view returns (PolicyBoard.PolicyApproval[] memory approvals) {
+    /// @dev Everybody's approval of a policy under the current term, ascending.
+    function _approvals(uint64 epoch, bytes32 digest) private view returns (PolicyBoard.PolicyApproval[] memory) {
+        (,, uint64 term) = board.administrators();
+        return _approvalsAt(board, term, epoch, digest);
+    }
+
+    function _approvalsAt(
+        CryptletRegister at_,
+        uint64 term,
+        uint64 epoch,
+        bytes32 digest
+    )
+        private
+        view
+        returns (PolicyBoard.PolicyApproval[] memory)
+    {
+        bytes32[3] memory digests;
+        for (uint256 i = 0; i < 3; ++i) {
+            digests[i] = at_.hashPolicy(members[i], term, epoch, digest);
+        }
+        return _signed(digests);
+    }
+
+    /// @dev Everybody's approval of administrators, ascending.
+    function _appointments(
+        uint64 term,
+        address[] memory next,
+        uint256 threshold
+    )
+        private
+        view
+        returns (PolicyBoard.PolicyApproval[] memory)
+    {
+        return _appointmentsAt(board, term, next, threshold);
+    }
+
+    function _appointmentsAt(
+        CryptletRegister at_,
+        uint64 term,
+        address[] memory next,
+        uint256 threshold
+    )
+        private
+        view
+        returns (PolicyBoard.PolicyApproval[] memory)
+    {
+        bytes32[3] memory digests;
+        for (uint256 i = 0; i < 3; ++i) {
+            digests[i] = at_.hashAdministrators(members[i], term, next, threshold);
+        }
+        return _signed(digests);
+    }
+
+    function _signed(bytes32[3] memory digests) private view returns (PolicyBoard.PolicyApproval[] memory approvals) {
         approvals = new PolicyBoard.PolicyApproval[](3);
         for (uint256 i = 0; i < 3; ++i) {
-            approvals[i] = PolicyBoard.PolicyApproval(members[i], _sign(keys[i], digest));
+            approvals[i] = PolicyBoard.PolicyApproval(members[i], _sign(keys[i], digests[i]));
         }
         for (uint256 i = 0; i < 3; ++i) {
             for (uint256 j = i + 1; j < 3; ++j) {
@@ -277,6 +427,37 @@ contract PolicyBoardTest is Test {
                 }
             }
         }
+    }
+
+    /// @dev What `key` signs in the name of `administrator`: the policy with {DIGEST}, epoch 1.
+    function _approvalBy(
+        uint256 key,
+        address administrator,
+        uint64 term
+    )
+        private
+        view
+        returns (PolicyBoard.PolicyApproval memory)
+    {
+        bytes32 digest = board.hashPolicy(administrator, term, 1, DIGEST);
+        return PolicyBoard.PolicyApproval(administrator, _sign(key, digest));
+    }
+
+    /// @dev Two approvals, ascending.
+    function _pair(
+        address one,
+        bytes memory ones,
+        address other,
+        bytes memory others
+    )
+        private
+        pure
+        returns (PolicyBoard.PolicyApproval[] memory approvals)
+    {
+        approvals = new PolicyBoard.PolicyApproval[](2);
+        uint256 first = one < other ? 0 : 1;
+        approvals[first] = PolicyBoard.PolicyApproval(one, ones);
+        approvals[1 - first] = PolicyBoard.PolicyApproval(other, others);
     }
 
     function _without(
@@ -302,11 +483,6 @@ contract PolicyBoardTest is Test {
         returns (uint256 position)
     {
         while (approvals[position].administrator != administrator) ++position;
-    }
-
-    function _sign(uint256 key, bytes32 digest) private pure returns (bytes memory) {
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, digest);
-        return abi.encodePacked(r, s, v);
     }
 
     function _typed(bytes32 structHash) private view returns (bytes32) {

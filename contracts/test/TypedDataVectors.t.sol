@@ -10,7 +10,7 @@ import {RegisterTest} from "./support/RegisterTest.sol";
 /**
  * @title TypedDataVectorsTest
  * @notice The golden subscriptions, delegations and approvals of `vectors/`: the contracts compute the same subjects and
- * hashes, and what is signed there is what they check.
+ * hashes, and the signatures there are the named keys' over those hashes.
  */
 contract TypedDataVectorsTest is RegisterTest {
     /// The delegate's mapping of nonces.
@@ -44,7 +44,7 @@ contract TypedDataVectorsTest is RegisterTest {
     }
 
     function testApprovals() public {
-        string[3] memory names = ["first", "maximum-values", "other-chain"];
+        string[4] memory names = ["first", "later-term", "maximum-values", "other-chain"];
         for (uint256 i = 0; i < names.length; ++i) {
             _checkApproval(_read("approval", names[i]), names[i]);
         }
@@ -96,8 +96,13 @@ contract TypedDataVectorsTest is RegisterTest {
         vm.chainId(vm.parseJsonUint(json, ".domain.chainId"));
         address at = vm.parseJsonAddress(json, ".domain.register");
         vm.etch(at, address(register).code);
-        uint64 epoch = uint64(vm.parseJsonUint(json, ".policy.epoch"));
-        bytes32 digest = CryptletRegister(at).hashPolicy(epoch, vm.parseJsonBytes32(json, ".policy.digest"));
+        bytes32 digest = CryptletRegister(at)
+            .hashPolicy(
+                vm.parseJsonAddress(json, ".approval.administrator"),
+                uint64(vm.parseJsonUint(json, ".term")),
+                uint64(vm.parseJsonUint(json, ".policy.epoch")),
+                vm.parseJsonBytes32(json, ".policy.digest")
+            );
         vm.assertEq(digest, vm.parseJsonBytes32(json, ".digest"), name);
         _checkSignature(json, digest, ".approval.administrator", ".approval.signature", name);
     }

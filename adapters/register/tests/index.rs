@@ -39,7 +39,11 @@ async fn names(index: &Index, query: &str) -> Vec<String> {
 fn board(threshold: u64) -> RegisterChange {
     let members = vec![Address::repeat_byte(1)];
     RegisterChange::AdministratorsSet {
-        board: Board { members, threshold },
+        board: Board {
+            members,
+            threshold,
+            term: 1,
+        },
     }
 }
 

@@ -18,6 +18,9 @@ use cryptlet_types::{
 };
 use std::{fs, path::Path};
 
+/// Of the board.
+const TERM: u64 = 2;
+
 fn domain() -> RegisterDomain {
     RegisterDomain {
         chain_id: 31_337,
@@ -42,7 +45,7 @@ fn policy(epoch: u64, attempts: u32) -> Policy {
 
 fn approve(policy: &Policy, key: &SigningKey) -> Approval {
     let digest = sha256(&policy.to_json().unwrap());
-    let message = domain().policy_digest(policy.epoch, digest);
+    let message = domain().policy_digest(key.address(), TERM, policy.epoch, digest);
     let signature = key.sign(message).unwrap();
     let mut bytes = [signature.r.0, signature.vs.0].concat();
     bytes.push(27 + (bytes[32] >> 7));
@@ -73,6 +76,7 @@ fn set(policy: &Policy) -> PolicySet {
         board: Board {
             members,
             threshold: 2,
+            term: TERM,
         },
     }
 }
@@ -193,6 +197,16 @@ fn approvals_are_counted() {
     other.approvals = signed(&self::policy(5, 2)).approvals;
     refused(&other, "0 count, the register asks for 2");
 
+    let mut next = set(&policy);
+    next.board.term += 1;
+    let error = install(folder.path(), &good, &next).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            RegisterError::PolicyApprovals(SealError::TooFewApprovals { count: 0, .. })
+        ),
+        "approved under an earlier term: {error}"
+    );
     let mut nobody = set(&policy);
     nobody.board = Board::default();
     let error = install(folder.path(), &good, &nobody).unwrap_err();

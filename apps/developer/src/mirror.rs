@@ -1,8 +1,9 @@
 //! Copies what the register says of a cryptlet to the mirror on the consumers' chain, where the register is on another.
 //!
 //! What is copied decides which keys count there, so that only the register's own word is copied, by a node that is not the
-//! host's choice. The mirror is the contract that the delegate asks. Only what it does not have yet is sent; run it again after each change:
-//! until a revocation is copied, it does not count there. Whoever copies needs the mirror's `SYNC_ROLE`.
+//! host's choice. The mirror is the contract that the delegate asks. A signer counts there for the mirror's longest age after
+//! it was last copied, so that all are sent again but those whose revocation is there: run it regularly, and after each change,
+//! since until a revocation is copied, it does not count there. Whoever copies needs the mirror's `SYNC_ROLE`.
 
 use crate::{
     ChainClient, DeveloperError, Mined, RegisterClient, Registration, Session, Wallet, Witness,
@@ -30,7 +31,7 @@ sol! {
     function mirrorCryptlet(address cryptlet, Record record, uint64 sourceBlock) external;
     function mirrorSigner(address cryptlet, address signer, uint64 expiry, bool revoked, uint64 sourceBlock) external;
     function source() external view returns (uint256 chainId, address register);
-    function signerOf(address cryptlet, address signer) external view returns (uint64 expiry, bool revoked);
+    function signerOf(address cryptlet, address signer) external view returns (uint64 expiry, bool revoked, uint64 sourceBlock);
 }
 
 const COPYING: &str = "cannot copy to the mirror";
@@ -42,7 +43,7 @@ pub struct Plan {
     pub known: Registration,
     /// The mirror.
     pub mirror: Address,
-    /// Signers that the mirror does not have so.
+    /// Its signers, but those whose revocation the mirror has.
     pub signers: Vec<SignerRecord>,
     chain: ChainClient,
     record: Record,
@@ -58,7 +59,7 @@ pub struct Copied {
     pub mirror: Address,
     /// The transaction with the cryptlet's record.
     pub record: Mined,
-    /// Signers that the mirror did not have so, each with its transaction.
+    /// Signers that were copied, each with its transaction: all but those that are revoked in the mirror already.
     pub signers: Vec<(SignerRecord, Mined)>,
 }
 
@@ -86,7 +87,7 @@ pub async fn plan(session: &Session, name: &CryptletRef) -> Result<Plan, Develop
             signer: signer.signer,
         };
         let there = chain.read(READING, mirror, &asked).await?;
-        if (there.expiry, there.revoked) != (expiry(&signer), signer.revoked) {
+        if !(signer.revoked && there.revoked) {
             signers.push(signer);
         }
     }
@@ -141,11 +142,6 @@ pub async fn copy(
         record,
         signers,
     })
-}
-
-/// The expiry that a mirror has of a signer.
-fn expiry(signer: &SignerRecord) -> u64 {
-    if signer.revoked { 0 } else { signer.expiry }
 }
 
 /// The contract that the delegate asks, if it mirrors the session's register.

@@ -62,25 +62,26 @@ pub fn digest(policy: &Policy) -> Result<Sha256Digest, DeveloperError> {
     Ok(sha256(&policy.to_json()?))
 }
 
-/// Adds the wallet's approval, in place of an earlier one of its own.
+/// Adds the wallet's approval, in place of an earlier one of its own. It counts for the board's present term only.
 ///
 /// # Errors
-/// [`DeveloperError::NotAnAdministrator`] if the register's board is known and the account is not on it.
+/// [`DeveloperError::NoRpc`] if nobody says where the register's chain answers, which knows the term;
+/// [`DeveloperError::NotAnAdministrator`] if the account is not on the register's board.
 pub async fn sign(
     session: &Session,
     wallet: &Wallet,
     mut signed: SignedPolicy,
 ) -> Result<SignedPolicy, DeveloperError> {
     let administrator = wallet.address();
-    if session.witness().is_some() {
-        let board = session.register().await?.board().await?;
-        if !board.members.contains(&administrator) {
-            return Err(DeveloperError::NotAnAdministrator(administrator));
-        }
+    let register = session.register().await?;
+    let board = register.board().await?;
+    if !board.members.contains(&administrator) {
+        return Err(DeveloperError::NotAnAdministrator(administrator));
     }
-    let message = session
-        .register_domain()
-        .policy_digest(signed.policy.epoch, digest(&signed.policy)?);
+    let (epoch, digest) = (signed.policy.epoch, digest(&signed.policy)?);
+    let message = register
+        .domain()
+        .policy_digest(administrator, board.term, epoch, digest);
     let signature = wallet.sign(message)?;
     signed
         .approvals

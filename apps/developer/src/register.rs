@@ -278,6 +278,7 @@ impl RegisterClient {
         Ok(Board {
             members: found.members,
             threshold: found.threshold.saturating_to(),
+            term: found.term,
         })
     }
 

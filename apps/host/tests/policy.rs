@@ -150,10 +150,15 @@ async fn a_new_epoch_without_its_document_stops_new_jobs() {
     assert_eq!(record.job.policy_epoch, 2);
 }
 
-/// An approval by `signer` of what `signed` holds.
+/// An approval by `signer`, as one of the board of three.
 fn approval(play: &Play, signer: &PrivateKeySigner, policy: &Policy) -> Approval {
+    approval_in(SECOND_TERM, play, signer, policy)
+}
+
+fn approval_in(term: u64, play: &Play, signer: &PrivateKeySigner, policy: &Policy) -> Approval {
     let digest = sha256(&policy.to_json().unwrap());
-    let message = play.stage.domain().policy_digest(policy.epoch, digest);
+    let domain = play.stage.domain();
+    let message = domain.policy_digest(signer.address(), term, policy.epoch, digest);
     let signature = signer.sign_hash_sync(&message).unwrap();
     Approval {
         administrator: signer.address(),
@@ -161,19 +166,21 @@ fn approval(play: &Play, signer: &PrivateKeySigner, policy: &Policy) -> Approval
     }
 }
 
+/// Of the board that follows the stage's.
+const SECOND_TERM: u64 = 2;
+
 /// A board of three, of whom two have to approve; ascending by address.
 async fn board_of_three(play: &Play) -> Vec<PrivateKeySigner> {
     let mut board: Vec<_> = (0..3).map(|_| PrivateKeySigner::random()).collect();
     board.sort_by_key(PrivateKeySigner::address);
     let members: Vec<Address> = board.iter().map(PrivateKeySigner::address).collect();
     let register = play.register();
-    let term = register.administrators().call().await.unwrap().term + 1;
-    let two = U256::from(2);
-    let hash = register.hashAdministrators(term, members.clone(), two);
+    let (by, two) = (play.stage.account.address(), U256::from(2));
+    let hash = register.hashAdministrators(by, SECOND_TERM, members.clone(), two);
     let hash = hash.call().await.unwrap();
     let signature = play.stage.account.sign_hash_sync(&hash).unwrap();
     let approvals = vec![CryptletRegister::PolicyApproval {
-        administrator: play.stage.account.address(),
+        administrator: by,
         signature: signature.as_bytes().to_vec().into(),
     }];
     crate::support::office::mined(register.setAdministrators(members, two, approvals)).await;
@@ -228,6 +235,13 @@ async fn what_is_no_approved_policy_of_the_register_is_refused_by_name_and_the_l
         signed.approvals[1].signature = approval(&play, &stranger, &second).signature;
         signed
     };
+    let of_the_term_before = SignedPolicy {
+        approvals: vec![
+            approval_in(1, &play, &board[0], &second),
+            approval_in(1, &play, &board[2], &second),
+        ],
+        policy: second.clone(),
+    };
     let wider = Policy {
         retry: retry(1_000),
         ..second.clone()
@@ -246,6 +260,7 @@ async fn what_is_no_approved_policy_of_the_register_is_refused_by_name_and_the_l
         (by(&[2, 0]), "ascend"),
         (of_stranger, "is not an administrator"),
         (forged, "1 count"),
+        (of_the_term_before, "0 count"),
         (other_document, "the register's, which is epoch 2"),
         (first, "policy of epoch 1"),
     ];

@@ -130,6 +130,13 @@ pub(crate) async fn set_policy(
     mined(call.send().await.doing(doing)?, doing).await
 }
 
+/// The term of the administrators.
+pub(crate) async fn term(provider: &DynProvider, register: Address) -> Result<u64, StageError> {
+    let register = CryptletRegister::new(register, provider);
+    let board = register.administrators().call().await;
+    Ok(board.doing("cannot read the register's board")?.term)
+}
+
 /// The policy in force; none before the first.
 pub(crate) async fn policy(
     provider: &DynProvider,

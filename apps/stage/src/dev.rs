@@ -219,7 +219,8 @@ async fn policy_in(
         }
     }
     let epoch = in_force.map_or(0, |record| record.epoch).saturating_add(1);
-    let signed = policy::approve(account, domain, Policy { epoch, ..open })?;
+    let term = contracts::term(provider, domain.register).await?;
+    let signed = policy::approve(account, domain, term, Policy { epoch, ..open })?;
     write_json(&path, &signed)?;
     policy::set(provider, domain.register, &signed).await?;
     Ok(None)

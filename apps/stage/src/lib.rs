@@ -55,6 +55,8 @@ pub const MARKET_WATCHER_INTERFACE: &str =
 pub const FEED_NAME: &str = "rates.bletchley.example";
 /// The feed's place, as manifests and policy write it.
 pub const FEED_PLACE: &str = "rates.bletchley.example:443";
+/// Of the administrators that a register begins with.
+const FIRST_TERM: u64 = 1;
 
 /// Where the cryptlet's figures come from.
 pub enum Source {
@@ -151,7 +153,7 @@ impl Stage {
             register: contracts.register,
         };
         let open = policy::open_policy(1, root, &[], retry);
-        let policy = policy::approve(&account, &domain, open)?;
+        let policy = policy::approve(&account, &domain, FIRST_TERM, open)?;
         write_json(&out.join("policy.json"), &policy)?;
         policy::set(&provider, contracts.register, &policy).await?;
 
@@ -198,12 +200,12 @@ impl Stage {
         self.set_policy(&self.policy).await
     }
 
-    /// `policy` with the approval of the stage's account, in force nowhere.
+    /// `policy` with the approval of the stage's account, the register's first and only administrator, in force nowhere.
     ///
     /// # Errors
     /// It has no JSON form.
     pub fn approve(&self, policy: Policy) -> Result<SignedPolicy, StageError> {
-        policy::approve(&self.account, &self.domain(), policy)
+        policy::approve(&self.account, &self.domain(), FIRST_TERM, policy)
     }
 
     /// Has the register say that an approved policy is in force. Where the document is, it does not say.

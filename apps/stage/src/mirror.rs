@@ -19,6 +19,8 @@ use cryptlet_types::{CryptletId, Subject, UnixSeconds};
 const MIRROR: &str = include_str!("../../../contracts/artifacts/CryptletRegisterMirror.json");
 /// EIP-155 id of the other chain.
 const CHAIN_ID: u64 = 31_338;
+/// How long the mirror lets a signer count after it was copied, in seconds: a week.
+const MAX_AGE: UnixSeconds = 7 * 86_400;
 
 alloy::sol! {
     contract CryptletRegisterMirror {
@@ -71,6 +73,7 @@ impl Mirror {
             account.address(),
             U256::from(stage.chain_id),
             stage.register,
+            MAX_AGE,
         );
         let register = contracts::deploy(&provider, MIRROR, &source.abi_encode_params()).await?;
         let trusted = register.abi_encode();

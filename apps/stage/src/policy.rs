@@ -63,15 +63,16 @@ pub(crate) fn checked(policy: Policy) -> Result<Policy, StageError> {
     Policy::from_json(&json).doing(doing)
 }
 
-/// `policy` with the approval of `administrator`, who needs no other.
+/// `policy` with the approval of `administrator`, who needs no other, as the board of `term`.
 pub(crate) fn approve(
     administrator: &PrivateKeySigner,
     domain: &RegisterDomain,
+    term: u64,
     policy: Policy,
 ) -> Result<SignedPolicy, StageError> {
     let doing = "cannot approve the policy";
     let PolicyRecord { epoch, digest, .. } = record(&policy)?;
-    let digest = domain.policy_digest(epoch, digest);
+    let digest = domain.policy_digest(administrator.address(), term, epoch, digest);
     let signature = administrator.sign_hash_sync(&digest).doing(doing)?;
     Ok(SignedPolicy {
         policy,

@@ -1,7 +1,8 @@
 //! Whether a policy document was approved: k signatures of n administrators.
 //!
-//! An administrator signs the EIP-712 struct `Policy(uint64 epoch,bytes32 digest)` in the register's domain, where
-//! `digest` is the SHA-256 of the document. These are the rules of `PolicyBoard.setPolicy`, for a reader without a
+//! An administrator signs the EIP-712 struct `Policy(address administrator,uint64 term,uint64 epoch,bytes32 digest)` in the
+//! register's domain, where `administrator` is itself, `term` is that of its board and `digest` is the SHA-256 of the
+//! document. These are the rules of `PolicyBoard.setPolicy`, for a reader without a
 //! chain: approvals ascend by administrator, so that none counts twice; every approval is of a member; and those count
 //! whose signature of 65 bytes (`r`, `s`, `v`) recovers to its administrator, with `s` in the lower half. Wallets that are
 //! contracts (ERC-1271) sign in their own way, some of them with 65 bytes too. Only their chain can judge that, so that any
@@ -28,7 +29,6 @@ pub fn check_approvals(
     board: &Board,
 ) -> Result<PolicyInForce, SealError> {
     let digest = sha256(&signed.policy.to_json()?);
-    let message = domain.policy_digest(signed.policy.epoch, digest);
     let mut before = None;
     let mut count = 0;
     for (index, approval) in signed.approvals.iter().enumerate() {
@@ -41,6 +41,8 @@ pub fn check_approvals(
         if !board.members.contains(&approval.administrator) {
             return Err(refuse("is not an administrator of this register"));
         }
+        let administrator = approval.administrator;
+        let message = domain.policy_digest(administrator, board.term, signed.policy.epoch, digest);
         count += u64::from(counts(approval, message));
         before = Some(approval.administrator);
     }
@@ -104,6 +106,9 @@ mod tests {
     const ORDER: U256 =
         uint!(0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141_U256);
 
+    /// Of the board.
+    const TERM: u64 = 3;
+
     fn domain() -> RegisterDomain {
         RegisterDomain {
             chain_id: 31_337,
@@ -118,8 +123,12 @@ mod tests {
             .collect();
         keys.sort_by_key(SigningKey::address);
         let members = keys.iter().map(SigningKey::address).collect();
-        let threshold = 2;
-        (keys, Board { members, threshold })
+        let board = Board {
+            members,
+            threshold: 2,
+            term: TERM,
+        };
+        (keys, board)
     }
 
     fn sign(key: &SigningKey, message: B256) -> Approval {
@@ -134,8 +143,18 @@ mod tests {
     }
 
     fn approve(policy: &Policy, domain: &RegisterDomain, key: &SigningKey) -> Approval {
+        approve_in(TERM, policy, domain, key)
+    }
+
+    fn approve_in(
+        term: u64,
+        policy: &Policy,
+        domain: &RegisterDomain,
+        key: &SigningKey,
+    ) -> Approval {
         let digest = sha256(&policy.to_json().unwrap());
-        sign(key, domain.policy_digest(policy.epoch, digest))
+        let message = domain.policy_digest(key.address(), term, policy.epoch, digest);
+        sign(key, message)
     }
 
     fn signed(keys: &[&SigningKey]) -> SignedPolicy {
@@ -260,6 +279,41 @@ mod tests {
         let mut raw = good;
         raw.approvals[1] = sign(&keys[1], B256::ZERO);
         too_few(&raw, &board, 1);
+    }
+
+    #[test]
+    fn what_was_approved_under_another_term_counts_for_nothing() {
+        let (keys, board) = board();
+        let good = signed(&[&keys[0], &keys[1]]);
+        check_approvals(&good, &domain(), &board).unwrap();
+        for term in [TERM - 1, TERM + 1] {
+            let mut other = good.clone();
+            other.approvals[0] = approve_in(term, &good.policy, &domain(), &keys[0]);
+            too_few(&other, &board, 1);
+            let next = Board {
+                term,
+                ..board.clone()
+            };
+            too_few(&good, &next, 0);
+        }
+    }
+
+    /// An account's signature in its own name is none in that of another member, such as a wallet that it owns.
+    #[test]
+    fn a_signature_is_one_administrators() {
+        let (keys, mut board) = board();
+        let wallet = Address::repeat_byte(0xff);
+        board.members.push(wallet);
+        let mut both = signed(&[&keys[0]]);
+        both.approvals.push(Approval {
+            administrator: wallet,
+            signature: both.approvals[0].signature.clone(),
+        });
+        too_few(&both, &board, 1);
+        let digest = sha256(&both.policy.to_json().unwrap());
+        let theirs = domain().policy_digest(wallet, TERM, both.policy.epoch, digest);
+        both.approvals[0] = sign(&keys[0], theirs);
+        too_few(&both, &board, 0);
     }
 
     #[test]

@@ -168,16 +168,17 @@ fn delegations_are_hashed_and_signed_as_typed_data() {
     });
 }
 
-fn check_approval(name: &str, chain_id: u64, epoch: u64, document: B256) {
+fn check_approval(name: &str, chain_id: u64, term: u64, epoch: u64, document: B256) {
     let domain = RegisterDomain {
         chain_id,
         register: REGISTER,
     };
     let key = SigningKey::from_secret(&KEY).unwrap();
-    let digest = domain.policy_digest(epoch, Sha256Digest(document));
+    let digest = domain.policy_digest(key.address(), term, epoch, Sha256Digest(document));
     let signature = key.sign(digest).unwrap();
     let value = json!({
         "domain": domain,
+        "term": term,
         "policy": { "epoch": epoch, "digest": document },
         "digest": digest,
         "privateKey": KEY,
@@ -191,10 +192,12 @@ fn check_approval(name: &str, chain_id: u64, epoch: u64, document: B256) {
 
 #[test]
 fn approvals_of_policy_are_hashed_and_signed_as_typed_data() {
-    check_approval("first", 31_337, 1, B256::repeat_byte(0x5a));
-    check_approval("other-chain", 1, 1, B256::repeat_byte(0x5a));
+    check_approval("first", 31_337, 1, 1, B256::repeat_byte(0x5a));
+    check_approval("later-term", 31_337, 2, 1, B256::repeat_byte(0x5a));
+    check_approval("other-chain", 1, 1, 1, B256::repeat_byte(0x5a));
     check_approval(
         "maximum-values",
+        u64::MAX,
         u64::MAX,
         u64::MAX,
         B256::repeat_byte(0xff),

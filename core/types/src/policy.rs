@@ -98,7 +98,8 @@ pub struct SignedPolicy {
     pub approvals: Vec<Approval>,
 }
 
-/// An administrator's signature over `Policy(uint64 epoch,bytes32 digest)` (EIP-712) in the register's domain.
+/// An administrator's signature over `Policy(address administrator,uint64 term,uint64 epoch,bytes32 digest)` (EIP-712) in the
+/// register's domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Approval {

@@ -11,6 +11,8 @@ mod abi {
     alloy_sol_types::sol! {
         /// What an administrator signs.
         struct Policy {
+            address administrator;
+            uint64 term;
             uint64 epoch;
             bytes32 digest;
         }
@@ -28,10 +30,17 @@ pub struct RegisterDomain {
 }
 
 impl RegisterDomain {
-    /// The EIP-712 digest that administrators sign to approve the policy document with this epoch and digest: the same
-    /// 32 bytes as `PolicyBoard.hashPolicy`.
+    /// The EIP-712 digest that `administrator` signs, as one of the board of `term`, to approve the policy document with this
+    /// epoch and digest: the same 32 bytes as `PolicyBoard.hashPolicy`. It is each administrator's own, so that a signature
+    /// counts for one, and void with the board's term.
     #[must_use]
-    pub fn policy_digest(&self, epoch: u64, digest: Sha256Digest) -> B256 {
+    pub fn policy_digest(
+        &self,
+        administrator: Address,
+        term: u64,
+        epoch: u64,
+        digest: Sha256Digest,
+    ) -> B256 {
         let domain = Eip712Domain {
             name: Some("CryptletRegister".into()),
             version: Some("1".into()),
@@ -40,6 +49,8 @@ impl RegisterDomain {
             salt: None,
         };
         let policy = abi::Policy {
+            administrator,
+            term,
             epoch,
             digest: digest.0,
         };
@@ -55,6 +66,8 @@ pub struct Board {
     pub members: Vec<Address>,
     /// Approvals that it takes. Zero, before any board is known, approves nothing.
     pub threshold: u64,
+    /// How often administrators were appointed, these included; zero before any board is known. Approvals are of one term.
+    pub term: u64,
 }
 
 /// The policy that the register says is in force.
@@ -327,13 +340,14 @@ mod tests {
     }
 
     #[test]
-    fn approvals_are_bound_to_epoch_digest_chain_and_register() {
+    fn approvals_are_bound_to_administrator_term_epoch_digest_chain_and_register() {
         let domain = RegisterDomain {
             chain_id: 1,
             register: Address::repeat_byte(1),
         };
         let digest = Sha256Digest(B256::repeat_byte(7));
-        let signed = domain.policy_digest(1, digest);
+        let by = Address::repeat_byte(3);
+        let signed = domain.policy_digest(by, 1, 1, digest);
         let other_chain = RegisterDomain {
             chain_id: 2,
             ..domain
@@ -343,10 +357,12 @@ mod tests {
             ..domain
         };
         let others = [
-            domain.policy_digest(2, digest),
-            domain.policy_digest(1, Sha256Digest(B256::repeat_byte(8))),
-            other_chain.policy_digest(1, digest),
-            other_register.policy_digest(1, digest),
+            domain.policy_digest(Address::repeat_byte(4), 1, 1, digest),
+            domain.policy_digest(by, 2, 1, digest),
+            domain.policy_digest(by, 1, 2, digest),
+            domain.policy_digest(by, 1, 1, Sha256Digest(B256::repeat_byte(8))),
+            other_chain.policy_digest(by, 1, 1, digest),
+            other_register.policy_digest(by, 1, 1, digest),
         ];
         assert!(others.iter().all(|other| *other != signed));
     }

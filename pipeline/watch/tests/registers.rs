@@ -74,16 +74,17 @@ impl World {
     }
 
     async fn set_policy(&self, epoch: u64) {
-        let digest = self
-            .register
-            .domain()
-            .policy_digest(epoch, Sha256Digest(POLICY));
+        let administrator = self.publisher.address();
+        let digest =
+            self.register
+                .domain()
+                .policy_digest(administrator, 1, epoch, Sha256Digest(POLICY));
         let contract = self.contract();
-        let hash = contract.hashPolicy(epoch, POLICY);
+        let hash = contract.hashPolicy(administrator, 1, epoch, POLICY);
         assert_eq!(hash.call().await.unwrap(), digest);
         let signature = self.publisher.sign_hash_sync(&digest).unwrap();
         let approval = CryptletRegister::PolicyApproval {
-            administrator: self.publisher.address(),
+            administrator,
             signature: Bytes::from(signature.as_bytes()),
         };
         let call = contract.setPolicy(epoch, POLICY, "https://p".into(), vec![approval]);
@@ -179,6 +180,7 @@ async fn everything_that_the_register_does_is_read_in_order_in_any_span() {
     let board = Board {
         members: vec![publisher],
         threshold: 1,
+        term: 1,
     };
     let policy = PolicyRecord {
         epoch: 3,

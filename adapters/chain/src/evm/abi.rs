@@ -178,8 +178,8 @@ alloy::sol! {
         function setAdministrators(address[] calldata members, uint256 threshold, PolicyApproval[] calldata approvals) external;
         function policy() external view returns (uint64 epoch, bytes32 digest, string memory uri);
         function administrators() external view returns (address[] memory members, uint256 threshold, uint64 term);
-        function hashPolicy(uint64 epoch, bytes32 digest) external view returns (bytes32);
-        function hashAdministrators(uint64 term, address[] calldata members, uint256 threshold) external view returns (bytes32);
+        function hashPolicy(address administrator, uint64 term, uint64 epoch, bytes32 digest) external view returns (bytes32);
+        function hashAdministrators(address administrator, uint64 term, address[] calldata members, uint256 threshold) external view returns (bytes32);
         function ownerOf(uint256 token) external view returns (address);
         function transferFrom(address from, address to, uint256 tokenId) external;
         function grantRole(bytes32 role, address account) external;

@@ -105,7 +105,7 @@ impl RegisterChain for EvmRegister {
 
     async fn board(&self) -> Result<Board, ChainError> {
         let found = self.ask(CryptletRegister::administratorsCall {}).await?;
-        let board = register_log::board(found.members, found.threshold);
+        let board = register_log::board(found.members, found.threshold, found.term);
         board.map_err(|message| ChainError::Malformed {
             method: "eth_call",
             message,

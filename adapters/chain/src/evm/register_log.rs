@@ -111,7 +111,7 @@ fn of_event(
             },
         },
         Events::AdministratorsSet(event) => RegisterChange::AdministratorsSet {
-            board: board(event.members, event.threshold)?,
+            board: board(event.members, event.threshold, event.term)?,
         },
     }))
 }
@@ -144,10 +144,14 @@ fn token(number: U256) -> Result<CryptletId, String> {
 ///
 /// # Errors
 /// The threshold is none that any number of members could reach.
-pub(super) fn board(members: Vec<Address>, threshold: U256) -> Result<Board, String> {
+pub(super) fn board(members: Vec<Address>, threshold: U256, term: u64) -> Result<Board, String> {
     let threshold =
         u64::try_from(threshold).map_err(|_| "threshold: does not fit in 64 bits".to_owned())?;
-    Ok(Board { members, threshold })
+    Ok(Board {
+        members,
+        threshold,
+        term,
+    })
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub(super) fn flaw(cryptlet: CryptletId, publisher: Address, name: &str) -> Opti
 }
 
 /// The same for two names that a reader may take for one another, as `CryptletText.skeleton` spells it: hyphens are
-/// dropped, `0` is `o`, `1` and `i` are `l`, `m` is `rn`, `w` is `vv`.
+/// dropped, `0` is `o`, `1` and `i` are `l`, `m` is `rn`, `w` is `vv`, `d` is `cl`.
 pub(super) fn skeleton(name: &str) -> String {
     let mut letters = String::with_capacity(2 * name.len());
     for c in name.chars() {
@@ -31,6 +31,7 @@ pub(super) fn skeleton(name: &str) -> String {
             '-' => {}
             'm' => letters.push_str("rn"),
             'w' => letters.push_str("vv"),
+            'd' => letters.push_str("cl"),
             '0' => letters.push('o'),
             '1' | 'i' => letters.push('l'),
             c => letters.push(c),
@@ -53,10 +54,23 @@ mod tests {
             ("modern", "rnodern"),
             ("wave", "vvave"),
             ("vvv", "wv"),
+            ("index", "inclex"),
+            ("gold", "g0-1c1"),
+            ("dcl", "cld"),
         ] {
             assert_eq!(skeleton(one), skeleton(other), "{one} and {other}");
         }
-        assert_ne!(skeleton("gold"), skeleton("bold"));
+        for (one, other) in [
+            ("gold", "bold"),
+            ("gold", "goci"),
+            ("rates5", "ratess"),
+            ("price2", "pricez"),
+            ("index8", "indexb"),
+            ("fund9", "fundg"),
+            ("oracl3", "oracle"),
+        ] {
+            assert_ne!(skeleton(one), skeleton(other), "{one} and {other}");
+        }
     }
 
     #[test]

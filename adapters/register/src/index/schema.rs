@@ -8,7 +8,7 @@ use sqlx::{Row, SqliteConnection};
 use std::path::Path;
 
 /// Version that this program reads and writes.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// `crpr` in ASCII.
 const APPLICATION_ID: i64 = 0x6372_7072;
 
@@ -57,7 +57,7 @@ CREATE TABLE setting (
 CREATE VIRTUAL TABLE found USING fts5(name, publisher, description, tokenize = 'trigram');
 
 PRAGMA application_id = 0x63727072;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 ";
 
 /// Brings an empty file to [`VERSION`], accepts an index of that version, refuses everything else.

@@ -1,7 +1,11 @@
 //! A register on another chain than the delegate: what is copied to its mirror counts there, and nothing else does.
 
-use crate::support::{World, parts, provider, reference};
-use alloy::{primitives::Address, sol};
+use crate::support::{MIRROR_MAX_AGE, World, parts, provider, reference};
+use alloy::{
+    primitives::Address,
+    providers::{DynProvider, Provider},
+    sol,
+};
 use cryptlet_chain::evm::abi::CryptoDelegate;
 use cryptlet_developer::{
     DeveloperError, Nodes, Session, Wallet,
@@ -17,14 +21,20 @@ sol! {
     contract Mirror {
         function isSigner(address cryptlet, address signer) external view returns (bool);
         function isActive(address cryptlet) external view returns (bool);
+        function signerOf(address cryptlet, address signer) external view returns (uint64 expiry, bool revoked, uint64 sourceBlock);
     }
+}
+
+async fn mirror_of(world: &World) -> Mirror::MirrorInstance<DynProvider> {
+    let provider = provider(&world.node);
+    let delegate = CryptoDelegate::new(world.delegate.delegate, &provider);
+    let mirror = delegate.register().call().await.unwrap();
+    Mirror::new(mirror, provider)
 }
 
 /// Whether the mirror admits the signer, and the cryptlet at all.
 async fn admits(world: &World, cryptlet: Address, signer: Address) -> (bool, bool) {
-    let provider = provider(&world.node);
-    let delegate = CryptoDelegate::new(world.delegate.delegate, &provider);
-    let mirror = Mirror::new(delegate.register().call().await.unwrap(), &provider);
+    let mirror = mirror_of(world).await;
     (
         mirror.isSigner(cryptlet, signer).call().await.unwrap(),
         mirror.isActive(cryptlet).call().await.unwrap(),
@@ -55,9 +65,6 @@ async fn a_copy_admits_the_signer_and_a_copied_revocation_ends_it() {
     let copied = bring(&session, &copier).await.unwrap();
     assert_eq!(copied.signers.len(), 1);
     assert_eq!(admits(&world, cryptlet, signer).await, (true, true));
-    let again = bring(&session, &copier).await.unwrap();
-    assert_eq!(again.signers.len(), 0, "the mirror has them already");
-
     let publisher = world.wallet(1).await;
     let all = Revocation::All;
     revoke(&session, &publisher, &name, &all, PATIENCE)
@@ -65,6 +72,43 @@ async fn a_copy_admits_the_signer_and_a_copied_revocation_ends_it() {
         .unwrap();
     bring(&session, &copier).await.unwrap();
     assert_eq!(admits(&world, cryptlet, signer).await, (false, false));
+    let again = bring(&session, &copier).await.unwrap();
+    assert_eq!(again.signers.len(), 0, "revoked there already, for ever");
+}
+
+/// A signer that nothing has changed about is copied again, since it counts no longer than the mirror's longest age after its copy.
+#[tokio::test]
+async fn a_further_copy_lets_a_signer_count_for_longer() {
+    let world = World::mirrored().await;
+    let published = world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
+    let (session, copier) = (world.session().await, world.wallet(0).await);
+    let provider = provider(&world.node);
+    let mut counted = Vec::new();
+    for _ in 0..2 {
+        let copied = bring(&session, &copier).await.unwrap();
+        let [(signer, mined)] = &copied.signers[..] else {
+            panic!("{copied:?}")
+        };
+        let block = provider.get_block(mined.block.into()).await.unwrap();
+        let time = block.unwrap().header.timestamp;
+        let mirror = mirror_of(&world).await;
+        let there = mirror.signerOf(published.cryptlet.0, published.signer);
+        let there = there.call().await.unwrap();
+        assert_eq!(there.expiry, time + MIRROR_MAX_AGE);
+        assert!(signer.expiry > there.expiry && there.sourceBlock < mined.block);
+        counted.push((there.expiry, there.sourceBlock));
+        let next = provider.raw_request::<_, serde_json::Value>(
+            "evm_setNextBlockTimestamp".into(),
+            (time + 3_600,),
+        );
+        next.await.unwrap();
+        let empty = provider.raw_request::<_, serde_json::Value>("evm_mine".into(), ());
+        empty.await.unwrap();
+    }
+    assert!(counted[1].0 >= counted[0].0 + 3_600 && counted[1].1 > counted[0].1);
 }
 
 #[tokio::test]

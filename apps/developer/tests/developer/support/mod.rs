@@ -33,8 +33,11 @@ use tokio::net::TcpListener;
 /// Accounts of the board, of which it takes two.
 pub const ADMINISTRATORS: [u32; 3] = [5, 6, 7];
 
-/// Artifact of the mirror. Constructor: `(address admin, uint256 chainId, address register)`.
+/// Artifact of the mirror. Constructor: `(address admin, uint256 chainId, address register, uint64 maxAge)`.
 const MIRROR: &str = include_str!("../../../../../contracts/artifacts/CryptletRegisterMirror.json");
+
+/// How long a mirror lets a signer count after it was copied, in seconds.
+pub const MIRROR_MAX_AGE: u64 = 86_400;
 
 /// The key of an authority, in memory.
 struct Key(SigningKey);
@@ -98,7 +101,8 @@ impl World {
         );
         let register = register.await;
         let trusted = if mirrored {
-            let source = (account(0), U256::from(chain_id), register).abi_encode_params();
+            let source = (account(0), U256::from(chain_id), register, MIRROR_MAX_AGE);
+            let source = source.abi_encode_params();
             deploy(&provider, account(0), MIRROR, &source).await
         } else {
             register
