@@ -32,6 +32,6 @@ pub use chain::{ChainClient, Mined, SignedTransaction};
 pub use confirm::confirm;
 pub use connect::{Nodes, Places, Session, Witness};
 pub use error::DeveloperError;
-pub use register::{RegisterClient, Registration, cryptlet_id};
+pub use register::{RegisterClient, Registration};
 pub use table::{Sheet, Table, plain, plain_json};
 pub use wallet::Wallet;

@@ -4,8 +4,8 @@ use crate::{
     ChainClient, DeveloperError, Mined, SignedTransaction, Wallet,
     chain::{Fate, Revert},
 };
-use alloy_primitives::{Address, U256, keccak256};
-use alloy_sol_types::{SolCall, SolValue};
+use alloy_primitives::{Address, U256};
+use alloy_sol_types::SolCall;
 use cryptlet_chain::evm::abi::CryptletRegister as abi;
 use cryptlet_types::{
     CryptletId,
@@ -38,14 +38,6 @@ pub struct Registration {
     pub owner: Address,
     /// Whether it was revoked as a whole.
     pub revoked: bool,
-}
-
-/// The id that the register derives: the last 20 bytes of `keccak256(abi.encode(publisher, name))`.
-#[must_use]
-pub fn cryptlet_id(publisher: Address, name: &str) -> CryptletId {
-    CryptletId(Address::from_word(keccak256(
-        (publisher, name).abi_encode_params(),
-    )))
 }
 
 impl RegisterClient {
@@ -344,19 +336,5 @@ impl RegisterClient {
         transaction: &SignedTransaction,
     ) -> Result<Fate, DeveloperError> {
         self.chain.fate(READING, wallet, transaction).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use alloy_primitives::address;
-
-    #[test]
-    fn publisher_and_name_make_an_id() {
-        let publisher = address!("f39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
-        let one = cryptlet_id(publisher, "gold-price");
-        assert_ne!(one, cryptlet_id(publisher, "gold-prices"));
-        assert_ne!(one, cryptlet_id(Address::ZERO, "gold-price"));
     }
 }

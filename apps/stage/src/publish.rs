@@ -4,11 +4,7 @@ use crate::{
     MARKET_WATCHER, MARKET_WATCHER_INTERFACE, MARKET_WATCHER_MANIFEST, contracts,
     error::{Doing, StageError},
 };
-use alloy::{
-    primitives::{Address, keccak256},
-    providers::DynProvider,
-    sol_types::SolValue,
-};
+use alloy::{primitives::Address, providers::DynProvider};
 use cryptlet_header::{Header, HeaderSource};
 use cryptlet_register::PackageStore;
 use cryptlet_seal::package;
@@ -64,7 +60,7 @@ impl Press<'_> {
     pub(crate) async fn publish(&self, source: &CryptletSource) -> Result<Published, StageError> {
         let doing = "cannot publish the cryptlet";
         let manifest = ManifestSource::from_json(&source.manifest).doing("manifest")?;
-        let cryptlet = cryptlet_id(self.publisher, &manifest.name);
+        let cryptlet = CryptletId::derive(self.publisher, &manifest.name);
         let key = KeyId::Cryptlet(cryptlet);
         let signer = self.vault.create(&key).await.doing(doing)?;
         let header = Header::build(HeaderSource {
@@ -105,11 +101,4 @@ impl Press<'_> {
             package: digest,
         })
     }
-}
-
-/// The id that the register derives: the last 20 bytes of `keccak256(abi.encode(publisher, name))`.
-fn cryptlet_id(publisher: Address, name: &str) -> CryptletId {
-    CryptletId(Address::from_word(keccak256(
-        (publisher, name).abi_encode_params(),
-    )))
 }

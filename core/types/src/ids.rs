@@ -1,6 +1,7 @@
 //! Identifiers as distinct types, so that the compiler refuses a subject where a job is meant.
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, keccak256};
+use alloy_sol_types::SolValue;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -40,6 +41,16 @@ id!(
     /// (`address(uint160(uint256(keccak256(abi.encode(publisher, name)))))`). It never changes; signers rotate.
     CryptletId, Address
 );
+
+impl CryptletId {
+    /// The id that the register derives of who registers a cryptlet under which name.
+    #[must_use]
+    pub fn derive(publisher: Address, name: &str) -> Self {
+        let hash = keccak256((publisher, name).abi_encode_params());
+        Self(Address::from_word(hash))
+    }
+}
+
 id!(
     /// What a report is about: the id of a subscription, as the delegate computed it.
     Subject, B256
@@ -60,3 +71,17 @@ id!(
     /// A SHA-256 digest of bytes kept elsewhere (package, binary, certificate, body).
     Sha256Digest, B256
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::address;
+
+    #[test]
+    fn publisher_and_name_make_an_id() {
+        let publisher = address!("f39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
+        let one = CryptletId::derive(publisher, "gold-price");
+        assert_ne!(one, CryptletId::derive(publisher, "gold-prices"));
+        assert_ne!(one, CryptletId::derive(Address::ZERO, "gold-price"));
+    }
+}

@@ -3,22 +3,15 @@
 //! The register's contract refuses bad names and look-alikes. A contract that does not is hostile, and this host does
 //! not spread what it says: such a cryptlet is known by its id only.
 
-use alloy_primitives::{Address, keccak256};
-use alloy_sol_types::SolValue;
+use alloy_primitives::Address;
 use cryptlet_types::{CryptletId, manifest::check_name};
-
-/// The id that the register derives: the last 20 bytes of `keccak256(abi.encode(publisher, name))`.
-fn derived_id(publisher: Address, name: &str) -> CryptletId {
-    let hash = keccak256((publisher, name).abi_encode_params());
-    CryptletId(Address::from_word(hash))
-}
 
 /// What is wrong with a cryptlet's name, whoever else has one.
 pub(super) fn flaw(cryptlet: CryptletId, publisher: Address, name: &str) -> Option<String> {
     if let Err(error) = check_name(name) {
         return Some(error.to_string());
     }
-    (derived_id(publisher, name) != cryptlet)
+    (CryptletId::derive(publisher, name) != cryptlet)
         .then(|| "name: the cryptlet's id is not the one of this publisher and name".into())
 }
 

@@ -3,7 +3,7 @@
 use super::{
     look::most,
     publish::tell_mined,
-    session::{ask, confirm, in_days, list, object, open, patience, wallet},
+    session::{ask_whether_meant, confirm, in_days, list, object, open, patience, wallet},
 };
 use crate::{
     args::developer::{
@@ -64,11 +64,7 @@ async fn sign_policy(options: &SignPolicyOptions) -> Result<ExitCode, CliError> 
         "policy {} ({digest}) is approved for register {} on chain {}",
         unsigned.policy.epoch, domain.register, domain.chain_id
     );
-    ask(
-        options.yes || session.is_development(),
-        &words,
-        format_args!("{words}."),
-    )?;
+    ask_whether_meant(options.yes, &session, &words)?;
     let signed = policy::sign(&session, &wallet, unsigned).await?;
     policy::store(&options.file, &signed)?;
     say(format_args!(
@@ -148,11 +144,7 @@ async fn sign_delegation(options: &SignDelegationOptions) -> Result<ExitCode, Cl
         domain.delegate,
         domain.chain_id
     );
-    ask(
-        options.yes || session.is_development(),
-        &words,
-        format_args!("{words}."),
-    )?;
+    ask_whether_meant(options.yes, &session, &words)?;
     // What was asked about, whatever the name leads to by now.
     let scope = Scope {
         cryptlet: CryptletRef::from(cryptlet),

@@ -1,6 +1,6 @@
 //! `cryptlet host`: a host by itself, set up, registered, run.
 
-use super::session::{ask, object, open, patience, wallet};
+use super::session::{ask_whether_meant, object, open, patience, wallet};
 use crate::{
     args::{HostCommand, HostOptions, InitOptions, ServeOptions, developer::RegisterHostOptions},
     commands::{keep_private, node::interrupted},
@@ -80,11 +80,7 @@ async fn register(options: &RegisterHostOptions) -> Result<ExitCode, CliError> {
         domain.register,
         domain.chain_id
     );
-    ask(
-        options.yes || session.is_development(),
-        &words,
-        format_args!("{words}."),
-    )?;
+    ask_whether_meant(options.yes, &session, &words)?;
     let mined = registered::register(&session, &wallet, patience(&options.wallet)).await?;
     match mined {
         Some(mined) => super::publish::tell_mined(options.json, &words, mined),

@@ -1,6 +1,6 @@
 //! `cryptlet mirror`: the register's word, copied to a consumers' chain that has a mirror of it.
 
-use super::session::{ask, object, open, patience, wallet};
+use super::session::{ask_whether_meant, object, open, patience, wallet};
 use crate::{args::developer::MirrorOptions, error::CliError, screen::say};
 use cryptlet_developer::{
     Mined,
@@ -22,11 +22,7 @@ pub(crate) async fn run(options: &MirrorOptions) -> Result<ExitCode, CliError> {
         plan.mirror,
         plan.signers.len().saturating_add(1)
     );
-    ask(
-        options.yes || session.is_development(),
-        &words,
-        format_args!("{words}."),
-    )?;
+    ask_whether_meant(options.yes, &session, &words)?;
     let copied = mirror::copy(plan, &wallet, patience).await?;
     if options.json {
         object(&as_json(&copied))?;

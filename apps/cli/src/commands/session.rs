@@ -91,8 +91,14 @@ pub(crate) fn confirm(yes: bool, what: impl Display) -> Result<(), CliError> {
     ask(yes, &what, format_args!("{what}. This is final."))
 }
 
+/// Asks whether what a host names is what is meant. On a development chain of this machine nothing is at stake.
+pub(crate) fn ask_whether_meant(yes: bool, session: &Session, words: &str) -> Result<(), CliError> {
+    let yes = yes || session.is_development();
+    ask(yes, words, format_args!("{words}."))
+}
+
 /// Asks before `what`, in the words of `question`. Nobody at the terminal is a no.
-pub(crate) fn ask(yes: bool, what: impl Display, question: impl Display) -> Result<(), CliError> {
+fn ask(yes: bool, what: impl Display, question: impl Display) -> Result<(), CliError> {
     if yes {
         return Ok(());
     }

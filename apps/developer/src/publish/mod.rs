@@ -24,7 +24,6 @@ use self::{
 use crate::{
     DeveloperError, Mined, RegisterClient, Registration, Session, SignedTransaction, Wallet,
     chain::{Fate, Revert},
-    cryptlet_id,
 };
 use alloy_primitives::{Address, B256, Bytes, U256};
 use cryptlet_api::{
@@ -224,7 +223,7 @@ impl<'a> Work<'a> {
         let publisher = known
             .as_ref()
             .map_or(wallet.address(), |known| known.publisher);
-        let cryptlet = cryptlet_id(publisher, name);
+        let cryptlet = CryptletId::derive(publisher, name);
         // A trial with the publisher's own address for the key: whatever is wrong with the parts is wrong with it too.
         parts.pack(cryptlet, wallet.address())?;
         let place = Place {

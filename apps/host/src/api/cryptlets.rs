@@ -14,7 +14,7 @@ use cryptlet_api::{
     },
 };
 use cryptlet_header::Header;
-use cryptlet_register::{Known, Register, RegisterError};
+use cryptlet_register::{Known, PackageStore, Register, RegisterError};
 use cryptlet_seal::package::OpenPackage;
 use cryptlet_types::{Sha256Digest, register::VersionRecord};
 use std::{collections::BTreeMap, sync::Arc};
@@ -57,7 +57,7 @@ impl Service {
         let verdict = self.verdict(&known).await?;
         let (header, opened) = match known.record.current() {
             Some(version) => (
-                self.header_file(version.package).await?,
+                self.read(version.package, PackageStore::header).await?,
                 self.opened(version.package).await?,
             ),
             None => (None, None),
@@ -114,8 +114,8 @@ impl Service {
         version: Option<u32>,
     ) -> Result<Bytes> {
         let version = self.version(&cryptlet, version).await?;
-        let header = self.header_file(version.package).await?;
-        header.ok_or_else(|| no_package(version.package))
+        let read = self.read(version.package, PackageStore::header);
+        read.await?.ok_or_else(|| no_package(version.package))
     }
 
     pub(super) async fn package_of(
@@ -124,12 +124,8 @@ impl Service {
         version: Option<u32>,
     ) -> Result<Bytes> {
         let version = self.version(&cryptlet, version).await?;
-        let packages = self.replica.packages().clone();
-        let read = spawn_blocking(move || packages.image_manifest(version.package)).await;
-        match read.map_err(|error| Problem::internal(&error))? {
-            Err(RegisterError::UnknownPackage(_)) => Err(no_package(version.package)),
-            read => read.map_err(problems::register),
-        }
+        let read = self.read(version.package, PackageStore::image_manifest);
+        read.await?.ok_or_else(|| no_package(version.package))
     }
 
     pub(super) async fn source_of(
@@ -165,12 +161,16 @@ impl Service {
         opened.map_err(package_problem)
     }
 
-    /// The package's header document, if this host has it.
-    async fn header_file(&self, package: Sha256Digest) -> Result<Option<Bytes>> {
+    /// A file of a package, if this host has it.
+    async fn read(
+        &self,
+        package: Sha256Digest,
+        file: fn(&PackageStore, Sha256Digest) -> std::result::Result<Bytes, RegisterError>,
+    ) -> Result<Option<Bytes>> {
         let packages = self.replica.packages().clone();
-        let read = spawn_blocking(move || packages.header(package)).await;
+        let read = spawn_blocking(move || file(&packages, package)).await;
         match read.map_err(|error| Problem::internal(&error))? {
-            Ok(header) => Ok(Some(header)),
+            Ok(file) => Ok(Some(file)),
             Err(RegisterError::UnknownPackage(_)) => Ok(None),
             Err(error) => Err(problems::register(error)),
         }

@@ -5,8 +5,7 @@ use crate::{
     checks::{self, Accepted},
     spare_keys::SpareKeys,
 };
-use alloy_primitives::{Address, keccak256};
-use alloy_sol_types::SolValue;
+use alloy_primitives::Address;
 use cryptlet_api::{
     Caller, Problem,
     types::{CreatedKey, NewKey, NewPackage, Result, StoredPackage},
@@ -18,7 +17,7 @@ use cryptlet_vault::KeyId;
 
 impl Service {
     pub(super) async fn make_key(&self, caller: &Caller, key: NewKey) -> Result<CreatedKey> {
-        let cryptlet = cryptlet_id(key.publisher.into(), key.name.as_str());
+        let cryptlet = CryptletId::derive(key.publisher.into(), key.name.as_str());
         self.check_publisher(key.publisher.into())?;
         let signer = self.spare_key(&caller.name, cryptlet).await?;
         tracing::info!(caller = caller.name, %cryptlet, name = %key.name, %signer, "key for a version to come");
@@ -156,11 +155,4 @@ fn files(package: NewPackage) -> PackageFiles {
         header: package.header.0,
         source: package.source.map(|source| source.0),
     }
-}
-
-/// The id that the register derives: the last 20 bytes of `keccak256(abi.encode(publisher, name))`.
-fn cryptlet_id(publisher: Address, name: &str) -> CryptletId {
-    CryptletId(Address::from_word(keccak256(
-        (publisher, name).abi_encode_params(),
-    )))
 }

@@ -3,7 +3,7 @@
 use alloy::primitives::{Address, Bytes, keccak256};
 use async_trait::async_trait;
 use cryptlet_api::{Caller, HostApi, JobQuery, Problem, types::*};
-use cryptlet_developer::{DeveloperError, RegisterClient, Registration, cryptlet_id};
+use cryptlet_developer::{DeveloperError, RegisterClient, Registration};
 use cryptlet_header::Header;
 use cryptlet_seal::package::{self, PackageFiles};
 use cryptlet_types::{CryptletId, ReportDomain, Sha256Digest, region::Package};
@@ -260,7 +260,7 @@ impl HostApi for MemoryHost {
     }
 
     async fn create_key(&self, _: &Caller, key: NewKey) -> Result<CreatedKey> {
-        let cryptlet = cryptlet_id(key.publisher.into(), key.name.as_str());
+        let cryptlet = CryptletId::derive(key.publisher.into(), key.name.as_str());
         let mut keys = self.keys.lock().unwrap();
         let number = u64::try_from(keys.len()).unwrap();
         let signer = Address::from_word(keccak256(
