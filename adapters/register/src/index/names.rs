@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn a_name_fits_its_id_and_the_rules() {
         let publisher = Address::repeat_byte(1);
-        let id = derived_id(publisher, "gold");
+        let id = CryptletId::derive(publisher, "gold");
         assert_eq!(flaw(id, publisher, "gold"), None);
         assert!(flaw(id, publisher, "silver").unwrap().contains("id is not"));
         assert!(
@@ -78,7 +78,7 @@ mod tests {
                 .contains("id is not")
         );
         let cyrillic = "g\u{43e}ld";
-        let id = derived_id(publisher, cyrillic);
+        let id = CryptletId::derive(publisher, cyrillic);
         assert!(flaw(id, publisher, cyrillic).unwrap().contains("a-z"));
     }
 }
