@@ -319,21 +319,17 @@ mod tests {
         }
     }
 
-    /// Records, each of which holds the one before in these fields.
-    fn nested(levels: usize, fields: &[&str]) -> String {
-        let mut types = String::from("(type $t0 (record (field \"a\" u8)))");
+    /// Tuples, each of which holds the one before so many times.
+    fn nested(levels: usize, times: usize) -> String {
+        let mut types = String::from("(type $t0 (tuple u8))");
         for level in 1..=levels {
-            let below = level - 1;
+            let below = format!(" $t{}", level - 1).repeat(times);
             let name = if level == levels {
                 "t".into()
             } else {
                 format!("t{level}")
             };
-            let fields: String = fields
-                .iter()
-                .map(|field| format!("(field \"{field}\" $t{below})"))
-                .collect();
-            types += &format!("(type ${name} (record {fields}))");
+            types += &format!("(type ${name} (tuple{below}))");
         }
         types
     }
@@ -341,15 +337,16 @@ mod tests {
     #[test]
     fn a_type_is_written_out_no_longer_and_no_deeper_than_any_of_ours() {
         assert_eq!(
-            written(&nested(2, &["a", "b"])),
-            "func(x: record{a: record{a: record{a: u8}, b: record{a: u8}}, b: record{a: record{a: u8}, b: record{a: u8}}})"
+            written(&nested(2, 2)),
+            "func(x: tuple<tuple<tuple<u8>, tuple<u8>>, tuple<tuple<u8>, tuple<u8>>>)"
         );
-        // 2^14 fields, if they were written out.
-        let doubled = written(&nested(14, &["a", "b"]));
-        let longest = MAX_TYPE_BYTES + 2 * "record{".len();
+        // 2^14 tuples, if they were written out.
+        let doubled = written(&nested(14, 2));
+        assert!(doubled.len() > MAX_TYPE_BYTES / 2, "{doubled}");
+        let longest = MAX_TYPE_BYTES + "tuple<".len();
         assert!(doubled.len() <= longest, "{} bytes", doubled.len());
-        let deep = written(&nested(40, &["a"]));
-        assert_eq!(deep.matches("record{").count(), MAX_TYPE_DEPTH);
-        assert!(deep.contains("a: ...}"), "{deep}");
+        let deep = written(&nested(40, 1));
+        assert_eq!(deep.matches("tuple<").count(), MAX_TYPE_DEPTH);
+        assert!(deep.contains("tuple<...>"), "{deep}");
     }
 }
