@@ -30,6 +30,15 @@ async fn a_policy_is_written_signed_by_enough_and_set_once() {
         "{error}"
     );
 
+    world.host.wrongs().no_rpc = true;
+    let blind = world.session().await;
+    let error = policy::sign(&blind, &world.wallet(5).await, signed.clone())
+        .await
+        .unwrap_err();
+    let unknown = matches!(error, DeveloperError::NoRpc("register"));
+    assert!(unknown, "the chain alone knows the board's term: {error}");
+    world.host.wrongs().no_rpc = false;
+
     for index in [6, 5] {
         let error = policy::set(&session, &anybody, &signed, PATIENCE)
             .await
