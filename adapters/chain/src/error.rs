@@ -99,6 +99,15 @@ impl ChainError {
             | Self::Artifact(_) => false,
         }
     }
+
+    /// Whether waiting is pointless: this is not the chain, or not the contract, that was to be followed.
+    #[must_use]
+    pub fn is_misconfigured(&self) -> bool {
+        matches!(
+            self,
+            Self::Url(_) | Self::NoContract { .. } | Self::ChainChanged { .. }
+        )
+    }
 }
 
 /// Why a node did not take a transaction into its pool.

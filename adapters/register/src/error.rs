@@ -220,6 +220,19 @@ impl RegisterError {
             _ => false,
         }
     }
+
+    /// Whether a policy was refused for what it is, which whoever handed it in can mend; everything else is the host's.
+    #[must_use]
+    pub fn refuses_a_policy(&self) -> bool {
+        matches!(
+            self,
+            Self::PolicyDocument(_)
+                | Self::PolicyApprovals(_)
+                | Self::OlderPolicy { .. }
+                | Self::OtherPolicy { .. }
+                | Self::NotTheRegisters { .. }
+        )
+    }
 }
 
 /// SQLite's primary result codes (<https://www.sqlite.org/rescode.html>).

@@ -4,7 +4,7 @@ use crate::{
     KdfCost, KeyId, KeyRecord, Result, Vault, VaultError, approve,
     format::{MAX_FILE_BYTES, Schedule, SealKey, Sealed, derive, random, seal},
     key_id::address_of,
-    keys::{AuthorityKey, Keys},
+    keys::{AuthorityKey, Keys, Which},
     storage::{Lock, at, create_private, read_private, replace_private, sync_folder},
 };
 use alloy_primitives::{Address, B256};
@@ -42,7 +42,7 @@ impl fmt::Debug for Unlock {
 /// Keys in one sealed file (layout: see the source of `format`), open in one process at a time. Writes are atomic:
 /// a process that is killed, or a disk that is full, leaves the old file.
 ///
-/// [`Vault::create`] and [`Vault::retire`] write and sync a small file on the calling thread (milliseconds);
+/// [`Vault::create`], [`Vault::retire`] and [`Vault::discard`] write and sync a small file on the calling thread (milliseconds);
 /// everything else works in memory.
 pub struct FileVault {
     path: PathBuf,
@@ -189,6 +189,16 @@ impl FileVault {
         }
         written
     }
+
+    fn destroy(&self, cryptlet: CryptletId, signer: Address, which: Which) -> Result<()> {
+        let mut keys = self.keys();
+        let (place, key) = keys.remove(cryptlet, signer, which)?;
+        let written = self.write(&keys);
+        if !is_in_place(&written) {
+            keys.put_back(cryptlet, place, key);
+        }
+        written
+    }
 }
 
 #[async_trait]
@@ -244,13 +254,11 @@ impl Vault for FileVault {
     }
 
     async fn retire(&self, cryptlet: CryptletId, signer: Address) -> Result<()> {
-        let mut keys = self.keys();
-        let (place, key) = keys.remove_earlier(cryptlet, signer)?;
-        let written = self.write(&keys);
-        if !is_in_place(&written) {
-            keys.put_back(cryptlet, place, key);
-        }
-        written
+        self.destroy(cryptlet, signer, Which::Earlier)
+    }
+
+    async fn discard(&self, cryptlet: CryptletId, signer: Address) -> Result<()> {
+        self.destroy(cryptlet, signer, Which::Any)
     }
 
     async fn authority_public(&self) -> Result<[u8; 65]> {

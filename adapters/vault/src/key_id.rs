@@ -55,21 +55,25 @@ pub struct KeyRecord {
     pub id: KeyId,
     /// Its address; the authority's only names the key (see [`crate::Vault::address`]).
     pub address: Address,
+    /// Its public key, SEC 1 uncompressed: a point of secp256k1, the authority's of P-256.
+    pub public_key: [u8; 65],
     /// Whether it is the one to use.
     pub state: KeyState,
 }
 
-/// The records of one id's keys, whose addresses come from the oldest to the newest.
+/// The records of one id's keys, whose public keys come from the oldest to the newest.
 pub(crate) fn records(
     id: KeyId,
-    addresses: impl DoubleEndedIterator<Item = Address>,
+    public_keys: impl DoubleEndedIterator<Item = [u8; 65]>,
 ) -> Vec<KeyRecord> {
     let mut state = KeyState::Current;
-    let mut records: Vec<_> = addresses
+    let mut records: Vec<_> = public_keys
         .rev()
-        .map(|address| {
-            let state = std::mem::replace(&mut state, KeyState::Earlier);
-            KeyRecord { id, address, state }
+        .map(|public_key| KeyRecord {
+            id,
+            address: address_of(&public_key),
+            public_key,
+            state: std::mem::replace(&mut state, KeyState::Earlier),
         })
         .collect();
     records.reverse();

@@ -1,9 +1,6 @@
 //! The keys of an open sealed file.
 
-use crate::{
-    KeyId, KeyRecord, Result, VaultError,
-    key_id::{address_of, records},
-};
+use crate::{KeyId, KeyRecord, Result, VaultError, key_id::records};
 use alloy_primitives::Address;
 use cryptlet_seal::SigningKey;
 use cryptlet_types::CryptletId;
@@ -48,6 +45,15 @@ impl AuthorityKey {
             .map_err(|_| cryptlet_seal::SealError::MalformedSignature)?;
         Ok(signature.as_bytes().to_vec())
     }
+}
+
+/// Which keys of a cryptlet may be destroyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// All but the current one.
+    Earlier,
+    /// The current one as well.
+    Any,
 }
 
 /// The keys of an open vault.
@@ -123,25 +129,31 @@ impl Keys {
         }
     }
 
-    /// Takes an earlier key of `cryptlet` out, with its place in the order.
-    pub(crate) fn remove_earlier(
+    /// Takes a key of `cryptlet` out, with its place in the order: an earlier one, or any.
+    pub(crate) fn remove(
         &mut self,
         cryptlet: CryptletId,
         signer: Address,
+        which: Which,
     ) -> Result<(usize, SigningKey)> {
         let unknown = VaultError::UnknownSigner { cryptlet, signer };
-        let Some(keys) = self.signing.get_mut(&KeyId::Cryptlet(cryptlet)) else {
+        let id = KeyId::Cryptlet(cryptlet);
+        let Some(keys) = self.signing.get_mut(&id) else {
             return Err(unknown);
         };
         let found = keys.iter().position(|key| key.address() == signer);
         let place = found.ok_or(unknown)?;
-        if place + 1 == keys.len() {
+        if which == Which::Earlier && place + 1 == keys.len() {
             return Err(VaultError::StillCurrent { cryptlet, signer });
         }
-        Ok((place, keys.remove(place)))
+        let key = keys.remove(place);
+        if keys.is_empty() {
+            self.signing.remove(&id);
+        }
+        Ok((place, key))
     }
 
-    /// Puts back what [`Keys::remove_earlier`] took out.
+    /// Puts back what [`Keys::remove`] took out.
     pub(crate) fn put_back(&mut self, cryptlet: CryptletId, place: usize, key: SigningKey) {
         let keys = self.signing.entry(KeyId::Cryptlet(cryptlet)).or_default();
         keys.insert(place.min(keys.len()), key);
@@ -151,11 +163,10 @@ impl Keys {
         let mut all: Vec<_> = self
             .signing
             .iter()
-            .flat_map(|(id, keys)| records(*id, keys.iter().map(SigningKey::address)))
+            .flat_map(|(id, keys)| records(*id, keys.iter().map(SigningKey::public)))
             .collect();
         if let Some(key) = &self.authority {
-            let address = [address_of(&key.public())];
-            all.extend(records(KeyId::Authority, address.into_iter()));
+            all.extend(records(KeyId::Authority, [key.public()].into_iter()));
             // Stable: a cryptlet's keys stay in the order of their making.
             all.sort_by_key(|record| record.id);
         }

@@ -103,6 +103,13 @@ pub trait Vault: Send + Sync {
     /// [`VaultError::Unsynced`] the key is gone.
     async fn retire(&self, cryptlet: CryptletId, signer: Address) -> Result<()>;
 
+    /// Destroys a key of a cryptlet that no version ever used, the current one too; the one before is current then, if there
+    /// is one.
+    ///
+    /// # Errors
+    /// [`VaultError::UnknownSigner`], or that the vault could not be written.
+    async fn discard(&self, cryptlet: CryptletId, signer: Address) -> Result<()>;
+
     /// The authority's public key: P-256, uncompressed (SEC 1).
     ///
     /// # Errors

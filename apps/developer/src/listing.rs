@@ -70,6 +70,8 @@ pub fn cryptlets(items: &[CryptletSummary]) -> Table {
             (Some(label), false) => label.clone(),
             (None, false) => "none".to_owned(),
         };
+        let stale = if item.stale { " (stale)" } else { "" };
+        let version = format!("{version}{stale}");
         table.row([item.name.clone(), version, text(item.description.as_ref())]);
         table.under("id", item.cryptlet);
         table.under("publisher", item.publisher);
@@ -333,14 +335,13 @@ fn millis(at: u64) -> String {
 pub fn keys(items: &[KeyInfo]) -> Table {
     let mut table = Table::new(&["PURPOSE", "ADDRESS OR PUBLIC KEY", ""], "no keys");
     for item in items {
-        let public = item
-            .public_key
-            .as_ref()
-            .map(|key| shortened(&key.to_string()));
-        let key = item.address.map(|address| address.to_string()).or(public);
+        let key = match item.address {
+            Some(address) => address.to_string(),
+            None => shortened(&item.public_key.to_string()),
+        };
         table.row([
             item.purpose.clone(),
-            text(key),
+            key,
             mark(item.current && item.cryptlet.is_some(), "newest"),
         ]);
         table.maybe_under("cryptlet", item.cryptlet);
@@ -391,7 +392,12 @@ pub fn delegations(items: &[DelegationInfo]) -> Table {
         table.row([
             moment(body.expiry.get()),
             any(body.callback.0.is_zero(), body.callback.to_string()),
-            mark(item.revoked, "revoked"),
+            match item.revoked {
+                Some(true) => "revoked",
+                Some(false) => "",
+                None => "not known whether revoked",
+            }
+            .to_owned(),
         ]);
         table.under("identity", body.identity);
         table.under("cryptlet", body.cryptlet);

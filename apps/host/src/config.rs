@@ -1,14 +1,13 @@
 //! What a host is started with: one JSON file, unknown fields refused.
 
-use crate::{DataFolder, HostError};
+use crate::{DataFolder, HostError, files};
 use alloy_primitives::Address;
 use cryptlet_api::types::Role;
-use cryptlet_types::{Sha256Digest, bounded::MAX_DOCUMENT_BYTES};
+use cryptlet_types::Sha256Digest;
 use cryptlet_vault::{FileVault, PinSource, Pkcs11Config, Pkcs11Vault, Unlock, Vault};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    io::Read,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -162,10 +161,11 @@ pub struct ApiConfig {
     /// Failed attempts to authenticate that one address has in a minute, before it is told to wait.
     #[serde(default = "few_attempts")]
     pub failed_attempts: u32,
-    /// JSON-RPC URL of the delegate's chain that callers are told; without it they bring their own.
+    /// JSON-RPC URL of the delegate's chain that callers are told, strangers too: no key of the host's own provider belongs
+    /// here. Without it they bring their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rpc: Option<String>,
-    /// The same for the register's chain; the delegate's, if it is not said.
+    /// The same for the register's chain; the delegate's, if it is not said and both are one chain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub register_rpc: Option<String>,
 }
@@ -250,12 +250,7 @@ impl HostConfig {
             path: path.to_owned(),
             reason,
         };
-        let file = std::fs::File::open(path).map_err(|error| config(error.to_string()))?;
-        let mut bytes = Vec::new();
-        let bound = u64::try_from(MAX_DOCUMENT_BYTES).unwrap_or(u64::MAX);
-        file.take(bound)
-            .read_to_end(&mut bytes)
-            .map_err(|error| config(error.to_string()))?;
+        let bytes = files::read(path).map_err(|error| config(error.to_string()))?;
         let loaded: Self =
             serde_json::from_slice(&bytes).map_err(|error| config(error.to_string()))?;
         if loaded.version == 1 {

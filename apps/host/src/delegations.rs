@@ -7,7 +7,6 @@ use crate::{HostError, files};
 use alloy_primitives::{Address, B256, Bytes, hex};
 use cryptlet_types::{
     CryptletId, ReportDomain, Subscription, UnixSeconds,
-    bounded::MAX_DOCUMENT_BYTES,
     delegation::{Delegation, SignedDelegation},
 };
 use serde::{Deserialize, Serialize};
@@ -15,7 +14,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
     fs,
-    io::Read,
+    ops::Bound,
     path::{Path, PathBuf},
     sync::{PoisonError, RwLock},
 };
@@ -198,24 +197,21 @@ impl Delegations {
         given
     }
 
-    /// All of them, ascending by digest.
+    /// Those behind `after`, ascending by digest, at most `most` of them.
     #[must_use]
-    pub fn list(&self) -> Vec<(B256, SignedDelegation)> {
+    pub fn list(&self, after: Option<B256>, most: usize) -> Vec<(B256, SignedDelegation)> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let listed = known.by_digest.iter();
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let listed = known.by_digest.range((behind, Bound::Unbounded));
         listed
+            .take(most)
             .map(|(digest, kept)| (*digest, kept.signed()))
             .collect()
     }
 }
 
 fn read(path: &Path) -> Result<Kept, HostError> {
-    let mut bytes = Vec::new();
-    let bound = u64::try_from(MAX_DOCUMENT_BYTES).unwrap_or(u64::MAX);
-    let file = fs::File::open(path).map_err(|error| broken(path, &error))?;
-    file.take(bound)
-        .read_to_end(&mut bytes)
-        .map_err(|error| broken(path, &error))?;
+    let bytes = files::read(path).map_err(|error| broken(path, &error))?;
     serde_json::from_slice(&bytes).map_err(|error| broken(path, &error))
 }
 
@@ -285,9 +281,12 @@ mod tests {
         kept.add("a", signed(100), 1).unwrap();
         kept.add("b", signed(200), 1).unwrap();
         let kept = Delegations::open(&path, DOMAIN).unwrap();
-        assert_eq!(kept.list().len(), 2);
+        assert_eq!(kept.list(None, usize::MAX).len(), 2);
         assert_eq!(kept.of(&subscription(2), 1), [signed(200), signed(100)]);
         assert_eq!(kept.of(&subscription(5), 1), [], "another identity");
+        let [first, second] = kept.list(None, 2).try_into().unwrap();
+        assert_eq!(kept.list(None, 1), std::slice::from_ref(&first));
+        assert_eq!(kept.list(Some(first.0), 9), [second]);
     }
 
     #[test]
@@ -346,12 +345,12 @@ mod tests {
         let full = kept.add("greedy", further.clone(), 1);
         assert!(matches!(full, Err(HostError::TooManyDelegations)));
         kept.add("other", further, 1).unwrap();
-        let known = kept.list();
+        let known = kept.list(None, usize::MAX);
         for (digest, _) in &known {
             fs::write(kept.path(*digest), "{}").unwrap();
         }
         kept.add("greedy", signed(2_000), 1_000).unwrap();
-        assert_eq!(kept.list().len(), 1);
+        assert_eq!(kept.list(None, usize::MAX).len(), 1);
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! The journal has signed reports before the chain does, and the transactions that carry them.
 
+use cryptlet_types::bounded::MAX_DOCUMENT_BYTES;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{Error, ErrorKind, Result, Write},
+    io::{Error, ErrorKind, Read, Result, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
@@ -32,6 +33,27 @@ pub(crate) fn own_folder(path: &Path) -> Result<()> {
             path.display()
         ),
     ))
+}
+
+/// Reads a document of [`MAX_DOCUMENT_BYTES`] at most: whatever the file is, no more of it is read.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    let bound = u64::try_from(MAX_DOCUMENT_BYTES).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    let file = File::open(path)?;
+    file.take(bound.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_DOCUMENT_BYTES {
+        let reason = format!("more than {MAX_DOCUMENT_BYTES} bytes");
+        return Err(Error::new(ErrorKind::FileTooLarge, reason));
+    }
+    Ok(bytes)
+}
+
+/// As [`read`]; nothing, if there is no such file.
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// Replaces the file: temporary file of its owner alone, `fsync`, rename, `fsync` of the folder. It is there whole or not at all.
@@ -75,6 +97,21 @@ mod tests {
             (fs::read(&file).unwrap(), mode(&file)),
             (b"two".to_vec(), 0o600)
         );
+    }
+
+    #[test]
+    fn no_more_is_read_than_a_document_may_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        assert_eq!(read_if_there(&path).unwrap(), None);
+        assert_eq!(read(&path).unwrap_err().kind(), ErrorKind::NotFound);
+        let file = File::create(&path).unwrap();
+        let most = u64::try_from(MAX_DOCUMENT_BYTES).unwrap();
+        file.set_len(most).unwrap();
+        assert_eq!(read(&path).unwrap().len(), MAX_DOCUMENT_BYTES);
+        file.set_len(most + 1).unwrap();
+        assert_eq!(read(&path).unwrap_err().kind(), ErrorKind::FileTooLarge);
+        assert!(read_if_there(&path).is_err());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Follows the register's chain into the index, and says when what is in force has changed.
 
 use crate::{HostClock, HostError, Parts, Rules, fetcher::Fetcher};
-use cryptlet_chain::{ChainError, RegisterChain};
+use cryptlet_chain::RegisterChain;
 use cryptlet_register::{Cursor, Index, Register, RegisterError, Replica, Synced};
 use cryptlet_types::{CryptletId, UnixSeconds, register::RegisterChange};
 use cryptlet_watch::{self as watch, Advance, Clock, RegisterWatch, WatchError};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 /// Blocks read at once.
 const SPAN: u64 = 1_000;
@@ -83,9 +83,9 @@ impl Follower {
             self.rules.refresh().await?;
         }
         let mut published = vec![];
-        match timeout(HEARTBEAT, self.watch.next(cursor)).await {
-            Ok(advance) => published = self.take(advance?).await?,
-            Err(_no_new_block) => self.confirm(cursor).await?,
+        match self.watch.next(cursor, HEARTBEAT).await? {
+            Some(advance) => published = self.take(advance).await?,
+            None => self.confirm(cursor).await?,
         }
         self.rules.refresh().await?;
         self.fetch(published).await
@@ -237,7 +237,7 @@ impl Follower {
                 }
             }
             HostError::Watch(WatchError::Chain(cause)) | HostError::Chain(cause)
-                if !is_misconfigured(cause) =>
+                if !cause.is_misconfigured() =>
             {
                 tracing::warn!(%error, "register: node does not answer; the last known state stays");
                 self.rules.refresh().await?;
@@ -290,19 +290,11 @@ fn as_of(now: UnixSeconds, head: UnixSeconds, max_age: Option<u64>) -> UnixSecon
     }
 }
 
-/// Whether waiting is pointless: this is not the chain, or not the contract, that the host was started for.
-fn is_misconfigured(error: &ChainError) -> bool {
-    matches!(
-        error,
-        ChainError::Url(_) | ChainError::NoContract { .. } | ChainError::ChainChanged { .. }
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloy_primitives::{Address, B256};
-    use cryptlet_chain::Head;
+    use cryptlet_chain::{ChainError, Head};
     use cryptlet_register::{PackageStore, PolicyStore};
     use cryptlet_types::{
         Sha256Digest,

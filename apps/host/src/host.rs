@@ -68,27 +68,43 @@ impl Host {
         ));
         let (workers, failed) = Workers::new(worker, stop.clone());
         let workers = Arc::new(workers);
-        let follower = spawn(&stop, Follower::new(&parts).run());
-        let address = parts.host;
-        let served = match api {
-            Some((config, data)) => {
-                Some(ApiServer::start(&parts, router.clone(), config, &data).await?)
-            }
-            None => None,
-        };
-        let intake = Intake::resume(parts, router, workers.clone(), progress.clone()).await?;
-        Ok(Self {
+        let mut host = Self {
+            follower: Some(spawn(&stop, Follower::new(&parts).run())),
+            intake: None,
+            api: None,
+            address: parts.host,
             journal,
             progress,
-            intake: Some(spawn(&stop, intake.run())),
-            follower: Some(follower),
             stop,
             workers,
             failed,
             rules,
-            address,
-            api: served,
-        })
+        };
+        match host.serve(parts, router, api).await {
+            Ok(()) => Ok(host),
+            // What has begun already ends first: it holds what another attempt will need.
+            Err(error) => {
+                host.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Serves the API, and takes up what the journal says.
+    async fn serve(
+        &mut self,
+        parts: Parts,
+        router: Arc<Router>,
+        api: Option<(&ApiConfig, DataFolder)>,
+    ) -> Result<(), HostError> {
+        if let Some((config, data)) = api {
+            let served = ApiServer::start(&parts, router.clone(), config, &data);
+            self.api = Some(served.await?);
+        }
+        let (workers, progress) = (self.workers.clone(), self.progress.clone());
+        let intake = Intake::resume(parts, router, workers, progress).await?;
+        self.intake = Some(spawn(&self.stop, intake.run()));
+        Ok(())
     }
 
     /// What is in force here.

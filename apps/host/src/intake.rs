@@ -4,15 +4,16 @@ use crate::{
     HostClock, HostError, Parts, Progress, Standing,
     fetcher::{Fetcher, Hope},
     manifests::Manifests,
+    rules::Basis,
     workers::Workers,
 };
-use cryptlet_chain::{Chain, ChainError, ChangeKind, SubscriptionChange as Change};
+use cryptlet_chain::{Chain, ChangeKind, SubscriptionChange as Change};
 use cryptlet_journal::{Cursor, Journal, SubscriptionChange};
 use cryptlet_register::{Current, Register, Replica};
 use cryptlet_route::{Registered, Router};
 use cryptlet_types::{CryptletId, Event, Job, Subject, Subscription};
 use cryptlet_watch::{self as watch, Advance, Agenda, ClockWatch, SubscriptionWatch, WatchError};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 use tokio::sync::{broadcast, watch as standings};
 
 /// Name of the one cursor in the journal.
@@ -33,7 +34,7 @@ pub(crate) struct Intake {
     clock: HostClock,
     router: Arc<Router>,
     standing: standings::Receiver<Standing>,
-    subscriptions: SubscriptionWatch,
+    subscriptions: Arc<SubscriptionWatch>,
     schedule: ClockWatch,
     cursor: Option<watch::Cursor>,
     /// Nothing is due before all logs were read once: a subscription may have ended long ago.
@@ -78,7 +79,7 @@ impl Intake {
             cursor: cursor.map(|Cursor { number, hash }| watch::Cursor { number, hash }),
             router,
             standing: rules.watch(),
-            subscriptions: SubscriptionWatch::new(chain.clone(), first_block, SPAN),
+            subscriptions: Arc::new(SubscriptionWatch::new(chain.clone(), first_block, SPAN)),
             schedule: ClockWatch::new(agenda, clock.clock(), BATCH),
             manifests,
             journal,
@@ -99,9 +100,12 @@ impl Intake {
 
     /// Goes on until it cannot. May be dropped at any point: what the journal does not have is found again.
     pub(crate) async fn run(mut self) -> Result<(), HostError> {
+        let subscriptions = self.subscriptions.clone();
+        // One read, whatever else happens meanwhile: what is begun again at each turn may never come to its end.
+        let mut reading = pin!(subscriptions.next(self.cursor));
         loop {
             tokio::select! {
-                advance = self.subscriptions.next(self.cursor) => {
+                advance = &mut reading => {
                     let taken = match advance {
                         Ok(advance) => self.take_blocks(advance).await,
                         Err(error) => Err(error.into()),
@@ -109,6 +113,7 @@ impl Intake {
                     if let Err(error) = taken {
                         self.trouble(error).await?;
                     }
+                    reading.set(subscriptions.next(self.cursor));
                 }
                 events = self.schedule.next(), if self.caught_up => for event in events {
                     self.take_event(event).await?;
@@ -217,18 +222,33 @@ impl Intake {
     /// job could start.
     async fn route_waiting(&mut self) -> Result<(), HostError> {
         self.standing.mark_unchanged();
-        let standing = self.workers.obey();
-        if let Err(reason) = standing.admits_jobs(self.clock.now()) {
-            tracing::debug!(reason, "events wait");
+        if self.basis().is_none() {
             return Ok(());
         }
         for event in self.journal.unrouted_events().await? {
-            self.route(event).await?;
+            let Some(basis) = self.basis() else {
+                return Ok(());
+            };
+            self.route(event, &basis).await?;
         }
         Ok(())
     }
 
-    async fn route(&mut self, event: Event) -> Result<(), HostError> {
+    /// What events are decided by, unless they have to wait.
+    fn basis(&self) -> Option<Basis> {
+        let basis = self.workers.obey();
+        match basis.standing().admits_jobs(self.clock.now()) {
+            Ok(_) => Some(basis),
+            Err(reason) => {
+                tracing::debug!(reason, "events wait");
+                None
+            }
+        }
+    }
+
+    /// Makes a job of the event, or refuses it for good. It is left as it is where nobody can say yet, or where what it was
+    /// decided by has changed on the way: then it is decided anew.
+    async fn route(&mut self, event: Event, basis: &Basis) -> Result<(), HostError> {
         let subject = event.subject;
         let subscription = self.active.get(&subject).cloned();
         let registered = match &subscription {
@@ -242,6 +262,10 @@ impl Intake {
             Ok(Runs::This(registered)) => {
                 self.decide(&event, subscription, Some(&registered)).await?
             }
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(event = %event.id, %error, "event waits");
+                return Ok(());
+            }
             // One cryptlet's damaged package is no reason to stop serving the others.
             Err(error) => Err(error.to_string()),
         };
@@ -249,6 +273,9 @@ impl Intake {
             Ok(job) => {
                 self.journal.record_job(&job).await?;
                 self.workers.wake(subject);
+            }
+            Err(reason) if !basis.stands(self.clock.now()) => {
+                tracing::debug!(event = %event.id, reason, "decided by what has changed meanwhile, event waits");
             }
             Err(reason) => {
                 tracing::error!(event = %event.id, reason, "event refused");
@@ -318,7 +345,7 @@ impl Intake {
                 self.cursor = None;
             }
             HostError::Watch(WatchError::Chain(cause)) | HostError::Chain(cause)
-                if !is_misconfigured(cause) =>
+                if !cause.is_misconfigured() =>
             {
                 tracing::warn!(%error, "node does not answer");
                 tokio::time::sleep(PATIENCE).await;
@@ -341,12 +368,4 @@ enum Runs {
 
 fn nothing(reason: String) -> Runs {
     Runs::Nothing(Some(reason))
-}
-
-/// Whether waiting is pointless: this is not the chain, or not the delegate, that the host was started for.
-fn is_misconfigured(error: &ChainError) -> bool {
-    matches!(
-        error,
-        ChainError::Url(_) | ChainError::NoContract { .. } | ChainError::ChainChanged { .. }
-    )
 }

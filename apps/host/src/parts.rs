@@ -9,10 +9,10 @@ use cryptlet_chain::{Chain, EvmChain, Head, RegisterChain};
 use cryptlet_isolation::{CallOutHandler, IsolationProvider, ProcessProvider, Relay, TracingLog};
 use cryptlet_journal::{Journal, wall_clock};
 use cryptlet_register::{Index, PackageStore, PolicyStore, Replica};
-use cryptlet_types::{UnixSeconds, bounded::MAX_DOCUMENT_BYTES, policy::SignedPolicy};
+use cryptlet_types::{UnixSeconds, policy::SignedPolicy};
 use cryptlet_vault::{KeyId, Vault};
 use cryptlet_watch::{ChainClock, Clock, SystemClock};
-use std::{fs::File, io::Read, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 /// A host's clock.
 #[derive(Clone)]
@@ -163,12 +163,7 @@ fn check_policy_file(path: &Path) -> Result<(), HostError> {
         path: path.to_owned(),
         reason,
     };
-    let file = File::open(path).map_err(|error| refuse(error.to_string()))?;
-    let mut bytes = Vec::new();
-    let bound = u64::try_from(MAX_DOCUMENT_BYTES).unwrap_or(u64::MAX);
-    file.take(bound.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(|error| refuse(error.to_string()))?;
+    let bytes = files::read(path).map_err(|error| refuse(error.to_string()))?;
     SignedPolicy::from_json(&bytes).map_err(|error| refuse(error.to_string()))?;
     Ok(())
 }

@@ -9,15 +9,9 @@ use async_trait::async_trait;
 use cryptlet_chain::{ChainError, EvmRegister, Head, RegisterChain};
 use cryptlet_types::{
     CryptletId,
-    bounded::MAX_DOCUMENT_BYTES,
     register::{Board, PolicyRecord, RegisterChange, RegisterDomain},
 };
-use std::{
-    fs::File,
-    io::{ErrorKind, Read},
-    ops::RangeInclusive,
-    path::Path,
-};
+use std::{ops::RangeInclusive, path::Path};
 use tokio::sync::OnceCell;
 
 /// A register that is connected to as soon as its node answers.
@@ -138,19 +132,9 @@ fn other(known: RegisterDomain, wanted: Address) -> String {
 }
 
 fn read(path: &Path) -> Result<Option<RegisterDomain>, HostError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(broken(path, error)),
-    };
-    let mut bytes = Vec::new();
-    let bound = u64::try_from(MAX_DOCUMENT_BYTES).unwrap_or(u64::MAX);
-    file.take(bound)
-        .read_to_end(&mut bytes)
-        .map_err(|error| broken(path, error))?;
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| broken(path, error))
+    let bytes = files::read_if_there(path).map_err(|error| broken(path, error))?;
+    let domain = bytes.map(|bytes| serde_json::from_slice(&bytes));
+    domain.transpose().map_err(|error| broken(path, error))
 }
 
 fn write(path: &Path, domain: RegisterDomain) -> Result<(), HostError> {

@@ -14,7 +14,10 @@ use cryptlet_types::{
     register::{PolicyRecord, RegisterDomain},
 };
 use std::{path::PathBuf, sync::Arc};
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::{
+    sync::{Mutex, watch},
+    task::spawn_blocking,
+};
 
 /// What is in force, and what it rests on.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +64,29 @@ impl Standing {
     }
 }
 
+/// What a decision is made by, and whether that was still so when it was made.
+///
+/// A no may be final, so that it has to rest on one register and one policy: where either has changed on the way, it may have
+/// come from an index that was being read anew, or from the policy between two policies, which says no to everything.
+pub(crate) struct Basis {
+    standing: Standing,
+    said: watch::Receiver<Standing>,
+}
+
+impl Basis {
+    /// What was in force when it was asked for.
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// Whether nothing else was said of register or policy since, and jobs may still start by it at `now`.
+    pub(crate) fn stands(&self, now: UnixSeconds) -> bool {
+        // Without rules there is nobody left to say so.
+        let changed = self.said.has_changed().unwrap_or(true);
+        !changed && self.standing.admits_jobs(now).is_ok()
+    }
+}
+
 /// Decides what is in force, and tells whoever wants to know.
 pub struct Rules {
     store: PolicyStore,
@@ -69,6 +95,8 @@ pub struct Rules {
     /// A file that the operator named; it is looked at whenever the register asks for another policy.
     file: Option<PathBuf>,
     standing: watch::Sender<Standing>,
+    /// Whoever looks: of two, the one who looked first must not have the last word.
+    looking: Mutex<()>,
 }
 
 impl Rules {
@@ -86,6 +114,7 @@ impl Rules {
             domain,
             file,
             standing: watch::Sender::default(),
+            looking: Mutex::default(),
         }
     }
 
@@ -101,6 +130,13 @@ impl Rules {
         self.standing.subscribe()
     }
 
+    /// What is in force now, to decide by.
+    pub(crate) fn basis(&self) -> Basis {
+        let mut said = self.standing.subscribe();
+        let standing = said.borrow_and_update().clone();
+        Basis { standing, said }
+    }
+
     /// Where the register is.
     #[must_use]
     pub fn domain(&self) -> RegisterDomain {
@@ -112,6 +148,7 @@ impl Rules {
     /// # Errors
     /// Index or policy memory cannot be read.
     pub async fn refresh(&self) -> Result<(), HostError> {
+        let _looking = self.looking.lock().await;
         let synced = self.index.synced().await?;
         let set = self.index.policy().await?;
         let record = set.as_ref().map(|set| &set.record);
@@ -227,4 +264,64 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, HostError> {
     let done = spawn_blocking(work).await;
     done.map_err(|_| HostError::Ended("the policy's memory"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::{Address, B256};
+    use cryptlet_types::{Policy, Sha256Digest};
+    use std::path::Path;
+
+    const NOW: UnixSeconds = 1_790_000_000;
+
+    async fn rules(folder: &Path) -> Rules {
+        let domain = RegisterDomain {
+            chain_id: 1,
+            register: Address::repeat_byte(1),
+        };
+        let index = Arc::new(Index::open(&folder.join("index")).await.unwrap());
+        Rules::new(
+            PolicyStore::open(&folder.join("policy")).unwrap(),
+            index,
+            domain,
+            None,
+        )
+    }
+
+    fn open(policy: u8) -> Standing {
+        Standing {
+            policy: Some(Arc::new(PolicyInForce {
+                policy: Policy::closed(policy.into()),
+                digest: Sha256Digest(B256::repeat_byte(policy)),
+            })),
+            without: None,
+            synced: Some(Synced {
+                block: 1,
+                hash: B256::ZERO,
+                at: NOW,
+            }),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_decision_stands_only_if_nothing_changed_while_it_was_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let rules = rules(folder.path()).await;
+        rules.announce(open(1));
+        let basis = rules.basis();
+        assert!(basis.stands(NOW));
+        let most = open(1).policy.unwrap().policy.evidence.max_age_seconds;
+        assert!(!basis.stands(NOW + most + 1), "the register fell silent");
+
+        // Between two policies none is in force; the register may have been read anew.
+        rules.announce(Standing::default());
+        assert!(!basis.stands(NOW));
+        assert!(!rules.basis().stands(NOW), "without a policy");
+        rules.announce(open(2));
+        assert!(!basis.stands(NOW), "it is another policy");
+        rules.announce(open(1));
+        assert!(!basis.stands(NOW), "what was read in between is unknown");
+        assert!(rules.basis().stands(NOW));
+    }
 }

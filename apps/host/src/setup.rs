@@ -4,7 +4,7 @@
 
 use crate::{
     DataFolder, HostConfig, HostError, VaultConfig, VaultUnlock,
-    api::{identity, tokens},
+    api::{Shown, tokens},
     files,
 };
 use alloy_primitives::Address;
@@ -98,7 +98,7 @@ async fn connection(
         let reason = "a port of its own is needed: callers are told where it is";
         return Err(wrong("listen", reason));
     }
-    let (_, authority) = identity(vault, api, data).await?;
+    let authority = Shown::of(vault, api, data).await?.authority;
     let failed = |error: &dyn std::fmt::Display| wrong("tokens", &error.to_string());
     let token = NewToken {
         role: Role::Operator,

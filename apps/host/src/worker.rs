@@ -2,10 +2,11 @@
 //! record and ends with a write to it, so that a step that was cut off is simply done again.
 
 use crate::{
-    Delegations, HostClock, HostError, Parts, Progress, Rules, Standing,
+    Delegations, HostClock, HostError, Parts, Progress, Rules,
     manifests::Manifests,
     ports::{JournalOutbox, VaultTransmitter},
     receipt::assemble,
+    rules::Basis,
 };
 use cryptlet_chain::{Chain, ChainError, Delivery};
 use cryptlet_deliver::{DeliverConfig, Deliverer, Order, Outcome};
@@ -90,17 +91,17 @@ impl Worker {
 
     /// Routes and runs by what is in force from now on, and says what that is. Regions of another policy are dropped, and all
     /// of them where there is none. Nobody else sets policy, and one at a time: of two who ask, the later one has the last word.
-    pub(crate) fn obey(&self) -> Standing {
+    pub(crate) fn obey(&self) -> Basis {
         let _turn = self.obeying.lock().unwrap_or_else(PoisonError::into_inner);
-        let standing = self.rules.standing();
-        let policy = standing.policy.as_deref().unwrap_or(&self.nothing);
+        let basis = self.rules.basis();
+        let policy = basis.standing().policy.as_deref().unwrap_or(&self.nothing);
         if self.runner.policy().digest != policy.digest {
             self.runner.set_policy(policy.clone());
         }
         if self.router.policy().digest != policy.digest {
             self.router.set_policy(policy.clone());
         }
-        standing
+        basis
     }
 
     /// The oldest unfinished job of a subscription.
@@ -119,41 +120,9 @@ impl Worker {
         }
     }
 
-    /// Asks the cryptlet. The number of the report is the one that the delegate expects next: jobs of one
-    /// subscription are done one after the other, so nothing else can be using it.
+    /// Asks the cryptlet, and goes on from what it says.
     async fn run(&self, job: Job, attempts: u32) -> Result<(), HostError> {
-        let subscription = &job.subscription;
-        let now = self.clock.now();
-        let policy = match self.leave(&job, now).await? {
-            Leave::Given(policy) => policy,
-            Leave::Later(reason) => return self.pause(&job, &reason).await,
-            Leave::Refused(reason) => return self.give_up(job, reason).await,
-        };
-        let consumed = match self
-            .chain
-            .sequence(subscription.cryptlet, subscription.subject)
-            .await
-        {
-            Ok(Some(consumed)) => consumed,
-            Ok(None) => {
-                return self
-                    .give_up(job, "the subscription has ended".to_owned())
-                    .await;
-            }
-            Err(error) => return self.pause(&job, &error.to_string()).await,
-        };
-        let delegation = match self.delegation(subscription, now).await {
-            Ok(Ok(delegation)) => delegation,
-            Ok(Err(error)) => {
-                let retry = policy.policy.retry;
-                return self.failed_run(job, attempts, retry, error).await;
-            }
-            Err(error) => return self.pause(&job, &error.to_string()).await,
-        };
-        let ran = self
-            .runner
-            .run(&job, consumed.saturating_add(1), now, delegation);
-        match ran.await {
+        match self.ask(&job).await? {
             Ok(Ran::Reported(run)) => {
                 self.journal.record_report(job.id, &run).await?;
                 self.deliver(job, attempts, *run, &[]).await
@@ -166,15 +135,49 @@ impl Worker {
                 });
                 Ok(())
             }
-            // What another policy refused, the one in force may admit, once there is one.
-            Err(error) if self.runner.policy().digest != policy.digest => {
-                self.pause(&job, &error.to_string()).await
-            }
-            Err(error) => {
-                let retry = policy.policy.retry;
-                self.failed_run(job, attempts, retry, error.into()).await
-            }
+            Err(hold) => self.held(job, attempts, hold).await,
         }
+    }
+
+    /// Asks the cryptlet when the job's turn has come. The number of the report is the one that the delegate expects next:
+    /// jobs of one subscription are done one after the other, so nothing else can be using it.
+    async fn ask(&self, job: &Job) -> Result<Result<Ran, Hold>, HostError> {
+        let subscription = &job.subscription;
+        if let Err(hold) = self.leave(job).await? {
+            return Ok(Err(hold));
+        }
+        let consumed = self
+            .chain
+            .sequence(subscription.cryptlet, subscription.subject);
+        let consumed = match consumed.await {
+            Ok(Some(consumed)) => consumed,
+            Ok(None) => {
+                let reason = "the subscription has ended".to_owned();
+                return Ok(Err(Hold::Refused(reason)));
+            }
+            Err(error) => return Ok(Err(Hold::Later(error.to_string()))),
+        };
+        let turn = self.runner.turn(job).await;
+        // It may have been long in coming: register and policy are asked again, and the report is issued now, not then.
+        let policy = match self.leave(job).await? {
+            Ok(policy) => policy,
+            Err(hold) => return Ok(Err(hold)),
+        };
+        let now = self.clock.now();
+        let delegation = match self.delegation(subscription, now).await {
+            Ok(Ok(delegation)) => delegation,
+            Ok(Err(hindrance)) => return Ok(Err(Hold::Failed(policy.policy.retry, hindrance))),
+            Err(error) => return Ok(Err(Hold::Later(error.to_string()))),
+        };
+        let ran = turn.run(consumed.saturating_add(1), now, delegation);
+        Ok(ran.await.map_err(|error| {
+            if self.runner.policy().digest == policy.digest {
+                Hold::Failed(policy.policy.retry, error.into())
+            } else {
+                // What another policy refused, the one in force may admit, once there is one.
+                Hold::Later(error.to_string())
+            }
+        }))
     }
 
     /// The word of the identity that the subscription names, as the chain takes it now: one that it has as revoked, or
@@ -212,20 +215,37 @@ impl Worker {
         Ok(Err(hindrance))
     }
 
-    /// Whether register and policy let the job go on now: run, or have its report sent.
-    async fn leave(&self, job: &Job, now: UnixSeconds) -> Result<Leave, HostError> {
-        let policy = match self.obey().admits_jobs(now) {
+    /// Whether register and policy let the job go on now, run or have its report sent: the policy under which it may, or why
+    /// it may not.
+    async fn leave(&self, job: &Job) -> Result<Result<Arc<PolicyInForce>, Hold>, HostError> {
+        let now = self.clock.now();
+        let basis = self.obey();
+        let policy = match basis.standing().admits_jobs(now) {
             Ok(policy) => policy.clone(),
-            Err(reason) => return Ok(Leave::Later(reason)),
+            Err(reason) => return Ok(Err(Hold::Later(reason))),
         };
-        let Err(reason) = self.admits(job, now).await? else {
-            return Ok(Leave::Given(policy));
+        let reason = match self.admits(job, now).await {
+            Ok(Ok(())) => return Ok(Ok(policy)),
+            Ok(Err(reason)) => reason,
+            Err(error) if error.is_retryable() => return Ok(Err(Hold::Later(error.to_string()))),
+            Err(error) => return Err(error),
         };
-        // In the meantime the register may have become what nobody goes by: then its no is none either.
-        Ok(match self.obey().admits_jobs(now) {
-            Ok(_) => Leave::Refused(reason),
-            Err(reason) => Leave::Later(reason),
-        })
+        // A no from what has changed in the meantime is none.
+        Ok(Err(if basis.stands(self.clock.now()) {
+            Hold::Refused(reason)
+        } else {
+            Hold::Later(reason)
+        }))
+    }
+
+    async fn held(&self, job: Job, attempts: u32, hold: Hold) -> Result<(), HostError> {
+        match hold {
+            Hold::Later(reason) => self.pause(&job, &reason).await,
+            Hold::Refused(reason) => self.give_up(job, reason).await,
+            Hold::Failed(retry, hindrance) => {
+                self.failed_run(job, attempts, retry, hindrance).await
+            }
+        }
     }
 
     /// Whether register and policy still let the job run: it may be older than a revocation, or than the policy in force.
@@ -249,6 +269,7 @@ impl Worker {
             }
             Ok(Some(manifest)) => manifest,
             Ok(None) => return Ok(Err(format!("package {} is not at this host", job.package))),
+            Err(error) if error.is_retryable() => return Err(error),
             // One cryptlet's damaged package is no reason to stop serving the others.
             Err(error) => return Ok(Err(error.to_string())),
         };
@@ -292,12 +313,10 @@ impl Worker {
         run: RunRecord,
         sent: &[Submission],
     ) -> Result<(), HostError> {
-        if sent.is_empty() {
-            match self.leave(&job, self.clock.now()).await? {
-                Leave::Given(_) => {}
-                Leave::Later(reason) => return self.pause(&job, &reason).await,
-                Leave::Refused(reason) => return self.give_up(job, reason).await,
-            }
+        if sent.is_empty()
+            && let Err(hold) = self.leave(&job).await?
+        {
+            return self.held(job, attempts, hold).await;
         }
         let order = Order {
             job: job.id,
@@ -336,7 +355,11 @@ impl Worker {
         attempts: u32,
         issued_at: UnixSeconds,
     ) -> Result<(), HostError> {
-        let retry = self.runner.policy().policy.retry;
+        // How often it is tried is a policy's word: where none is in force, the job waits for one.
+        let retry = match &self.obey().standing().policy {
+            Some(policy) => policy.policy.retry,
+            None => return self.pause(&job, "the report expired").await,
+        };
         if is_last(retry, attempts) {
             let reason =
                 "the report expired before the chain took it, as often as policy lets it be tried";
@@ -427,14 +450,14 @@ fn no_signer(record: &CryptletRecord, job: &Job) -> String {
     )
 }
 
-/// What register and policy say to a job that is to go on.
-enum Leave {
-    /// It may, under this policy.
-    Given(Arc<PolicyInForce>),
+/// Why a job may not go on.
+enum Hold {
     /// Nobody can say now.
     Later(String),
     /// It may not.
     Refused(String),
+    /// It was tried, which policy lets be done again as often as this.
+    Failed(Retry, Hindrance),
 }
 
 /// Why a job comes no further for now.

@@ -1,6 +1,6 @@
 //! The workers, one for each subscription that has something to do.
 
-use crate::{HostError, Standing, worker::Worker};
+use crate::{HostError, rules::Basis, worker::Worker};
 use cryptlet_types::Subject;
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -43,7 +43,7 @@ impl Workers {
     }
 
     /// Goes by what is in force from now on, and says what that is.
-    pub(crate) fn obey(&self) -> Standing {
+    pub(crate) fn obey(&self) -> Basis {
         self.worker.obey()
     }
 

@@ -14,7 +14,7 @@ use cryptlet_api::{
     Client, ClientError, Connection, Credentials, JobQuery,
     types::{CryptletRef, JobStateName, NewKey, PageQuery, Role, Source},
 };
-use cryptlet_host::{ApiConfig, CertificateFiles, Host, HostConfig};
+use cryptlet_host::{ApiConfig, CertificateFiles, DataFolder, Host, HostConfig};
 use cryptlet_register::source;
 use cryptlet_seal::{package, sha256};
 use cryptlet_types::{JobState::Delivered, Receipt, Sha256Digest, policy::Whom};
@@ -524,4 +524,80 @@ async fn a_certificate_from_elsewhere_is_shown_where_it_is_configured() {
     });
     let said = refused.await.unwrap_err().to_string();
     assert!(said.contains("key.pem"), "{said}");
+}
+
+#[tokio::test]
+async fn a_damaged_package_is_a_reason_of_its_own_rows_and_of_no_others() {
+    let play = Play::market(retry(3)).await;
+    play.price_consumer(&["USD"]).await;
+    let config = with_api(play.config());
+    // The code: what is large enough is nothing else.
+    let blobs = DataFolder::at(&config.data).packages().join("blobs/sha256");
+    let blobs = fs::read_dir(blobs).unwrap().map(|blob| blob.unwrap());
+    let code = blobs.max_by_key(|blob| blob.metadata().unwrap().len());
+    fs::write(code.unwrap().path(), "damaged").unwrap();
+    let host = open(&config).await;
+    let reader = client(&host, &config, Role::Reader);
+    let row = crate::support::eventually("the subscription is listed", || async {
+        let listed = reader.subscriptions(&PageQuery::default()).await;
+        let row = listed.unwrap().items.into_iter().next()?;
+        let refused = row.refused.as_ref()?;
+        refused.contains("damaged").then_some(row)
+    });
+    assert_eq!(row.await.name.as_deref(), Some(NAME));
+    let after = PageQuery {
+        limit: None,
+        after: Some("nowhere".parse().unwrap()),
+    };
+    let (status, detail) = refusal(reader.subscriptions(&after).await);
+    assert!(status == 422 && detail.contains("after"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_host_whose_api_cannot_be_served_leaves_its_folder_to_the_next_one() {
+    let play = Play::market(retry(3)).await;
+    let mut config = with_api(play.config());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = config.api.as_ref().unwrap().listen;
+    config.api.as_mut().unwrap().listen = taken.local_addr().unwrap();
+    let refused = match Host::open(&config).await {
+        Ok(_) => panic!("the place is taken"),
+        Err(error) => error.to_string(),
+    };
+    assert!(refused.contains("api"), "{refused}");
+    config.api.as_mut().unwrap().listen = free;
+    open(&config).await;
+}
+
+#[tokio::test]
+async fn a_key_that_no_version_uses_in_a_week_is_destroyed() {
+    let office = Office::open().await;
+    let ask = async |name: &str| {
+        let new = NewKey {
+            publisher: office.play.stage.account.address().into(),
+            name: name.parse().unwrap(),
+        };
+        office.publisher.create_key(&new).await.unwrap().signer
+    };
+    let operator = office.client(Role::Operator);
+    let addresses = async || {
+        let page = PageQuery::default();
+        let keys = operator.keys(&page).await.unwrap().items;
+        let listed = keys.into_iter().filter_map(|key| {
+            assert_eq!(key.public_key.0.len(), 65, "{}", key.purpose);
+            key.address
+        });
+        listed.collect::<Vec<_>>()
+    };
+    let forgotten = ask("forgotten").await;
+    let draft = Draft::market_watcher("published", "0.1.0");
+    let published = office.play.register_as(&office.publisher, &draft).await;
+    office.play.noon(20).await;
+    office.play.synced(&office.host).await;
+    let kept = ask("kept").await;
+    let left = addresses().await;
+    assert!(!left.contains(&forgotten), "it came into no use");
+    assert!(left.contains(&published.signer.into()));
+    assert!(left.contains(&kept));
+    assert_ne!(ask("forgotten").await, forgotten);
 }

@@ -16,7 +16,7 @@ use alloy::{
 };
 use cryptlet_api::{
     Client, ClientError,
-    types::{DelegationBody, Hex, HexBytes, Moment, NewDelegation, Role},
+    types::{DelegationBody, Hex, HexBytes, Moment, NewDelegation, PageLimit, PageQuery, Role},
 };
 use cryptlet_chain::evm::{abi::CryptoDelegate, artifacts};
 use cryptlet_host::Host;
@@ -116,7 +116,7 @@ impl Scene {
         match self.publisher.add_delegation(&new).await {
             Ok(info) => {
                 assert_eq!(info.digest, delegation.digest(&self.domain()).into());
-                assert!(!info.revoked);
+                assert_eq!(info.revoked, Some(false));
                 Ok(())
             }
             Err(ClientError::Problem(problem)) => {
@@ -271,6 +271,48 @@ async fn without_a_delegation_a_job_is_tried_as_often_as_policy_says_and_the_nex
     scene.delivered(13).await;
     let journal = scene.host.journal();
     assert_delivered(&scene.play, journal, scene.watched, &[due(13)], true).await;
+}
+
+#[tokio::test]
+async fn delegations_are_listed_page_by_page_and_without_their_marks_if_the_node_is_down() {
+    let key = PrivateKeySigner::random();
+    let (mut scene, identity) = Scene::of(3, async |_| key.address()).await;
+    for salt in 1..=3 {
+        let delegation = Delegation {
+            salt: B256::repeat_byte(salt),
+            ..scene.delegation(identity, due(24))
+        };
+        scene.give(&delegation, &key).await.unwrap();
+        if salt == 1 {
+            scene.revoke(&delegation).await;
+        }
+    }
+    let list = async |scene: &Scene| {
+        let mut query = PageQuery {
+            limit: Some(PageLimit::new(2).unwrap()),
+            after: None,
+        };
+        let mut marks = vec![];
+        loop {
+            let page = scene.publisher.delegations(&query).await.unwrap();
+            marks.extend(page.items.into_iter().map(|info| info.revoked));
+            match page.next {
+                Some(next) => query.after = Some(next.parse().unwrap()),
+                None => return marks,
+            }
+        }
+    };
+    let mut marks = list(&scene).await;
+    marks.sort_unstable();
+    assert_eq!(marks, [Some(false), Some(false), Some(true)]);
+    scene.play.node.shut().await;
+    assert_eq!(list(&scene).await, [None; 3], "nobody can say");
+    let elsewhere = PageQuery {
+        limit: None,
+        after: Some("nowhere".parse().unwrap()),
+    };
+    let refused = scene.publisher.delegations(&elsewhere).await.unwrap_err();
+    assert!(refused.to_string().contains("after"), "{refused}");
 }
 
 #[tokio::test]

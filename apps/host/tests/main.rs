@@ -21,6 +21,7 @@ mod mirror;
 mod policy;
 mod receipts;
 mod register;
+mod slow;
 mod sources;
 mod support;
 mod vault;

@@ -13,7 +13,7 @@ use alloy::{
 };
 use cryptlet_api::{Client, ClientError, types::Role};
 use cryptlet_chain::evm::abi::CryptletRegister;
-use cryptlet_host::{Host, HostConfig, Progress};
+use cryptlet_host::{DataFolder, Host, HostConfig, Progress};
 use cryptlet_seal::sha256;
 use cryptlet_types::{
     JobState::{Delivered, Failed},
@@ -427,4 +427,26 @@ async fn evidence_that_is_older_than_policy_says_is_made_anew() {
         panic!("two reports")
     };
     assert_ne!(first, second);
+}
+
+#[tokio::test]
+async fn a_damaged_memory_of_policy_is_the_hosts_fault_and_its_place_stays_inside() {
+    let play = Play::market(retry(3)).await;
+    let config = with_api(play.config());
+    let host = open(&config).await;
+    play.in_force(&host, 1).await;
+    let operator = client(&host, &config, Role::Operator);
+    let folder = DataFolder::at(&config.data).policy();
+    fs::write(folder.join("policy-in-force.json"), "damaged").unwrap();
+    let document = serde_json::from_slice(&play.stage.policy.to_json().unwrap()).unwrap();
+    match operator.set_policy(&document).await {
+        Err(ClientError::Problem(problem)) => {
+            assert_eq!(problem.status, 500, "{problem:?}");
+            assert!(
+                !problem.to_string().contains("policy-in-force"),
+                "{problem}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
 }

@@ -104,17 +104,25 @@ impl Journal {
         let rows = sqlx::query("SELECT subject, value, fired_until FROM subscription WHERE status = 'active' ORDER BY subject")
             .fetch_all(db.conn())
             .await?;
-        rows.iter()
-            .map(|row| {
-                let reader = Reader::new("subscription", "subject", row)?;
-                let subscription: Subscription = reader.json("value")?;
-                reader.same_id(subscription.subject)?;
-                Ok(ActiveSubscription {
-                    subscription,
-                    fired_until: reader.unsigned("fired_until")?,
-                })
-            })
-            .collect()
+        rows.iter().map(active).collect()
+    }
+
+    /// As [`Journal::subscriptions`], but only those behind `after`, and at most `limit`.
+    ///
+    /// # Errors
+    /// [`JournalError::Corrupt`] or [`JournalError::Database`].
+    pub async fn subscriptions_after(
+        &self,
+        after: Option<Subject>,
+        limit: u32,
+    ) -> Result<Vec<ActiveSubscription>> {
+        let mut db = self.read().await?;
+        let rows = sqlx::query("SELECT subject, value, fired_until FROM subscription WHERE status = 'active' AND subject > ? ORDER BY subject LIMIT ?")
+            .bind(after.map_or_else(String::new, |after| after.to_string()))
+            .bind(limit)
+            .fetch_all(db.conn())
+            .await?;
+        rows.iter().map(active).collect()
     }
 
     /// Takes over an event and moves its subscription's `fired_until` to its due, in one transaction.
@@ -182,6 +190,16 @@ impl Journal {
         }
         tx.commit().await
     }
+}
+
+fn active(row: &SqliteRow) -> Result<ActiveSubscription> {
+    let reader = Reader::new("subscription", "subject", row)?;
+    let subscription: Subscription = reader.json("value")?;
+    reader.same_id(subscription.subject)?;
+    Ok(ActiveSubscription {
+        subscription,
+        fired_until: reader.unsigned("fired_until")?,
+    })
 }
 
 fn event_of(row: &SqliteRow) -> Result<Event> {

@@ -60,6 +60,27 @@ async fn a_cursor_moves_together_with_what_was_found() {
 }
 
 #[tokio::test]
+async fn pages_of_subscriptions_together_are_all_that_are_served() {
+    let journal = memory().await;
+    let mut changes: Vec<_> = (1..=7)
+        .map(|nonce| SubscriptionChange::Added(subscription(nonce)))
+        .collect();
+    changes.push(SubscriptionChange::Ended(subscription(3).subject));
+    let applied = journal.apply_subscriptions("delegate", cursor(5), &changes);
+    applied.await.unwrap();
+    let (mut after, mut seen) = (None, vec![]);
+    loop {
+        let page = journal.subscriptions_after(after, 4).await.unwrap();
+        assert!(page.len() <= 4);
+        let Some(last) = page.last() else { break };
+        after = Some(last.subscription.subject);
+        seen.extend(page);
+    }
+    assert_eq!(seen.len(), 6);
+    assert_eq!(seen, journal.subscriptions().await.unwrap());
+}
+
+#[tokio::test]
 async fn a_change_that_fails_leaves_the_cursor_where_it_was() {
     let journal = memory().await;
     let mut endless = subscription(2);

@@ -47,6 +47,18 @@ impl SigningKey {
         address_of(self.0.verifying_key())
     }
 
+    /// Public key, SEC 1 uncompressed.
+    #[must_use]
+    pub fn public(&self) -> [u8; 65] {
+        let point = self.0.verifying_key().to_encoded_point(false);
+        let mut bytes = [0; 65];
+        // A point that is not compressed has 65 bytes.
+        for (to, from) in bytes.iter_mut().zip(point.as_bytes()) {
+            *to = *from;
+        }
+        bytes
+    }
+
     /// Signs 32 bytes, deterministically (RFC 6979), with s in the lower half.
     ///
     /// # Errors

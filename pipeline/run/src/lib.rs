@@ -4,13 +4,14 @@
 //! first job that needs it (requirement E10), and lives until it dies, faults, its evidence is older than policy
 //! accepts, or another policy comes into force. Its evidence is verified before it may sign: either the vault gives it
 //! the cryptlet's key, or the vault keeps the key and signs what the region has signed with its own. Runs of one region
-//! are one after the other.
+//! are one after the other, and those of all regions are few at a time: a job waits for its turn first ([`Runner::turn`]),
+//! and only then is it said when its report is issued.
 
 mod error;
 mod regions;
 
 pub use error::RunError;
-pub use regions::{Ports, Runner};
+pub use regions::{Ports, Runner, Turn};
 
 use cryptlet_types::outbox::RunRecord;
 

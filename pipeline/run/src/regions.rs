@@ -21,7 +21,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError, RwLock},
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, SemaphorePermit};
 
 /// What a runner works with.
 #[derive(Clone)]
@@ -73,6 +73,10 @@ type Slot = Arc<Mutex<Option<Live>>>;
 
 /// Most cryptlets whose regions are kept for their next job; beyond that, the one that was idle longest makes room.
 const MAX_SLOTS: usize = 256;
+/// Most regions that are created or at work at once. Each may take the memory and the processor that policy lets it have, and
+/// most of them wait for their sources, so that it is more than a machine has processors and less than would fill its
+/// memory. However many cryptlets are due in one minute, the others wait for their turn.
+const MAX_AT_WORK: usize = 32;
 
 /// Places of regions, one a cryptlet, each with when it was last asked for.
 #[derive(Default)]
@@ -84,22 +88,27 @@ struct Slots {
 impl Slots {
     fn of(&mut self, cryptlet: CryptletId) -> Slot {
         self.asked = self.asked.saturating_add(1);
-        if !self.places.contains_key(&cryptlet) && self.places.len() >= MAX_SLOTS {
-            self.drop_idle();
+        if !self.places.contains_key(&cryptlet) {
+            self.cut_to(MAX_SLOTS - 1);
         }
         let (slot, last) = self.places.entry(cryptlet).or_default();
         *last = self.asked;
         slot.clone()
     }
 
-    /// Drops the region that was idle longest. One that somebody holds is not idle.
-    fn drop_idle(&mut self) {
-        let idle = self.places.iter();
-        let idle = idle.filter(|(_, (slot, _))| Arc::strong_count(slot) == 1);
-        let longest = idle.min_by_key(|(_, (_, last))| *last);
-        if let Some(cryptlet) = longest.map(|(cryptlet, _)| *cryptlet) {
+    /// Drops regions, those first that were idle longest, until no more than `most` are left; whether that could be done. One
+    /// that somebody holds is not idle.
+    fn cut_to(&mut self, most: usize) -> bool {
+        while self.places.len() > most {
+            let idle = self.places.iter();
+            let idle = idle.filter(|(_, (slot, _))| Arc::strong_count(slot) == 1);
+            let longest = idle.min_by_key(|(_, (_, last))| *last);
+            let Some(cryptlet) = longest.map(|(cryptlet, _)| *cryptlet) else {
+                return false;
+            };
             self.places.remove(&cryptlet);
         }
+        true
     }
 }
 
@@ -110,6 +119,35 @@ pub struct Runner {
     policy: RwLock<Arc<PolicyInForce>>,
     host: Address,
     slots: std::sync::Mutex<Slots>,
+    at_work: Semaphore,
+}
+
+/// A job's turn: until it is over, no other job runs in the region of its cryptlet.
+pub struct Turn<'r> {
+    runner: &'r Runner,
+    job: &'r Job,
+    place: OwnedMutexGuard<Option<Live>>,
+    _at_work: Option<SemaphorePermit<'r>>,
+}
+
+impl Turn<'_> {
+    /// Wakes the job's cryptlet: its report will have the number `sequence` and is issued at `now`, which is to be the moment
+    /// at which the turn came: a job may have waited for it longer than its report is valid. `delegation`: the word of the
+    /// identity that the subscription names, if the host has it.
+    ///
+    /// # Errors
+    /// See [`RunError`]. A region that ended, or whose answer was not believed, is dropped; the next run gets a new one.
+    pub async fn run(
+        mut self,
+        sequence: u64,
+        now: UnixSeconds,
+        delegation: Option<SignedDelegation>,
+    ) -> Result<Ran, RunError> {
+        let Self { runner, job, .. } = self;
+        runner
+            .run(job, &mut self.place, sequence, now, delegation)
+            .await
+    }
 }
 
 impl Runner {
@@ -122,6 +160,7 @@ impl Runner {
             policy: RwLock::new(Arc::new(policy)),
             host,
             slots: std::sync::Mutex::default(),
+            at_work: Semaphore::new(MAX_AT_WORK),
         }
     }
 
@@ -145,22 +184,29 @@ impl Runner {
         Arc::clone(&policy.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Wakes the job's cryptlet: its report will have the number `sequence` and is issued at `now`. `delegation`: the
-    /// word of the identity that the subscription names, if the host has it.
-    ///
-    /// # Errors
-    /// See [`RunError`]. A region that ended, or whose answer was not believed, is dropped; the next run gets a new one.
-    pub async fn run(
+    /// Waits until the region of the job's cryptlet is free, and few enough others are at work. May be dropped at any point.
+    pub async fn turn<'r>(&'r self, job: &'r Job) -> Turn<'r> {
+        // Whoever waits for a cryptlet's region is not at work, or one cryptlet with many jobs would stop all others.
+        let place = self.slot(job).lock_owned().await;
+        Turn {
+            runner: self,
+            job,
+            place,
+            // It is never closed.
+            _at_work: self.at_work.acquire().await.ok(),
+        }
+    }
+
+    async fn run(
         &self,
         job: &Job,
+        place: &mut Option<Live>,
         sequence: u64,
         now: UnixSeconds,
         delegation: Option<SignedDelegation>,
     ) -> Result<Ran, RunError> {
         let mut input = self.input(job, sequence, now, delegation);
         input.check()?;
-        let slot = self.slot(job);
-        let mut place = slot.lock().await;
         let policy = self.policy();
         // The job may be older than the policy in force, which has the last word.
         let limits = job.limits.within(policy.policy.limits);
@@ -181,22 +227,24 @@ impl Runner {
         match live.region.run(input.clone()).await {
             Ok(answer) => {
                 let ran = self.accept(job, &live.terms, input, answer, now).await?;
-                self.keep(&mut place, live);
+                self.keep(place, live);
                 Ok(ran)
             }
             Err(error) => {
                 let exhausted = matches!(error, IsolationError::Fault(RegionFault::Exhausted));
                 if !error.is_end_of_region() && !exhausted {
-                    self.keep(&mut place, live);
+                    self.keep(place, live);
                 }
                 Err(error.into())
             }
         }
     }
 
-    /// Puts a region back for the next job, unless another policy has come into force in the meantime.
+    /// Puts a region back for the next job, unless another policy has come into force in the meantime, or more cryptlets than
+    /// may keep theirs are waited for.
     fn keep(&self, place: &mut Option<Live>, live: Live) {
-        if live.terms.policy.digest == self.policy().digest {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if live.terms.policy.digest == self.policy().digest && slots.cut_to(MAX_SLOTS) {
             *place = Some(live);
         }
     }
@@ -433,5 +481,19 @@ mod tests {
         assert!(slots.places.contains_key(&cryptlet(1)));
         assert!(!slots.places.contains_key(&cryptlet(2)));
         assert!(Arc::ptr_eq(&held, &slots.of(cryptlet(0))));
+    }
+
+    #[test]
+    fn after_more_cryptlets_were_due_than_may_keep_regions_the_rest_goes() {
+        let mut slots = Slots::default();
+        let held: Vec<_> = (0..MAX_SLOTS * 2)
+            .map(|number| slots.of(cryptlet(number)))
+            .collect();
+        assert_eq!(slots.places.len(), held.len());
+        assert!(!slots.cut_to(MAX_SLOTS), "all are waited for");
+        drop(held);
+        assert!(slots.cut_to(MAX_SLOTS));
+        assert_eq!(slots.places.len(), MAX_SLOTS);
+        assert!(slots.places.contains_key(&cryptlet(MAX_SLOTS * 2 - 1)));
     }
 }

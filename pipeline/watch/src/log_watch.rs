@@ -8,7 +8,8 @@
 use alloy_primitives::B256;
 use async_trait::async_trait;
 use cryptlet_chain::{ChainError, Head};
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
+use tokio::time::{Instant, timeout_at};
 
 /// A block up to which everything has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,14 +104,43 @@ impl<S: LogSource> LogWatch<S> {
     ) -> Result<Advance<S::Change>, WatchError> {
         let mut head = self.source.head().await?;
         loop {
-            if let Some(cursor) = cursor {
-                self.check(cursor).await?;
-            }
-            if let Some(advance) = self.read(cursor, head).await? {
+            if let Some(advance) = self.advance(cursor, head).await? {
                 return Ok(advance);
             }
             head = self.source.next_head(&head).await?;
         }
+    }
+
+    /// As [`LogWatch::next`], but waits for a block no longer than `patience`; nothing, if none came. Reading is not part of
+    /// that time: it takes as long as it takes, or it would be begun again for ever where it takes longer.
+    pub(crate) async fn next_within(
+        &self,
+        cursor: Option<Cursor>,
+        patience: Duration,
+    ) -> Result<Option<Advance<S::Change>>, WatchError> {
+        let mut head = self.source.head().await?;
+        let until = Instant::now() + patience;
+        loop {
+            if let Some(advance) = self.advance(cursor, head).await? {
+                return Ok(Some(advance));
+            }
+            match timeout_at(until, self.source.next_head(&head)).await {
+                Ok(next) => head = next?,
+                Err(_no_new_block) => return Ok(None),
+            }
+        }
+    }
+
+    /// What lies between `cursor`, whose block must still be canonical, and `head`; nothing, if there is none.
+    async fn advance(
+        &self,
+        cursor: Option<Cursor>,
+        head: Head,
+    ) -> Result<Option<Advance<S::Change>>, WatchError> {
+        if let Some(cursor) = cursor {
+            self.check(cursor).await?;
+        }
+        self.read(cursor, head).await
     }
 
     async fn check(&self, cursor: Cursor) -> Result<(), WatchError> {
@@ -158,5 +188,56 @@ impl<S: LogSource> LogWatch<S> {
     async fn hash(&self, number: u64) -> Result<B256, ChainError> {
         let head = self.source.header(number).await?;
         Ok(head.ok_or(ChainError::Reorged { number })?.hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A chain of three blocks whose logs take a while, and which makes no further block.
+    struct Slow;
+
+    fn head(number: u64) -> Head {
+        Head {
+            number,
+            hash: B256::with_last_byte(1),
+            parent: B256::ZERO,
+            timestamp: number,
+        }
+    }
+
+    #[async_trait]
+    impl LogSource for Slow {
+        type Change = u64;
+
+        async fn head(&self) -> Result<Head, ChainError> {
+            Ok(head(3))
+        }
+
+        async fn header(&self, number: u64) -> Result<Option<Head>, ChainError> {
+            Ok(Some(head(number)))
+        }
+
+        async fn next_head(&self, _: &Head) -> Result<Head, ChainError> {
+            std::future::pending().await
+        }
+
+        async fn changes(&self, blocks: RangeInclusive<u64>) -> Result<Vec<u64>, ChainError> {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            Ok(blocks.collect())
+        }
+    }
+
+    #[tokio::test]
+    async fn patience_is_for_the_next_block_and_not_for_what_is_read() {
+        let watch = LogWatch::new(Slow, 1, 1_000);
+        let read = watch.next_within(None, Duration::ZERO).await.unwrap();
+        let read = read.unwrap();
+        assert_eq!(read.changes, [1, 2, 3]);
+        let none = watch.next_within(Some(read.cursor), Duration::ZERO).await;
+        assert_eq!(none.unwrap(), None, "no block came");
     }
 }

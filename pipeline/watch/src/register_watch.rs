@@ -4,7 +4,7 @@ use crate::log_watch::{Advance, Cursor, LogSource, LogWatch, WatchError};
 use async_trait::async_trait;
 use cryptlet_chain::{ChainError, Head, RegisterChain};
 use cryptlet_types::register::RegisterChange;
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 struct Source(Arc<dyn RegisterChain>);
 
@@ -43,8 +43,9 @@ impl RegisterWatch {
         }
     }
 
-    /// Waits until there are blocks after `cursor` (from the first block on if there is none yet) and reads them,
-    /// each change with its block's number. May be dropped at any point: the cursor is the caller's.
+    /// Waits until there are blocks after `cursor` (from the first block on if there is none yet), no longer than `patience`,
+    /// and reads them, however long that takes: each change with its block's number; nothing, if there came no block. May
+    /// be dropped at any point: the cursor is the caller's.
     ///
     /// # Errors
     /// The cursor's block was replaced ([`WatchError::Reorged`]: what was read since a block that both forks share
@@ -52,7 +53,8 @@ impl RegisterWatch {
     pub async fn next(
         &self,
         cursor: Option<Cursor>,
-    ) -> Result<Advance<(u64, RegisterChange)>, WatchError> {
-        self.watch.next(cursor).await
+        patience: Duration,
+    ) -> Result<Option<Advance<(u64, RegisterChange)>>, WatchError> {
+        self.watch.next_within(cursor, patience).await
     }
 }

@@ -23,8 +23,8 @@ use cryptlet_types::{
     CryptletId, Sha256Digest,
     register::{Board, PolicyRecord, RegisterChange},
 };
-use cryptlet_watch::{RegisterWatch, WatchError};
-use std::sync::Arc;
+use cryptlet_watch::{Advance, Cursor, RegisterWatch, WatchError};
+use std::{sync::Arc, time::Duration};
 
 const POLICY: B256 = B256::repeat_byte(7);
 
@@ -96,6 +96,13 @@ impl World {
     }
 }
 
+/// Longest wait for a block that must come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn next(watch: &RegisterWatch, cursor: Option<Cursor>) -> Advance<(u64, RegisterChange)> {
+    watch.next(cursor, PATIENCE).await.unwrap().unwrap()
+}
+
 fn version(label: &str) -> CryptletRegister::Version {
     CryptletRegister::Version {
         label: label.into(),
@@ -158,7 +165,7 @@ async fn everything_that_the_register_does_is_read_in_order_in_any_span() {
         let watch = world.watch(span);
         let (mut cursor, mut seen) = (None, Vec::new());
         loop {
-            let advance = watch.next(cursor).await.unwrap();
+            let advance = next(&watch, cursor).await;
             let caught_up = advance.is_caught_up();
             cursor = Some(advance.cursor);
             seen.extend(advance.changes);
@@ -266,9 +273,9 @@ async fn a_reorganisation_below_the_cursor_is_never_silent() {
     let watch = world.watch(1000);
     let snapshot = rpc("evm_snapshot", serde_json::json!([])).await;
     world.register("gold-price", Address::repeat_byte(4)).await;
-    let before = watch.next(None).await.unwrap();
+    let before = next(&watch, None).await;
     rpc("evm_revert", serde_json::json!([snapshot])).await;
-    let gone = watch.next(Some(before.cursor)).await.unwrap_err();
+    let gone = watch.next(Some(before.cursor), PATIENCE).await.unwrap_err();
     assert!(!gone.is_retryable());
     let WatchError::Reorged {
         number, expected, ..
@@ -280,7 +287,7 @@ async fn a_reorganisation_below_the_cursor_is_never_silent() {
         (number, expected),
         (before.cursor.number, before.cursor.hash)
     );
-    let again = watch.next(None).await.unwrap();
+    let again = next(&watch, None).await;
     assert!(
         again
             .changes

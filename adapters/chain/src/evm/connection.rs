@@ -23,6 +23,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Connection {
     provider: DynProvider,
     timeout: Duration,
+    hidden: Hidden,
     chain_id: u64,
     /// A call has failed to reach the node since the chain id was last read: somebody else may answer now.
     lost: AtomicBool,
@@ -47,6 +48,7 @@ impl Connection {
         let parsed: Url = url
             .parse()
             .map_err(|error: url::ParseError| ChainError::Url(error.to_string()))?;
+        let hidden = Hidden::of(&parsed);
         // The HTTP client is built without a TLS provider of its own and panics where the process has none.
         let _known_already = rustls::crypto::ring::default_provider().install_default();
         let builder = ProviderBuilder::new().disable_recommended_fillers();
@@ -56,16 +58,19 @@ impl Connection {
                 let connect = WsConnect::new(url)
                     .with_max_retries(u32::MAX)
                     .with_retry_interval(RECONNECT_PAUSE);
-                let opened = limit("connect", timeout, builder.connect_ws(connect)).await?;
+                let opened = limit(timeout, &hidden, builder.connect_ws(connect)).await;
+                let opened = opened.map_err(|error| error.sorted("connect"))?;
                 (opened.erased(), true)
             }
             other => return Err(ChainError::Url(format!("scheme {other} is not known"))),
         };
-        let chain_id = limit("eth_chainId", timeout, provider.get_chain_id()).await?;
+        let chain_id = limit(timeout, &hidden, provider.get_chain_id()).await;
+        let chain_id = chain_id.map_err(|error| error.sorted("eth_chainId"))?;
         let pushed = push.then(|| follow_heads(provider.clone()));
         Ok(Self {
             provider,
             timeout,
+            hidden,
             chain_id,
             lost: AtomicBool::new(false),
             pushed,
@@ -99,7 +104,7 @@ impl Connection {
         if self.lost.load(Ordering::Acquire) {
             self.compare_chain_id().await.map_err(CallError::Chain)?;
         }
-        let answer = limit_raw(self.timeout, request).await;
+        let answer = limit(self.timeout, &self.hidden, request).await;
         if let Err(CallError::Timeout(_) | CallError::Rpc(RpcError::Transport(_))) = &answer {
             self.lost.store(true, Ordering::Release);
         }
@@ -108,7 +113,8 @@ impl Connection {
 
     async fn compare_chain_id(&self) -> Result<(), ChainError> {
         let expected = self.chain_id;
-        let found = limit("eth_chainId", self.timeout, self.provider.get_chain_id()).await?;
+        let found = limit(self.timeout, &self.hidden, self.provider.get_chain_id()).await;
+        let found = found.map_err(|error| error.sorted("eth_chainId"))?;
         if found != expected {
             return Err(ChainError::ChainChanged { expected, found });
         }
@@ -222,23 +228,54 @@ fn http_error(method: &'static str, status: u16, body: &str) -> ChainError {
 }
 
 async fn limit<T>(
-    method: &'static str,
     timeout: Duration,
-    request: impl IntoFuture<Output = Result<T, TransportError>>,
-) -> Result<T, ChainError> {
-    limit_raw(timeout, request)
-        .await
-        .map_err(|error| error.sorted(method))
-}
-
-async fn limit_raw<T>(
-    timeout: Duration,
+    hidden: &Hidden,
     request: impl IntoFuture<Output = Result<T, TransportError>>,
 ) -> Result<T, CallError> {
     tokio::time::timeout(timeout, request.into_future())
         .await
         .map_err(|_| CallError::Timeout(timeout))?
-        .map_err(CallError::Rpc)
+        .map_err(|error| CallError::Rpc(hidden.cleaned(error)))
+}
+
+/// What is in a node's URL beside scheme, host and port: providers put their customers' keys there, and errors end in logs.
+struct Hidden(Vec<String>);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hidden")
+    }
+}
+
+impl Hidden {
+    fn of(url: &Url) -> Self {
+        let user = Some(url.username()).filter(|user| !user.is_empty());
+        let path = Some(url.path()).filter(|path| *path != "/");
+        let parts = [url.password(), user, url.query(), path];
+        let mut parts: Vec<_> = parts.into_iter().flatten().map(str::to_owned).collect();
+        // One may be part of another.
+        parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+        Self(parts)
+    }
+
+    fn clean(&self, text: &str) -> String {
+        let hide = |text: String, part: &String| text.replace(part.as_str(), "…");
+        self.0.iter().fold(text.to_owned(), hide)
+    }
+
+    /// The error without what is hidden: transports name the URL, and some nodes the path.
+    fn cleaned(&self, error: TransportError) -> TransportError {
+        match error {
+            RpcError::Transport(TransportErrorKind::HttpError(mut error)) => {
+                error.body = self.clean(&error.body);
+                RpcError::Transport(TransportErrorKind::HttpError(error))
+            }
+            RpcError::Transport(TransportErrorKind::Custom(error)) => {
+                TransportErrorKind::custom_str(&self.clean(&error.to_string()))
+            }
+            error => error,
+        }
+    }
 }
 
 impl From<&Header> for Head {
@@ -255,5 +292,57 @@ impl From<&Header> for Head {
 impl From<&Block> for Head {
     fn from(block: &Block) -> Self {
         Self::from(&block.header)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    const SECRETS: [&str; 4] = ["s3cret-path", "s3cret-query", "s3cret-user", "s3cret-word"];
+
+    async fn refused(scheme: &str, port: u16) -> String {
+        let [path, query, user, word] = SECRETS;
+        let url = format!("{scheme}://{user}:{word}@localhost:{port}/v3/{path}?key={query}");
+        let opened = Connection::open(&url, Duration::from_secs(10)).await;
+        let error = opened.unwrap_err();
+        format!("{error} {error:?}")
+    }
+
+    fn hides_all(error: &str) {
+        for secret in SECRETS {
+            assert!(!error.contains(secret), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_nodes_url_is_in_no_error() {
+        let listener = std::net::TcpListener::bind("localhost:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let http = refused("http", port).await;
+        hides_all(&http);
+        assert!(http.contains("localhost"), "where it was sought: {http}");
+        hides_all(&refused("ws", port).await);
+    }
+
+    #[tokio::test]
+    async fn nor_is_it_where_the_node_says_it() {
+        let listener = std::net::TcpListener::bind("localhost:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _head = stream.read(&mut [0; 4096]);
+            let [path, query, ..] = SECRETS;
+            let body = format!("Cannot POST /v3/{path}?key={query}");
+            let length = body.len();
+            let answer =
+                format!("HTTP/1.1 404 Not Found\r\ncontent-length: {length}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let error = refused("http", port).await;
+        hides_all(&error);
+        assert!(error.contains("404: Cannot POST"), "{error}");
     }
 }

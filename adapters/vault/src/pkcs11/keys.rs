@@ -8,6 +8,7 @@ use crate::{
     KeyId, KeyRecord, Result, VaultError,
     format::random,
     key_id::{address_of, records},
+    keys::Which,
 };
 use alloy_primitives::{Address, B256};
 use cryptlet_seal::{SealError, check};
@@ -245,12 +246,18 @@ impl TokenKeys {
         Ok(rivals)
     }
 
-    pub(super) fn retire(&mut self, cryptlet: CryptletId, signer: Address) -> Result<()> {
+    /// Destroys a key of `cryptlet`: an earlier one, or any.
+    pub(super) fn destroy(
+        &mut self,
+        cryptlet: CryptletId,
+        signer: Address,
+        which: Which,
+    ) -> Result<()> {
         // Another host may have added a newer one: what is current here may be earlier by now, never the reverse.
         self.reload()?;
         let key = self.signer(cryptlet, signer)?;
         let newest = self.newest(&KeyId::Cryptlet(cryptlet))?;
-        if newest.object == key.object {
+        if which == Which::Earlier && newest.object == key.object {
             return Err(VaultError::StillCurrent { cryptlet, signer });
         }
         // In this order: a public half without a private one is nobody's key.
@@ -309,7 +316,7 @@ impl TokenKeys {
     pub(super) fn records(&self) -> Vec<KeyRecord> {
         self.keys
             .iter()
-            .flat_map(|(id, keys)| records(*id, keys.iter().map(TokenKey::address)))
+            .flat_map(|(id, keys)| records(*id, keys.iter().map(|key| key.point)))
             .collect()
     }
 }

@@ -11,7 +11,7 @@ mod token;
 
 pub use config::{PinSource, Pkcs11Config};
 
-use crate::{KeyId, KeyRecord, Result, Vault, VaultError, approve};
+use crate::{KeyId, KeyRecord, Result, Vault, VaultError, approve, keys::Which};
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
 use cryptlet_seal::evidence::Expected;
@@ -123,7 +123,12 @@ impl Vault for Pkcs11Vault {
     }
 
     async fn retire(&self, cryptlet: CryptletId, signer: Address) -> Result<()> {
-        self.with_keys(move |keys| keys.retire(cryptlet, signer))
+        self.with_keys(move |keys| keys.destroy(cryptlet, signer, Which::Earlier))
+            .await
+    }
+
+    async fn discard(&self, cryptlet: CryptletId, signer: Address) -> Result<()> {
+        self.with_keys(move |keys| keys.destroy(cryptlet, signer, Which::Any))
             .await
     }
 

@@ -1,7 +1,7 @@
 //! What every back end promises: the same tests, over a sealed file and over a token.
 
 use crate::{Place, attested::Attested, block_on, file::Place as FilePlace, id, softhsm};
-use alloy_primitives::{Address, B256, U256, uint};
+use alloy_primitives::{Address, B256, U256, keccak256, uint};
 use cryptlet_seal::{key_binding, recover};
 use cryptlet_types::region::KeyGrant;
 use cryptlet_vault::{KeyId, KeyRecord, KeyState, Vault, VaultError};
@@ -35,35 +35,47 @@ conforms! {
     signatures_are_as_chains_check_them,
     the_authority_signs_certificates,
     rotation_keeps_earlier_keys_until_they_are_retired,
+    a_key_that_was_never_used_can_be_discarded,
     cryptlets_do_not_share_signers,
     grants_need_evidence_that_holds,
     callers_do_not_disturb_each_other,
 }
 
-fn record(id: KeyId, address: Address, state: KeyState) -> KeyRecord {
-    KeyRecord { id, address, state }
+type Named = (KeyId, Address, KeyState);
+
+/// All keys, each of whose public key has the address that is said of it.
+async fn list(vault: &dyn Vault) -> Vec<Named> {
+    let named = |known: KeyRecord| {
+        let [form, coordinates @ ..] = known.public_key;
+        assert_eq!(form, 4, "uncompressed");
+        let address = Address::from_word(keccak256(coordinates));
+        assert_eq!(address, known.address);
+        (known.id, known.address, known.state)
+    };
+    let all = vault.list().await.unwrap();
+    all.into_iter().map(named).collect()
 }
 
 async fn keys_survive_and_sign_under_their_address(place: &dyn Place) {
     let vault = place.reopen();
-    assert_eq!(vault.list().await.unwrap(), []);
+    assert_eq!(list(&*vault).await, []);
     let mine = vault.create(&KeyId::Cryptlet(id(1))).await.unwrap();
     let authority = vault.create(&KeyId::Authority).await.unwrap();
     let transmitter = vault.create(&KeyId::Transmitter).await.unwrap();
     let host = vault.create(&KeyId::Host).await.unwrap();
     let expected = [
-        record(KeyId::Host, host, KeyState::Current),
-        record(KeyId::Transmitter, transmitter, KeyState::Current),
-        record(KeyId::Authority, authority, KeyState::Current),
-        record(KeyId::Cryptlet(id(1)), mine, KeyState::Current),
+        (KeyId::Host, host, KeyState::Current),
+        (KeyId::Transmitter, transmitter, KeyState::Current),
+        (KeyId::Authority, authority, KeyState::Current),
+        (KeyId::Cryptlet(id(1)), mine, KeyState::Current),
     ];
-    assert_eq!(vault.list().await.unwrap(), expected);
+    assert_eq!(list(&*vault).await, expected);
     drop(vault);
 
     let vault = place.reopen();
-    assert_eq!(vault.list().await.unwrap(), expected);
+    assert_eq!(list(&*vault).await, expected);
     for known in expected {
-        assert_eq!(vault.address(&known.id).await.unwrap(), known.address);
+        assert_eq!(vault.address(&known.0).await.unwrap(), known.1);
     }
     for (key, address) in [(KeyId::Host, host), (KeyId::Transmitter, transmitter)] {
         let digest = B256::repeat_byte(7);
@@ -174,11 +186,11 @@ async fn rotation_keeps_earlier_keys_until_they_are_retired(place: &dyn Place) {
     let vault = place.reopen();
     assert_eq!(vault.address(&key).await.unwrap(), made[2]);
     let listed = [
-        record(key, made[0], KeyState::Earlier),
-        record(key, made[1], KeyState::Earlier),
-        record(key, made[2], KeyState::Current),
+        (key, made[0], KeyState::Earlier),
+        (key, made[1], KeyState::Earlier),
+        (key, made[2], KeyState::Current),
     ];
-    assert_eq!(vault.list().await.unwrap(), listed);
+    assert_eq!(list(&*vault).await, listed);
     for signer in &made {
         grant(&*vault, 1, *signer).await.unwrap();
     }
@@ -191,7 +203,7 @@ async fn rotation_keeps_earlier_keys_until_they_are_retired(place: &dyn Place) {
         let gone = grant(&*vault, 1, made[0]).await;
         assert!(matches!(gone, Err(VaultError::UnknownSigner { .. })));
         grant(&*vault, 1, made[1]).await.unwrap();
-        assert_eq!(vault.list().await.unwrap(), listed[1..]);
+        assert_eq!(list(&*vault).await, listed[1..]);
         let again = vault.retire(id(1), made[0]).await;
         assert!(matches!(again, Err(VaultError::UnknownSigner { .. })));
         drop(vault);
@@ -201,10 +213,27 @@ async fn rotation_keeps_earlier_keys_until_they_are_retired(place: &dyn Place) {
     assert!(!made.contains(&next));
     vault.retire(id(1), made[2]).await.unwrap();
     let left = [
-        record(key, made[1], KeyState::Earlier),
-        record(key, next, KeyState::Current),
+        (key, made[1], KeyState::Earlier),
+        (key, next, KeyState::Current),
     ];
-    assert_eq!(vault.list().await.unwrap(), left);
+    assert_eq!(list(&*vault).await, left);
+}
+
+async fn a_key_that_was_never_used_can_be_discarded(place: &dyn Place) {
+    let vault = place.reopen();
+    let key = KeyId::Cryptlet(id(1));
+    let first = vault.create(&key).await.unwrap();
+    let second = vault.create(&key).await.unwrap();
+    vault.discard(id(1), second).await.unwrap();
+    assert_eq!(vault.address(&key).await.unwrap(), first);
+    let again = vault.discard(id(1), second).await;
+    assert!(matches!(again, Err(VaultError::UnknownSigner { .. })));
+    vault.discard(id(1), first).await.unwrap();
+    drop(vault);
+    let vault = place.reopen();
+    assert_eq!(list(&*vault).await, []);
+    let next = vault.create(&key).await.unwrap();
+    assert_eq!(list(&*vault).await, [(key, next, KeyState::Current)]);
 }
 
 async fn cryptlets_do_not_share_signers(place: &dyn Place) {

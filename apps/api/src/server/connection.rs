@@ -54,6 +54,11 @@ impl Peer {
         self.known.store(true, Ordering::Relaxed);
     }
 
+    /// Notes that somebody came with what does not count, or counts no more.
+    pub(crate) fn is_a_stranger_now(&self) {
+        self.known.store(false, Ordering::Relaxed);
+    }
+
     fn is_known(&self) -> bool {
         self.known.load(Ordering::Relaxed)
     }
@@ -97,7 +102,11 @@ pub(crate) async fn accept(
             drop((place, of_origin));
         });
     }
-    let rest = async { while connections.join_next().await.is_some() {} };
+    shared.tasks.close();
+    let rest = async {
+        while connections.join_next().await.is_some() {}
+        shared.tasks.wait().await;
+    };
     let _ = tokio::time::timeout(shared.limits.request, rest).await;
 }
 

@@ -120,16 +120,38 @@ async fn answer(
         return without_operation(request.method(), path);
     };
     check_role(route, authenticated.as_ref())?;
-    let _place = room(shared, route)?;
+    let place = room(shared, route)?;
     let parameters =
         parameters.map_err(|_| Problem::malformed("the path is not percent-encoded UTF-8"))?;
     let deadline = Instant::now() + shared.limits.request;
     let call = Call::new(shared.clone(), route, authenticated, &parameters, request)?;
     let call = call.receive(deadline).await?;
-    match tokio::time::timeout_at(deadline, (route.handler)(call)).await {
+    match tokio::time::timeout_at(deadline, work(shared, route, place, call)).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(Problem::unavailable("the host did not answer in time").into()),
     }
+}
+
+/// Has the host do what is asked. What changes something is done to its end, whether the caller waits or has gone, and has
+/// its place for as long: else it would be left half done, and whoever goes early could have more done at once than there
+/// are places.
+async fn work(
+    shared: &Shared,
+    route: &Route,
+    place: Place,
+    call: Call,
+) -> Result<Response<Body>, Problem> {
+    let answer = (route.handler)(call);
+    let placed = async move {
+        let answer = answer.await;
+        drop(place);
+        answer
+    };
+    if route.method == Method::GET {
+        return placed.await;
+    }
+    let done = shared.tasks.spawn(placed).await;
+    done.unwrap_or_else(|_| Err(Problem::internal(&"panic")))
 }
 
 /// The operation of a method at a path of the table. `HEAD` is `GET` whose body is not sent.
@@ -155,7 +177,10 @@ fn authenticate(
             peer.is_known_now();
             return Ok(authenticated);
         }
-        Err(problem) if problem.kind == ProblemKind::Unauthenticated => problem,
+        Err(problem) if problem.kind == ProblemKind::Unauthenticated => {
+            peer.is_a_stranger_now();
+            problem
+        }
         Err(problem) => return Err(problem.into()),
     };
     let Some(seconds) = shared.throttle.failed(peer.address, (shared.clock)()) else {
@@ -228,11 +253,11 @@ fn check_role(route: &Route, authenticated: Option<&Authenticated>) -> Result<()
     }
 }
 
+/// A place among the requests, and one among the uploads.
+type Place = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
 /// A place among the requests that are worked on; for large bodies, one of the fewer places for those too.
-fn room(
-    shared: &Shared,
-    route: &Route,
-) -> Result<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>), Problem> {
+fn room(shared: &Shared, route: &Route) -> Result<Place, Problem> {
     let busy = |_| Problem::unavailable("the host works on as many requests as it can");
     let place = shared.requests.clone().try_acquire_owned().map_err(busy)?;
     let large = matches!(route.body, Some((_, limit)) if limit > MAX_BODY_BYTES);

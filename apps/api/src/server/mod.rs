@@ -26,7 +26,10 @@ use alloy_primitives::Bytes;
 use rustls::ServerConfig;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +125,8 @@ pub(crate) struct Shared {
     limits: ServerLimits,
     requests: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
+    /// What is done to its end, whoever waits for it.
+    tasks: TaskTracker,
     openapi: Bytes,
 }
 
@@ -138,6 +143,7 @@ impl Shared {
             clock: parts.clock,
             requests: Arc::new(Semaphore::new(limits.requests)),
             uploads: Arc::new(Semaphore::new(limits.uploads)),
+            tasks: TaskTracker::new(),
             limits,
             openapi: openapi_json()?.into_bytes().into(),
         })

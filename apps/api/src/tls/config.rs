@@ -7,8 +7,8 @@ use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, ring},
     server::{
-        ClientHello, NoClientAuth, ResolvesServerCert, WebPkiClientVerifier,
-        danger::ClientCertVerifier,
+        ClientHello, NoClientAuth, NoServerSessionStorage, ResolvesServerCert,
+        WebPkiClientVerifier, danger::ClientCertVerifier,
     },
     sign::CertifiedKey,
 };
@@ -23,6 +23,8 @@ use std::{
 const MAX_PEM_BYTES: u64 = 256 << 10;
 /// A certificate that expires sooner is renewed.
 const RENEW_SECONDS: u64 = 10 * 86_400;
+/// After a renewal that failed, none is tried for so long: each handshake would wait for the next failure.
+const AGAIN_SECONDS: u64 = 60;
 
 /// Which certificate a server shows.
 #[derive(Clone, Debug)]
@@ -71,6 +73,9 @@ pub fn server_config(
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A session that is taken up again is not asked for its certificate, which may have expired since.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 
@@ -127,7 +132,14 @@ struct Renewing {
     names: Vec<String>,
     clock: Clock,
     provider: Arc<CryptoProvider>,
-    current: Mutex<(Arc<CertifiedKey>, UnixSeconds)>,
+    current: Mutex<Current>,
+}
+
+/// The certificate that is shown.
+struct Current {
+    certified: Arc<CertifiedKey>,
+    /// From when on another one is made.
+    renew_at: UnixSeconds,
 }
 
 impl fmt::Debug for Renewing {
@@ -146,7 +158,7 @@ impl Renewing {
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, TlsError> {
         let issued = authority.issue_server_certificate(&names, clock())?;
-        let current = Mutex::new(certified(issued, &provider)?);
+        let current = Mutex::new(Current::of(issued, &provider)?);
         Ok(Self {
             authority,
             names,
@@ -156,23 +168,24 @@ impl Renewing {
         })
     }
 
-    fn renew(&self, now: UnixSeconds) -> Result<(Arc<CertifiedKey>, UnixSeconds), TlsError> {
+    fn renew(&self, now: UnixSeconds) -> Result<Current, TlsError> {
         let issued = self.authority.issue_server_certificate(&self.names, now)?;
-        certified(issued, &self.provider)
+        Current::of(issued, &self.provider)
     }
 
     fn current(&self) -> Arc<CertifiedKey> {
         let now = (self.clock)();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.1 < now.saturating_add(RENEW_SECONDS) {
+        if current.renew_at <= now {
             match self.renew(now) {
                 Ok(renewed) => *current = renewed,
                 Err(error) => {
                     tracing::error!(%error, "api: the server's certificate cannot be renewed");
+                    current.renew_at = now.saturating_add(AGAIN_SECONDS);
                 }
             }
         }
-        current.0.clone()
+        current.certified.clone()
     }
 }
 
@@ -182,22 +195,27 @@ impl ResolvesServerCert for Renewing {
     }
 }
 
-fn certified(
-    issued: ServerCertificate,
-    provider: &CryptoProvider,
-) -> Result<(Arc<CertifiedKey>, UnixSeconds), TlsError> {
-    let key = CertifiedKey::from_der(vec![issued.certificate], issued.key, provider)?;
-    Ok((Arc::new(key), issued.expires))
+impl Current {
+    fn of(issued: ServerCertificate, provider: &CryptoProvider) -> Result<Self, TlsError> {
+        let key = CertifiedKey::from_der(vec![issued.certificate], issued.key, provider)?;
+        Ok(Self {
+            certified: Arc::new(key),
+            renew_at: issued.expires.saturating_sub(RENEW_SECONDS),
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::authority::tests::Memory, *};
+    use super::{
+        super::{AuthoritySigner, authority::tests::Memory},
+        *,
+    };
     use crate::files;
     use std::{
         fs,
         os::unix::fs::PermissionsExt,
-        sync::atomic::{AtomicU64, Ordering},
+        sync::atomic::{AtomicBool, AtomicU64, Ordering},
     };
 
     #[test]
@@ -212,12 +230,65 @@ mod tests {
         let provider = Arc::new(ring::default_provider());
         let renewing = Renewing::new(authority, names, clock, provider).unwrap();
         let first = renewing.current();
-        now.fetch_add(20 * 86_400, Ordering::Relaxed);
+        now.fetch_add(20 * 86_400 - 1, Ordering::Relaxed);
         assert!(Arc::ptr_eq(&first, &renewing.current()));
         now.fetch_add(1, Ordering::Relaxed);
         let second = renewing.current();
         assert!(!Arc::ptr_eq(&first, &second));
         assert!(Arc::ptr_eq(&second, &renewing.current()));
+    }
+
+    /// A key that is away for a while, and counts how often it was asked.
+    struct Absent {
+        key: Arc<Memory>,
+        is_away: AtomicBool,
+        asked: AtomicU64,
+    }
+
+    impl AuthoritySigner for Absent {
+        fn public_key(&self) -> [u8; 65] {
+            self.key.public_key()
+        }
+
+        fn sign(
+            &self,
+            message: &[u8],
+        ) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            if self.is_away.load(Ordering::Relaxed) {
+                return Err("the token was pulled out".into());
+            }
+            self.key.sign(message)
+        }
+    }
+
+    #[test]
+    fn a_renewal_that_fails_is_tried_once_a_minute_and_the_old_certificate_stays() {
+        let now = Arc::new(AtomicU64::new(1_790_000_000));
+        let clock: Clock = {
+            let now = now.clone();
+            Arc::new(move || now.load(Ordering::Relaxed))
+        };
+        let signer = Arc::new(Absent {
+            key: Memory::new(1),
+            is_away: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
+        });
+        let authority = Authority::create(signer.clone(), &[], clock()).unwrap();
+        let names = vec!["localhost".to_owned()];
+        let provider = Arc::new(ring::default_provider());
+        let renewing = Renewing::new(authority, names, clock, provider).unwrap();
+        let first = renewing.current();
+        let asked = signer.asked.load(Ordering::Relaxed);
+        signer.is_away.store(true, Ordering::Relaxed);
+        now.fetch_add(25 * 86_400, Ordering::Relaxed);
+        for _ in 0..10 {
+            assert!(Arc::ptr_eq(&first, &renewing.current()));
+        }
+        assert_eq!(signer.asked.load(Ordering::Relaxed), asked + 1);
+        signer.is_away.store(false, Ordering::Relaxed);
+        now.fetch_add(AGAIN_SECONDS, Ordering::Relaxed);
+        assert!(!Arc::ptr_eq(&first, &renewing.current()));
     }
 
     #[test]

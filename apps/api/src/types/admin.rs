@@ -87,9 +87,8 @@ pub struct KeyInfo {
     /// Its address; nothing: the key is not one of the chain's curve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Bytes20>,
-    /// Public key, SEC1 uncompressed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub public_key: Option<HexBytes>,
+    /// Public key, SEC 1 uncompressed: a point of secp256k1, the authority's of P-256.
+    pub public_key: HexBytes,
     /// It is the newest of its cryptlet.
     pub current: bool,
 }
@@ -219,8 +218,9 @@ pub struct DelegationInfo {
     pub digest: Bytes32,
     /// What is allowed.
     pub delegation: DelegationBody,
-    /// The delegate has it as revoked.
-    pub revoked: bool,
+    /// The delegate has it as revoked; nothing: it could not be asked just now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<bool>,
 }
 
 /// For how long a token counts, in seconds: a minute to ten years.

@@ -22,6 +22,8 @@ pub struct CryptletSummary {
     pub description: Option<String>,
     /// The whole cryptlet is revoked.
     pub revoked: bool,
+    /// The host's copy of the register is too old to be relied on.
+    pub stale: bool,
 }
 
 /// Everything about one cryptlet.

@@ -4,15 +4,22 @@ use crate::support::{
     Setup, TestHost, authority,
     memory::{NAME, job_id},
     now,
-    raw::{Request, connect, exchange, read},
+    raw::{Request, connect, connect_with, exchange, read, settings},
 };
-use cryptlet_api::{ServerLimits, types::Role};
+use cryptlet_api::{
+    ServerLimits,
+    types::{PageQuery, Role},
+};
+use rustls::{
+    HandshakeKind,
+    version::{TLS12, TLS13},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     sync::atomic::Ordering,
 };
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const ADDRESS: &str = "0x0101010101010101010101010101010101010101";
 
@@ -414,6 +421,53 @@ async fn a_stranger_authoritys_certificate_ends_the_handshake() {
     assert_eq!(by(&friend).await.unwrap().status, 200);
     assert!(by(&stranger).await.is_err());
     assert!(by(&expired).await.is_err());
+}
+
+#[tokio::test]
+async fn no_session_is_taken_up_again_past_the_certificate_that_began_it() {
+    let own = authority(1);
+    let issued = own.issue_client_certificate(&"ci".parse().unwrap(), 3_600, now());
+    let issued = issued.unwrap();
+    let host = TestHost::with(Setup {
+        certificates: [(issued.digest, Role::Publisher)].into(),
+        authority: Some(own),
+        ..Setup::default()
+    })
+    .await;
+    let request = Request::new("GET", "/v1/host").bytes();
+    for version in [&TLS12, &TLS13] {
+        let own = Some((issued.certificate.as_str(), issued.key.as_str()));
+        let remembering = settings(&host, own, &[version]);
+        for _ in 0..2 {
+            let mut stream = connect_with(&host, remembering.clone()).await.unwrap();
+            stream.write_all(&request).await.unwrap();
+            // What the client needs to take a session up again would have come before the answer.
+            assert_eq!(read(&mut stream).await.unwrap().status, 200);
+            let kind = stream.get_ref().1.handshake_kind();
+            assert_eq!(kind, Some(HandshakeKind::Full));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_ends_when_what_let_its_caller_in_is_revoked() {
+    let host = TestHost::start().await;
+    let token = host.token(Role::Reader);
+    let request = format!(
+        "GET /v1/host HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n"
+    );
+    let mut stream = connect(&host, None).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    let listed = host.tokens.list(&PageQuery::default()).unwrap();
+    assert!(host.tokens.revoke(&listed.items[0].id).unwrap());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).await.unwrap();
+    let (_, refused) = rest.split_once("HTTP/1.1 401").unwrap();
+    assert!(refused.contains("connection: close"), "{refused}");
 }
 
 #[tokio::test]

@@ -179,6 +179,33 @@ async fn beyond_so_many_requests_the_host_is_busy() {
 }
 
 #[tokio::test]
+async fn what_changes_something_is_done_to_its_end_and_has_its_place_for_as_long() {
+    let host = limited(ServerLimits {
+        requests: 1,
+        request: Duration::from_secs(1),
+        ..ServerLimits::default()
+    })
+    .await;
+    let token = host.token(Role::Publisher);
+    let body = format!(r#"{{"publisher":"0x{}","name":"{HANG}"}}"#, "01".repeat(20));
+    let asked = Request::new("POST", "/v1/keys").by(&token).body(&body);
+    let answer = asked.send(&host).await;
+    assert_eq!(answer.status, 503, "nobody waits any longer");
+    let get = || Request::new("GET", "/v1/host").by(&token).send(&host);
+    assert_eq!(get().await.status, 503, "the place is not free");
+    host.memory.go_on.add_permits(1);
+    let done = async {
+        while get().await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(done).await;
+    let calls = host.memory.calls.lock().unwrap().clone();
+    let calls: Vec<_> = calls.iter().map(|(_, what)| *what).collect();
+    assert_eq!(calls, ["createKey", "createdKey"]);
+}
+
+#[tokio::test]
 async fn beyond_so_many_connections_a_peer_waits() {
     let host = limited(ServerLimits {
         connections: 1,

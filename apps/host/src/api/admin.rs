@@ -1,6 +1,6 @@
 //! Keys, policy, delegations.
 
-use super::{Service, problems};
+use super::{Service, jobs::place, problems};
 use crate::HostError;
 use alloy_primitives::{Address, B256};
 use cryptlet_api::{
@@ -16,15 +16,17 @@ use cryptlet_types::{
     policy::SignedPolicy,
 };
 use cryptlet_vault::{KeyId, KeyRecord, KeyState};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Most questions to the chain at once for one page: a page is asked for in a fraction of a request's time, and is one
+/// caller's among many.
+const QUESTIONS_AT_ONCE: usize = 16;
 
 impl Service {
     pub(super) async fn list_keys(&self, page: &PageQuery) -> Result<Page<KeyInfo>> {
         let keys = self.vault.list().await.map_err(problems::vault)?;
-        let authority = self.vault.authority_public().await.ok();
-        let mut rows: Vec<_> = keys
-            .into_iter()
-            .map(|key| key_info(key, authority))
-            .collect();
+        let mut rows: Vec<_> = keys.into_iter().map(key_info).collect();
         rows.sort_by_key(key_place);
         Ok(page.cut(rows, key_place))
     }
@@ -68,7 +70,7 @@ impl Service {
         let bytes = serde_json::to_vec(&policy).map_err(|error| Problem::internal(&error))?;
         let installed = self.rules.install(bytes).await;
         let policy = installed.map_err(|error| match error {
-            HostError::Register(error) if !error.is_retryable() => Problem::refused(
+            HostError::Register(error) if error.refuses_a_policy() => Problem::refused(
                 error.to_string(),
                 "the register's word comes first: cryptlet policy set sends the transaction, then the document",
             ),
@@ -83,14 +85,27 @@ impl Service {
     }
 
     pub(super) async fn list_delegations(&self, page: &PageQuery) -> Result<Page<DelegationInfo>> {
-        let known = self.delegations.list();
+        let after = place::<Hex<32>>(page, "delegations")?.map(|after| after.0);
+        // One more says whether there is a next page.
+        let known = self.delegations.list(after, page.size().saturating_add(1));
         let page = page.cut(known, |(digest, _)| digest.to_string());
-        let mut items = Vec::with_capacity(page.items.len());
-        for (digest, signed) in page.items {
-            items.push(self.delegation_info(digest, &signed.delegation).await?);
-        }
+        // A node that does not answer is not waited for once a row.
+        let silent = AtomicBool::new(false);
+        let rows = page.items.into_iter().map(|(digest, signed)| {
+            let silent = &silent;
+            async move {
+                let revoked = if silent.load(Ordering::Relaxed) {
+                    None
+                } else {
+                    self.chain.is_delegation_revoked(digest).await.ok()
+                };
+                silent.fetch_or(revoked.is_none(), Ordering::Relaxed);
+                delegation_info(digest, &signed.delegation, revoked)
+            }
+        });
+        let items = stream::iter(rows).buffered(QUESTIONS_AT_ONCE).try_collect();
         Ok(Page {
-            items,
+            items: items.await?,
             next: page.next,
         })
     }
@@ -105,7 +120,8 @@ impl Service {
         let digest = signed.delegation.digest(&domain);
         self.check_delegation(digest, &signed).await?;
         let delegation = signed.delegation.clone();
-        if self.revoked(digest).await? {
+        let revoked = self.chain.is_delegation_revoked(digest).await;
+        if revoked.map_err(problems::chain)? {
             return Err(Problem::refused(
                 format!("delegation {digest} was revoked, which is final"),
                 "sign another one with another salt: cryptlet delegation sign",
@@ -120,7 +136,7 @@ impl Service {
             error => Problem::internal(&error),
         })?;
         tracing::info!(caller = caller.name, %digest, identity = %delegation.identity, "delegation taken");
-        self.delegation_info(digest, &delegation).await
+        delegation_info(digest, &delegation, Some(false))
     }
 
     /// The chain judges the signature now as it will when a report under it arrives: a false one must not stand in the way of
@@ -147,31 +163,26 @@ impl Service {
         }
         refuse(format!("signature: it is not of {identity}"))
     }
+}
 
-    async fn revoked(&self, digest: B256) -> Result<bool> {
-        let revoked = self.chain.is_delegation_revoked(digest).await;
-        revoked.map_err(problems::chain)
-    }
-
-    async fn delegation_info(
-        &self,
-        digest: B256,
-        delegation: &Delegation,
-    ) -> Result<DelegationInfo> {
-        Ok(DelegationInfo {
-            digest: digest.into(),
-            delegation: DelegationBody {
-                identity: delegation.identity.into(),
-                cryptlet: delegation.cryptlet.0.into(),
-                consumer: delegation.consumer.into(),
-                callback: Hex(delegation.callback),
-                expiry: cryptlet_api::types::Moment::new(delegation.expiry)
-                    .map_err(|error| Problem::internal(&error))?,
-                salt: delegation.salt.into(),
-            },
-            revoked: self.revoked(digest).await?,
-        })
-    }
+fn delegation_info(
+    digest: B256,
+    delegation: &Delegation,
+    revoked: Option<bool>,
+) -> Result<DelegationInfo> {
+    Ok(DelegationInfo {
+        digest: digest.into(),
+        delegation: DelegationBody {
+            identity: delegation.identity.into(),
+            cryptlet: delegation.cryptlet.0.into(),
+            consumer: delegation.consumer.into(),
+            callback: Hex(delegation.callback),
+            expiry: cryptlet_api::types::Moment::new(delegation.expiry)
+                .map_err(|error| Problem::internal(&error))?,
+            salt: delegation.salt.into(),
+        },
+        revoked,
+    })
 }
 
 fn signed(new: NewDelegation) -> Result<SignedDelegation> {
@@ -196,7 +207,7 @@ fn signed(new: NewDelegation) -> Result<SignedDelegation> {
     })
 }
 
-fn key_info(key: KeyRecord, authority: Option<[u8; 65]>) -> KeyInfo {
+fn key_info(key: KeyRecord) -> KeyInfo {
     let (purpose, cryptlet) = match key.id {
         KeyId::Host => ("host", None),
         KeyId::Transmitter => ("transmitter", None),
@@ -208,9 +219,7 @@ fn key_info(key: KeyRecord, authority: Option<[u8; 65]>) -> KeyInfo {
         purpose: purpose.to_owned(),
         cryptlet: cryptlet.map(|cryptlet| cryptlet.0.into()),
         address: (!is_authority).then(|| key.address.into()),
-        public_key: authority
-            .filter(|_| is_authority)
-            .map(|point| HexBytes(point.to_vec().into())),
+        public_key: HexBytes(key.public_key.to_vec().into()),
         current: key.state == KeyState::Current,
     }
 }

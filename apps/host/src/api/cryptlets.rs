@@ -37,8 +37,12 @@ impl Service {
         .map_err(problems::register)?;
         let full = found.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
         let last = found.last().map(|known| known.record.name.clone());
+        let stale = self.rules.standing().is_stale(self.clock.now());
         Ok(Page {
-            items: found.into_iter().map(summary).collect(),
+            items: found
+                .into_iter()
+                .map(|known| summary(known, stale))
+                .collect(),
             next: last.filter(|_| full),
         })
     }
@@ -241,7 +245,14 @@ impl Service {
                 reasons.push(error.to_string());
                 return Ok(());
             }
-            Err(error) => return Err(package_problem(error)),
+            Err(error) if error.is_retryable() => return Err(package_problem(error)),
+            // One cryptlet's damaged package is no reason to say nothing of the others.
+            Err(error) => {
+                let package = version.package;
+                tracing::error!(%package, %error, "api: package cannot be read");
+                reasons.push(format!("this host's copy of package {package} is damaged"));
+                return Ok(());
+            }
         };
         let key = manifest.public_key;
         if signed && !record.admits(key, version.number, now) {
@@ -261,7 +272,7 @@ impl Service {
     }
 }
 
-fn summary(known: Known) -> CryptletSummary {
+fn summary(known: Known, stale: bool) -> CryptletSummary {
     let Known {
         record,
         description,
@@ -272,6 +283,7 @@ fn summary(known: Known) -> CryptletSummary {
         publisher: record.publisher.into(),
         label: record.current().map(|version| version.label.clone()),
         revoked: record.revoked,
+        stale,
         name: record.name,
         description,
     }

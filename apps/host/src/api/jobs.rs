@@ -13,14 +13,20 @@ use cryptlet_journal::{ActiveSubscription, HistoryEntry, JobFilter, JobRecord, S
 use cryptlet_register::Register;
 use cryptlet_types::{CryptletId, JobId, Subject, TriggerSpec};
 use cryptlet_watch::next_due;
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    str::FromStr,
+};
 
 impl Service {
     pub(super) async fn list_subscriptions(
         &self,
         page: &PageQuery,
     ) -> Result<Page<SubscriptionRow>> {
-        let known = self.journal.subscriptions().await;
+        let after = place::<Hex<32>>(page, "subscriptions")?.map(|after| Subject(after.0));
+        // One more says whether there is a next page.
+        let most = u32::try_from(page.size().saturating_add(1)).unwrap_or(u32::MAX);
+        let known = self.journal.subscriptions_after(after, most).await;
         let known = known.map_err(problems::journal)?;
         let page = page.cut(known, |known| known.subscription.subject.to_string());
         let mut items = Vec::with_capacity(page.items.len());
@@ -59,7 +65,7 @@ impl Service {
             state: query.state.map(Into::into),
         };
         let page = cryptlet_journal::Page {
-            after: place(&query.page)?,
+            after: place(&query.page, "jobs")?.unwrap_or_default(),
             limit: u32::try_from(query.page.size()).unwrap_or(u32::MAX),
         };
         let listing = self.journal.jobs(filter, page).await;
@@ -131,13 +137,13 @@ fn subscription_row(known: ActiveSubscription, served: &Served) -> SubscriptionR
     }
 }
 
-/// Pages of jobs are named by the journal's own numbers.
-fn place(page: &PageQuery) -> Result<u64> {
+/// Behind which item a page of `what` begins: a job's number in the journal, a digest.
+pub(super) fn place<T: FromStr>(page: &PageQuery, what: &str) -> Result<Option<T>> {
     let Some(after) = &page.after else {
-        return Ok(0);
+        return Ok(None);
     };
-    after.as_str().parse().map_err(|_| {
-        let what = format!("after: {after} is not the `next` of a page of jobs");
+    after.as_str().parse().map(Some).map_err(|_| {
+        let what = format!("after: {after} is not the `next` of a page of {what}");
         Problem::refused(what, "take it from the page before")
     })
 }

@@ -13,7 +13,7 @@ mod publish;
 mod serve;
 
 pub use serve::ApiServer;
-pub(crate) use serve::{identity, tokens};
+pub(crate) use serve::{Shown, tokens};
 
 use crate::{
     ApiConfig, HostError, Parts, delegations::Delegations, manifests::Manifests,
@@ -80,7 +80,10 @@ impl Service {
         authority: Hex<32>,
         spare_keys: SpareKeys,
     ) -> std::result::Result<Self, HostError> {
-        let register_rpc = config.register_rpc.clone().or_else(|| config.rpc.clone());
+        // Where the register is on the delegate's chain, callers reach it there.
+        let shared = parts.rules.domain().chain_id == parts.chain.domain().chain_id;
+        let register_rpc = config.register_rpc.clone();
+        let register_rpc = register_rpc.or_else(|| config.rpc.clone().filter(|_| shared));
         let descriptor = DelegateDescriptor {
             version: 1,
             delegate: parts.chain.domain(),

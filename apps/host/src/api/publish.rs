@@ -12,8 +12,11 @@ use cryptlet_api::{
 };
 use cryptlet_register::{Register, RegisterError};
 use cryptlet_seal::package::PackageFiles;
-use cryptlet_types::{CryptletId, region::Package};
-use cryptlet_vault::KeyId;
+use cryptlet_types::{CryptletId, UnixSeconds, region::Package};
+use cryptlet_vault::{KeyId, VaultError};
+
+/// Most keys that are destroyed for one caller's request: each costs a write to the vault.
+const DISCARDED_AT_ONCE: usize = 16;
 
 impl Service {
     pub(super) async fn make_key(&self, caller: &Caller, key: NewKey) -> Result<CreatedKey> {
@@ -27,13 +30,16 @@ impl Service {
         })
     }
 
-    /// The key that the caller has for this cryptlet and no version uses yet, or a new one.
+    /// A key for this cryptlet that no version uses yet: the caller's, or a new one.
     async fn spare_key(&self, caller: &str, cryptlet: CryptletId) -> Result<Address> {
         let mut spare = self.spare_keys.lock().await;
+        let now = self.clock.now();
         self.forget_used(&mut spare, &[cryptlet]).await?;
-        if let Some(signer) = spare.of(caller, cryptlet) {
+        let given = spare.give(caller, cryptlet, now);
+        if let Some(signer) = given.map_err(|error| Problem::internal(&error))? {
             return Ok(signer);
         }
+        self.discard_expired(&mut spare, now).await?;
         if spare.check_room(caller).is_err() {
             let all = spare.cryptlets();
             self.forget_used(&mut spare, &all).await?;
@@ -44,7 +50,7 @@ impl Service {
         })?;
         let signer = self.vault.create(&KeyId::Cryptlet(cryptlet)).await;
         let signer = signer.map_err(problems::vault)?;
-        let kept = spare.add(signer, caller, cryptlet);
+        let kept = spare.add(signer, caller, cryptlet, now);
         kept.map_err(|error| Problem::internal(&error))?;
         Ok(signer)
     }
@@ -123,6 +129,31 @@ impl Service {
         spare
             .forget(&used)
             .map_err(|error| Problem::internal(&error))
+    }
+
+    /// Destroys keys that came into no use in time. What the register says now has to be known: a key may be a signer since.
+    async fn discard_expired(&self, spare: &mut SpareKeys, now: UnixSeconds) -> Result<()> {
+        let mut expired = spare.expired(now);
+        expired.truncate(DISCARDED_AT_ONCE);
+        if expired.is_empty() || self.rules.standing().is_stale(now) {
+            return Ok(());
+        }
+        let cryptlets: Vec<_> = expired.iter().map(|(cryptlet, _)| *cryptlet).collect();
+        self.forget_used(spare, &cryptlets).await?;
+        let unused = spare.expired(now);
+        expired.retain(|key| unused.contains(key));
+        for (cryptlet, signer) in expired {
+            match self.vault.discard(cryptlet, signer).await {
+                Ok(()) => {
+                    tracing::info!(%cryptlet, %signer, "key came into no use and was destroyed")
+                }
+                Err(VaultError::UnknownSigner { .. }) => {}
+                Err(error) => return Err(problems::vault(error)),
+            }
+            let forgotten = spare.forget(&[signer]);
+            forgotten.map_err(|error| Problem::internal(&error))?;
+        }
+        Ok(())
     }
 
     /// The key that the manifest names has to be in this vault, or the package could never sign here.

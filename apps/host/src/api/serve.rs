@@ -15,7 +15,6 @@ use cryptlet_vault::Vault;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::{
     error::Error,
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -41,8 +40,11 @@ impl ApiServer {
         config: &ApiConfig,
         data: &DataFolder,
     ) -> Result<Self, HostError> {
-        let (identity, authority) = identity(parts.vault.clone(), config, data).await?;
-        let digest = digest_of(&authority, &data.authority())?;
+        let Shown {
+            identity,
+            authority,
+            digest,
+        } = Shown::of(parts.vault.clone(), config, data).await?;
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|error| failed(&config.listen, error))?;
@@ -90,20 +92,52 @@ impl ApiServer {
     }
 }
 
-/// The certificate that the server shows, and the authority (PEM) that callers are to trust.
-pub(crate) async fn identity(
+/// What the server shows.
+pub(crate) struct Shown {
+    /// Its certificate.
+    identity: ServerIdentity,
+    /// The authority that callers are to trust, PEM.
+    pub(crate) authority: String,
+    /// SHA-256 of that authority's certificate (DER).
+    digest: B256,
+}
+
+impl Shown {
+    pub(crate) async fn of(
+        vault: Arc<dyn Vault>,
+        config: &ApiConfig,
+        data: &DataFolder,
+    ) -> Result<Self, HostError> {
+        let (identity, authority, path) = match &config.certificate {
+            Some(files) => {
+                let identity = ServerIdentity::Files {
+                    certificate: files.chain.clone(),
+                    key: files.key.clone(),
+                };
+                (identity, read(&files.authority)?, files.authority.clone())
+            }
+            None => {
+                let authority = own_authority(vault, config, data).await?;
+                let (pem, names) = (authority.pem().to_owned(), config.names.clone());
+                let identity = ServerIdentity::Authority { authority, names };
+                (identity, pem, data.authority())
+            }
+        };
+        let digest = certificate_digest(&certificate(&authority, &path)?).0;
+        Ok(Self {
+            identity,
+            authority,
+            digest,
+        })
+    }
+}
+
+/// The authority whose key is in the vault, made at the first start.
+async fn own_authority(
     vault: Arc<dyn Vault>,
     config: &ApiConfig,
     data: &DataFolder,
-) -> Result<(ServerIdentity, String), HostError> {
-    if let Some(files) = &config.certificate {
-        let authority = read(&files.authority)?;
-        let identity = ServerIdentity::Files {
-            certificate: files.chain.clone(),
-            key: files.key.clone(),
-        };
-        return Ok((identity, authority));
-    }
+) -> Result<Authority, HostError> {
     let signer: Arc<dyn AuthoritySigner> = Arc::new(VaultAuthority {
         public: vault.authority_public().await?,
         vault,
@@ -120,9 +154,7 @@ pub(crate) async fn identity(
         files::replace(&path, authority.pem().as_bytes())
             .map_err(|error| failed(&path.display(), error))?;
     }
-    let pem = authority.pem().to_owned();
-    let names = config.names.clone();
-    Ok((ServerIdentity::Authority { authority, names }, pem))
+    Ok(authority)
 }
 
 /// The authority's key in the vault. Certificates are signed where nothing may wait for a future, so that the vault is
@@ -169,17 +201,14 @@ fn client_authorities(config: &ApiConfig) -> Result<Vec<CertificateDer<'static>>
     config.client_authorities.iter().map(read).collect()
 }
 
-fn digest_of(pem: &str, path: &Path) -> Result<B256, HostError> {
-    Ok(certificate_digest(&certificate(pem, path)?).0)
-}
-
 fn certificate(pem: &str, path: &Path) -> Result<CertificateDer<'static>, HostError> {
     CertificateDer::from_pem_slice(pem.as_bytes())
         .map_err(|_| failed(&path.display(), "it is no certificate in PEM"))
 }
 
 fn read(path: &Path) -> Result<String, HostError> {
-    fs::read_to_string(path).map_err(|error| failed(&path.display(), error))
+    let bytes = files::read(path).map_err(|error| failed(&path.display(), error))?;
+    String::from_utf8(bytes).map_err(|error| failed(&path.display(), error))
 }
 
 fn failed(what: &dyn std::fmt::Display, reason: impl ToString) -> HostError {

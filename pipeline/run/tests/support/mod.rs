@@ -306,6 +306,10 @@ impl Vault for Token {
         Ok(())
     }
 
+    async fn discard(&self, _: CryptletId, _: Address) -> VaultResult<()> {
+        Ok(())
+    }
+
     async fn authority_public(&self) -> VaultResult<[u8; 65]> {
         Err(VaultError::NotForSigning(KeyId::Authority))
     }

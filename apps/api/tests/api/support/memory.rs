@@ -4,12 +4,13 @@ use alloy_primitives::{Bytes, FixedBytes, keccak256};
 use async_trait::async_trait;
 use cryptlet_api::{Caller, HostApi, JobQuery, Problem, types::*};
 use std::{sync::Mutex, time::Duration};
+use tokio::sync::Semaphore;
 
 /// The name of the one cryptlet.
 pub const NAME: &str = "gold-price";
 /// Searching for this makes the host panic.
 pub const PANIC: &str = "panic";
-/// Searching for this makes the host wait forever.
+/// Searching for this makes the host wait forever; a key for it, until the host may go on.
 pub const HANG: &str = "hang";
 
 /// The one job.
@@ -35,12 +36,25 @@ fn unknown(what: impl std::fmt::Display) -> Problem {
 }
 
 /// The host. Records who called what changes something.
-#[derive(Default)]
 pub struct Memory {
     pub calls: Mutex<Vec<(String, &'static str)>>,
+    /// Who waits may go on by a permit.
+    pub go_on: Semaphore,
     keys: Mutex<Vec<KeyInfo>>,
     delegations: Mutex<Vec<DelegationInfo>>,
     policy: Mutex<Option<PolicyInfo>>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            calls: Mutex::default(),
+            go_on: Semaphore::new(0),
+            keys: Mutex::default(),
+            delegations: Mutex::default(),
+            policy: Mutex::default(),
+        }
+    }
 }
 
 impl Memory {
@@ -145,6 +159,7 @@ impl HostApi for Memory {
             label: Some("0.1.0".to_owned()),
             description: None,
             revoked: false,
+            stale: false,
         };
         Ok(page.cut(found.then_some(summary), |one| one.name.clone()))
     }
@@ -230,6 +245,10 @@ impl HostApi for Memory {
 
     async fn create_key(&self, caller: &Caller, key: NewKey) -> Result<CreatedKey> {
         self.note(caller, "createKey");
+        if key.name.as_str() == HANG {
+            let _ = self.go_on.acquire().await;
+            self.note(caller, "createdKey");
+        }
         let cryptlet = id_of(key.publisher, key.name.as_str());
         let mut keys = self.keys.lock().unwrap();
         let signer = id_of(cryptlet, &keys.len().to_string());
@@ -238,7 +257,7 @@ impl HostApi for Memory {
                 purpose: "cryptlet".to_owned(),
                 cryptlet: Some(cryptlet),
                 address: Some(signer),
-                public_key: None,
+                public_key: HexBytes(vec![4; 65].into()),
                 current: true,
             });
         }
@@ -358,7 +377,7 @@ impl HostApi for Memory {
         let info = DelegationInfo {
             digest: Hex(keccak256(serde_json::to_vec(&body).unwrap())),
             delegation: body,
-            revoked: false,
+            revoked: Some(false),
         };
         let mut delegations = self.delegations.lock().unwrap();
         if delegations.len() < 1_000 && !delegations.contains(&info) {

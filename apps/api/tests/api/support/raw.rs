@@ -1,7 +1,7 @@
 //! Requests byte by byte, for what no client sends.
 
 use super::TestHost;
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion, crypto::ring};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use std::{collections::BTreeMap, io, sync::Arc};
 use tokio::{
@@ -44,27 +44,41 @@ impl Answer {
 /// A certificate and its key, PEM.
 pub type Own<'a> = Option<(&'a str, &'a str)>;
 
-/// A TLS connection to the host.
-pub async fn connect(host: &TestHost, own: Own<'_>) -> io::Result<TlsStream<TcpStream>> {
+/// Settings of a client that trusts the host, with versions of TLS that it speaks.
+pub fn settings(
+    host: &TestHost,
+    own: Own<'_>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(host.authority.certificate().clone()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots);
-    let config = match own {
+    Arc::new(match own {
         Some((certificate, key)) => {
             let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
             let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
             builder.with_client_auth_cert(chain, key).unwrap()
         }
         None => builder.with_no_client_auth(),
-    };
+    })
+}
+
+/// A TLS connection to the host.
+pub async fn connect(host: &TestHost, own: Own<'_>) -> io::Result<TlsStream<TcpStream>> {
+    connect_with(host, settings(host, own, ALL_VERSIONS)).await
+}
+
+/// As [`connect`], with these settings, which may remember earlier connections.
+pub async fn connect_with(
+    host: &TestHost,
+    settings: Arc<ClientConfig>,
+) -> io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(host.server.address()).await?;
     let name = ServerName::try_from("localhost").unwrap();
-    TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
+    TlsConnector::from(settings).connect(name, stream).await
 }
 
 /// Sends the bytes and reads until the server closes.

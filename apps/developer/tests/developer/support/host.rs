@@ -380,7 +380,7 @@ impl HostApi for MemoryHost {
         let info = DelegationInfo {
             digest: digest.into(),
             delegation: new.delegation,
-            revoked: false,
+            revoked: Some(false),
         };
         self.delegations.lock().unwrap().push(info.clone());
         Ok(info)
