@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(kept.of(&subscription(2), 1), [signed(200), signed(100)]);
         assert_eq!(kept.of(&subscription(5), 1), [], "another identity");
         let [first, second] = kept.list(None, 2).try_into().unwrap();
-        assert_eq!(kept.list(None, 1), [first.clone()]);
+        assert_eq!(kept.list(None, 1), std::slice::from_ref(&first));
         assert_eq!(kept.list(Some(first.0), 9), [second]);
     }
 
