@@ -1,7 +1,7 @@
 //! What administrators and identities sign.
 
 use crate::support::{World, parts, reference};
-use alloy::primitives::keccak256;
+use alloy::primitives::{Address, keccak256};
 use cryptlet_developer::{
     DeveloperError, Wallet,
     delegation::{self, Scope},
@@ -199,4 +199,32 @@ async fn nothing_is_delegated_to_what_is_revoked_or_unknown_nor_by_a_host_of_oth
         .await
         .unwrap_err();
     assert!(matches!(error, DeveloperError::Revoked(_)), "{error}");
+}
+
+#[tokio::test]
+async fn an_account_signs_for_a_contract_wallet_and_a_file_keeps_what_it_signed() {
+    let world = World::start().await;
+    world
+        .publish(&parts("gold-price", "0.1.0", 1), false)
+        .await
+        .unwrap();
+    let session = world.session().await;
+    let (owner, wallet) = (world.wallet(3).await, Address::repeat_byte(7));
+    let scope = Scope {
+        identity: Some(wallet),
+        ..scope()
+    };
+    let signed = delegation::sign(&session, &owner, &scope).await.unwrap();
+    assert_eq!(signed.delegation.identity, wallet.into());
+    let file = world.folder.path().join("delegation.json");
+    std::fs::write(&file, serde_json::to_string(&signed).unwrap()).unwrap();
+    let read = delegation::load(&file).unwrap();
+    let info = delegation::submit(&session, &read).await.unwrap();
+    assert_eq!(info.delegation, signed.delegation);
+    std::fs::write(&file, r#"{"delegation":{}}"#).unwrap();
+    let error = delegation::load(&file).unwrap_err().to_string();
+    assert!(
+        error.contains("delegation.json") && error.contains("identity"),
+        "{error}"
+    );
 }
