@@ -188,8 +188,29 @@ pub(crate) struct ServeOptions {
 pub(crate) enum HostCommand {
     /// Make what the configuration names and is missing: vault, keys, certificate, an operator's token.
     Init(InitOptions),
+    /// Certify a client of the API (mutual TLS) by the host's own authority; the host must not run.
+    Certify(CertifyOptions),
     /// Have the register name the host that the commands talk to, with its URL and authority.
     Register(Box<developer::RegisterHostOptions>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CertifyOptions {
+    /// The host's configuration (JSON).
+    #[arg(long, value_name = "FILE", default_value = "host.json")]
+    pub(crate) config: PathBuf,
+    /// Whom it is for.
+    #[arg(long)]
+    pub(crate) label: cryptlet_api::types::Label,
+    /// Days for which it counts.
+    #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=3_650))]
+    pub(crate) days: u64,
+    /// File for certificate and private key (PEM), for its owner only; one that is there is left alone.
+    #[arg(long, value_name = "FILE", default_value = "client.pem")]
+    pub(crate) out: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

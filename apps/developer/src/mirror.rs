@@ -11,7 +11,7 @@ use crate::{
 };
 use alloy_primitives::{Address, U256};
 use alloy_sol_types::{SolCall, sol};
-use cryptlet_api::types::CryptletRef;
+use cryptlet_api::{types::CryptletRef, wall_clock};
 use cryptlet_chain::evm::abi::{CryptletRegister, CryptoDelegate};
 use cryptlet_types::register::SignerRecord;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub struct Plan {
     pub known: Registration,
     /// The mirror.
     pub mirror: Address,
-    /// Its signers, but those whose revocation the mirror has.
+    /// Its signers, but those that have expired, and those whose revocation the mirror has.
     pub signers: Vec<SignerRecord>,
     chain: ChainClient,
     record: Record,
@@ -80,6 +80,7 @@ pub async fn plan(session: &Session, name: &CryptletRef) -> Result<Plan, Develop
     let known = find(&register, name).await?;
     let record = record(&register, &known).await?;
     let cryptlet = known.cryptlet.0;
+    let now = wall_clock()();
     let mut signers = Vec::new();
     for signer in register.all_signers(known.cryptlet).await? {
         let asked = signerOfCall {
@@ -87,7 +88,13 @@ pub async fn plan(session: &Session, name: &CryptletRef) -> Result<Plan, Develop
             signer: signer.signer,
         };
         let there = chain.read(READING, mirror, &asked).await?;
-        if !(signer.revoked && there.revoked) {
+        // What nobody may sign with there any more is not paid for.
+        let over = if signer.revoked {
+            there.revoked
+        } else {
+            signer.expiry < now
+        };
+        if !over {
             signers.push(signer);
         }
     }

@@ -4,13 +4,15 @@
 
 use crate::{
     DataFolder, HostConfig, HostError, VaultConfig, VaultUnlock,
-    api::{Shown, tokens},
+    api::{Shown, own_authority, tokens},
     files,
 };
 use alloy_primitives::Address;
 use cryptlet_api::{
     Connection,
-    types::{NewToken, Role, TokenLifetime},
+    tls::ClientCertificate,
+    types::{Label, NewToken, Role, TokenLifetime},
+    wall_clock,
 };
 use cryptlet_vault::{FileVault, KeyId, Vault, VaultError};
 use std::sync::Arc;
@@ -50,6 +52,30 @@ pub async fn prepare(config: &HostConfig) -> Result<Prepared, HostError> {
         transmitter,
         connection: connection(config, &data, vault).await?,
     })
+}
+
+/// A certificate for a client of the host's API, of the host's own authority, for so many seconds. It opens nothing until the
+/// configuration's `api.clients` gives its digest a role. The host must not run: its vault is opened.
+///
+/// # Errors
+/// There is no API, no vault yet, or somebody has it open.
+pub async fn certify_client(
+    config: &HostConfig,
+    label: &Label,
+    seconds: u64,
+) -> Result<ClientCertificate, HostError> {
+    let data = DataFolder::at(&config.data);
+    let failed = |reason: String| HostError::Api {
+        what: "client certificate".to_owned(),
+        reason,
+    };
+    let Some(api) = &config.api else {
+        return Err(failed("the configuration has no api".to_owned()));
+    };
+    let vault = config.vault.open(&data).await?;
+    let authority = own_authority(vault, api, &data).await?;
+    let issued = authority.issue_client_certificate(label, seconds, wall_clock()());
+    issued.map_err(|error| failed(error.to_string()))
 }
 
 /// The vault that is there, or a new one.
@@ -119,7 +145,7 @@ async fn connection(
 mod tests {
     use super::*;
     use crate::{ApiConfig, ClockSource, PackagesConfig, RegisterConfig};
-    use cryptlet_api::{TokenStore, wall_clock};
+    use cryptlet_api::TokenStore;
     use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::Path};
 
     fn config(folder: &Path) -> HostConfig {
@@ -188,6 +214,22 @@ mod tests {
             tokens.expiry(&connection.token).unwrap().is_some(),
             "both count"
         );
+    }
+
+    #[tokio::test]
+    async fn a_client_is_certified_by_the_hosts_own_authority() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        let label: Label = "ci".parse().unwrap();
+        let early = certify_client(&config, &label, 60).await;
+        assert!(early.is_err(), "there is no vault yet");
+        prepare(&config).await.unwrap();
+        let made = certify_client(&config, &label, 60).await.unwrap();
+        assert!(made.certificate.starts_with("-----BEGIN CERTIFICATE-----"));
+        assert!(made.key.starts_with("-----BEGIN PRIVATE KEY-----"));
+        let mut silent = config;
+        silent.api = None;
+        assert!(certify_client(&silent, &label, 60).await.is_err());
     }
 
     #[tokio::test]

@@ -2,7 +2,10 @@
 
 use super::session::{ask_whether_meant, object, open, patience, wallet};
 use crate::{
-    args::{HostCommand, HostOptions, InitOptions, ServeOptions, developer::RegisterHostOptions},
+    args::{
+        CertifyOptions, HostCommand, HostOptions, InitOptions, ServeOptions,
+        developer::RegisterHostOptions,
+    },
     commands::{keep_private, node::interrupted},
     error::{CliError, Doing},
     screen::{say, say_json},
@@ -10,7 +13,10 @@ use crate::{
 use cryptlet_developer::{connect::origin, host as registered, plain};
 use cryptlet_host::{Host, HostConfig, Progress, Standing, setup};
 use serde_json::{Value, json};
-use std::{path::Path, process::ExitCode};
+use std::{
+    fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path, process::ExitCode,
+};
+use zeroize::Zeroizing;
 
 const EXAMPLE: &str = "cryptlet demo leaves an example: bletchley-demo/host.json";
 
@@ -18,6 +24,7 @@ pub(crate) async fn run(options: HostOptions) -> Result<ExitCode, CliError> {
     match options.what {
         None => serve(options.serve).await,
         Some(HostCommand::Init(options)) => init(&options).await,
+        Some(HostCommand::Certify(options)) => certify(&options).await,
         Some(HostCommand::Register(options)) => register(&options).await,
     }
 }
@@ -64,6 +71,37 @@ async fn init(options: &InitOptions) -> Result<ExitCode, CliError> {
     let config = options.config.display();
     say(format_args!(
         "start it with: cryptlet host --config {config}"
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn certify(options: &CertifyOptions) -> Result<ExitCode, CliError> {
+    let config = configuration(&options.config)?;
+    let seconds = options.days.saturating_mul(86_400);
+    let made = setup::certify_client(&config, &options.label, seconds).await;
+    let made = made
+        .doing("the client cannot be certified")
+        .map_err(|error| error.next("make a host first: cryptlet host init; stop one that runs"))?;
+    let out = options.out.display();
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&options.out)
+        .doing(format_args!("cannot write {out}"))
+        .map_err(|error| error.next("name another file: --out FILE"))?;
+    let pem = Zeroizing::new(format!("{}{}", made.certificate, *made.key));
+    file.write_all(pem.as_bytes())
+        .doing(format_args!("cannot write {out}"))?;
+    if options.json {
+        object(&json!({ "file": options.out, "digest": made.digest }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(format_args!("{out} has the certificate and its key"));
+    say(format_args!(
+        "give it a role in api.clients of {}, then start the host: \"{}\": \"reader\"",
+        options.config.display(),
+        made.digest
     ));
     Ok(ExitCode::SUCCESS)
 }

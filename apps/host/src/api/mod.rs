@@ -13,7 +13,7 @@ mod publish;
 mod serve;
 
 pub use serve::ApiServer;
-pub(crate) use serve::{Shown, tokens};
+pub(crate) use serve::{Shown, own_authority, tokens};
 
 use crate::{
     ApiConfig, HostError, Parts, delegations::Delegations, manifests::Manifests,

@@ -133,7 +133,7 @@ impl Shown {
 }
 
 /// The authority whose key is in the vault, made at the first start.
-async fn own_authority(
+pub(crate) async fn own_authority(
     vault: Arc<dyn Vault>,
     config: &ApiConfig,
     data: &DataFolder,
