@@ -168,9 +168,9 @@ fn no_project() {
 fn completions_cover_every_command_and_option() {
     let script = transcript(&["completions", "bash"]);
     for (command, help) in helps_below("") {
-        let name = format!("cryptlet {command}").trim_end().replace(' ', "__");
-        // A command's own name may have a hyphen, which the script writes as two underscores.
-        let name = name.replace('-', "__");
+        // The script's word for a subcommand; it writes the hyphen of a name in the same way.
+        let name = format!("cryptlet {command}");
+        let name = name.trim_end().replace([' ', '-'], "__subcmd__");
         assert!(script.contains(&name), "{command}: {name}");
         let options = help.split_whitespace().filter_map(|word| {
             let word = word.trim_end_matches(|c: char| !c.is_ascii_lowercase());

@@ -58,6 +58,7 @@ fn table() -> Vec<(&'static str, String, Option<Role>, u16)> {
         row("GET", "/v1/cryptlets", Some(Reader), 200),
         row("GET", &cryptlet, Some(Reader), 200),
         row("GET", &format!("{cryptlet}/header"), Some(Reader), 200),
+        row("GET", &format!("{cryptlet}/package"), Some(Reader), 200),
         row("GET", &format!("{cryptlet}/source"), Some(Reader), 200),
         row("GET", &format!("{cryptlet}/explain"), Some(Reader), 200),
         row("GET", "/v1/subscriptions", Some(Reader), 200),

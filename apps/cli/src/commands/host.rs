@@ -30,7 +30,7 @@ pub(crate) async fn run(options: HostOptions) -> Result<ExitCode, CliError> {
 }
 
 fn configuration(path: &Path) -> Result<HostConfig, CliError> {
-    let config = HostConfig::load(path).doing("there is no host");
+    let config = HostConfig::load(path).doing("this is no host's configuration");
     config.map_err(|error| error.next(EXAMPLE))
 }
 
