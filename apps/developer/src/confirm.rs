@@ -69,7 +69,12 @@ impl Comparison<'_> {
 
     async fn versions(&self) -> Result<(), DeveloperError> {
         let known = self.register.versions(self.cryptlet()).await?;
-        let said: Vec<_> = self.detail.versions.iter().map(record).collect();
+        // The contract says of every version of a revoked cryptlet that it is revoked.
+        let said = self.detail.versions.iter().map(|said| VersionRecord {
+            revoked: said.revoked || self.detail.revoked,
+            ..record(said)
+        });
+        let said: Vec<_> = said.collect();
         self.demand(known == said, "it has other versions, or in another state")?;
         let current = self.register.current(self.cryptlet()).await?;
         let same = current.map(|version| version.number) == self.detail.current;
@@ -79,14 +84,15 @@ impl Comparison<'_> {
     async fn signers(&self) -> Result<(), DeveloperError> {
         let mut known = BTreeSet::new();
         for signer in self.register.all_signers(self.cryptlet()).await? {
-            // The contract says nothing of the expiry of what is revoked.
+            // The contract says nothing of the expiry of what is revoked, and all is with the cryptlet.
             let expiry = if signer.revoked { 0 } else { signer.expiry };
             known.insert((signer.signer, signer.version, expiry, signer.revoked));
         }
         let said = self.detail.signers.iter().map(|said| {
-            let expiry = if said.revoked { 0 } else { said.expiry };
+            let revoked = said.revoked || self.detail.revoked;
+            let expiry = if revoked { 0 } else { said.expiry };
             let signer: Address = said.signer.into();
-            (signer, said.version, expiry, said.revoked)
+            (signer, said.version, expiry, revoked)
         });
         let same = known == said.collect();
         self.demand(same, "other keys may sign for it, or for another time")

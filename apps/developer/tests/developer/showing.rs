@@ -5,7 +5,7 @@ use alloy::primitives::{Address, B256, Bytes};
 use cryptlet_api::types::{CryptletDetail, HostRow, Source};
 use cryptlet_developer::{
     DeveloperError, Session, confirm, host,
-    publish::Parts,
+    publish::{Parts, Revocation, revoke},
     source::{self, FetchedSource},
 };
 use std::{fs, path::Path, time::Duration};
@@ -96,6 +96,29 @@ async fn whatever_a_host_changes_about_a_cryptlet_is_found_out() {
         .unwrap_err();
     assert!(matches!(late, DeveloperError::HostBehind(_)), "{late}");
     assert!(late.is_retryable());
+}
+
+#[tokio::test]
+async fn a_cryptlet_that_was_revoked_as_a_whole_is_shown_as_the_register_has_it() {
+    let world = World::start().await;
+    for (label, further) in [("0.1.0", false), ("0.2.0", true)] {
+        let parts = parts("gold-price", label, 1);
+        world.publish(&parts, further).await.unwrap();
+    }
+    let (session, wallet) = (world.session().await, world.wallet(1).await);
+    let name = reference("gold-price");
+    let all = Revocation::All;
+    revoke(&session, &wallet, &name, &all, PATIENCE)
+        .await
+        .unwrap();
+    // The host keeps what each version and signer was before.
+    let mut said = detail(&session).await;
+    said.versions[0].revoked = false;
+    said.signers[0].revoked = false;
+    confirm(&session, &said).await.unwrap();
+    said.revoked = false;
+    let refused = confirm(&session, &said).await.unwrap_err();
+    assert!(matches!(refused, DeveloperError::Untrue(_)), "{refused}");
 }
 
 #[tokio::test]
