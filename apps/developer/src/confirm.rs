@@ -1,22 +1,39 @@
 //! What a host says of a cryptlet, compared with what the register's chain says.
 
-use crate::{DeveloperError, RegisterClient, Session};
+use crate::{
+    DeveloperError, RegisterClient, Session,
+    import::{Verified, verify},
+    publish::find,
+};
 use alloy_primitives::Address;
-use cryptlet_api::types::{CryptletDetail, HostRow, Source, VersionInfo};
+use cryptlet_api::types::{CryptletDetail, CryptletRef, HostRow, Source, VersionInfo};
 use cryptlet_seal::package;
 use cryptlet_types::{CryptletId, Sha256Digest, register::VersionRecord};
 use std::collections::BTreeSet;
 
-/// Compares everything that the register says of a cryptlet: who, versions, signers, hosts, and the digest of its source
-/// as the package in force names it.
+/// Compares everything that the register says of the cryptlet that was `asked` for with what the host says in `detail`: who,
+/// versions, signers, hosts; the digest of its source as the package in force names it; the interface, with the header of
+/// the version in force, which is returned. Without a node there is nothing but that header, by the host's word.
 ///
 /// # Errors
 /// [`DeveloperError::Untrue`] names what differs, [`DeveloperError::HostBehind`] if the host has not read that far yet;
-/// [`DeveloperError::NoRpc`] if nobody names a node; the chain or the host cannot be asked.
-pub async fn confirm(session: &Session, detail: &CryptletDetail) -> Result<(), DeveloperError> {
+/// the chain or the host cannot be asked.
+pub async fn confirm(
+    session: &Session,
+    asked: &CryptletRef,
+    detail: &CryptletDetail,
+) -> Result<Option<Verified>, DeveloperError> {
+    if session.witness().is_none() {
+        return header(session, asked, detail).await;
+    }
     let register = session.register().await?;
     let newest = register.block_number().await?;
-    let compared = Comparison { register, detail }.all(session).await;
+    let comparison = Comparison {
+        register,
+        asked,
+        detail,
+    };
+    let compared = comparison.all(session).await;
     if let Err(DeveloperError::Untrue(_)) = compared {
         let read = session.client().host().await?.register_state.synced_block;
         if read < newest {
@@ -26,18 +43,34 @@ pub async fn confirm(session: &Session, detail: &CryptletDetail) -> Result<(), D
     compared
 }
 
+/// The header of the version in force, if one is.
+async fn header(
+    session: &Session,
+    asked: &CryptletRef,
+    detail: &CryptletDetail,
+) -> Result<Option<Verified>, DeveloperError> {
+    if detail.current.is_none() || detail.revoked {
+        return Ok(None);
+    }
+    verify(session, asked, detail.clone()).await.map(Some)
+}
+
 struct Comparison<'a> {
     register: RegisterClient,
+    asked: &'a CryptletRef,
     detail: &'a CryptletDetail,
 }
 
 impl Comparison<'_> {
-    async fn all(&self, session: &Session) -> Result<(), DeveloperError> {
+    async fn all(&self, session: &Session) -> Result<Option<Verified>, DeveloperError> {
         self.who().await?;
         self.versions().await?;
         self.signers().await?;
         self.hosts().await?;
-        self.source(session).await
+        self.source(session).await?;
+        let verified = header(session, self.asked, self.detail).await?;
+        self.interface(verified.as_ref())?;
+        Ok(verified)
     }
 
     fn cryptlet(&self) -> CryptletId {
@@ -54,8 +87,10 @@ impl Comparison<'_> {
     }
 
     async fn who(&self) -> Result<(), DeveloperError> {
-        let known = self.register.registration(self.cryptlet()).await?;
+        let known = find(&self.register, self.asked).await?;
         let said = self.detail;
+        let same = known.cryptlet == self.cryptlet();
+        self.demand(same, "it is another one than was asked for")?;
         self.demand(known.name == said.name, "it has another name")?;
         let same = known.publisher == Address::from(said.publisher);
         self.demand(same, "somebody else published it")?;
@@ -125,7 +160,12 @@ impl Comparison<'_> {
         let current = versions
             .iter()
             .find(|version| Some(version.number) == self.detail.current);
-        let (Some(current), Source::Revealed(said)) = (current, &self.detail.source) else {
+        let said = match &self.detail.source {
+            Source::Revealed(digest) => Some((*digest).into()),
+            Source::NotRevealed => None,
+        };
+        // A host without the package knows of no source, and says so.
+        let Some(current) = current.filter(|current| current.stored || said.is_some()) else {
             return Ok(());
         };
         let id = self.cryptlet().into();
@@ -134,8 +174,22 @@ impl Comparison<'_> {
         let same = contents.digest == current.package_digest.into();
         self.demand(same, "its package has another digest")?;
         let named = contents.source.map(|source| source.digest);
-        let same = named == Some((*said).into());
-        self.demand(same, "its package holds another source, or none")
+        self.demand(named == said, "its package holds another source, or none")
+    }
+
+    fn interface(&self, verified: Option<&Verified>) -> Result<(), DeveloperError> {
+        let (Some(said), Some(verified)) = (&self.detail.interface, verified) else {
+            return Ok(());
+        };
+        let header = &verified.header;
+        let abi = serde_json::to_value(header.abi())
+            .map_err(|error| DeveloperError::document("the header's ABI", error))?;
+        let theirs = serde_json::to_value(&said.abi)
+            .map_err(|error| DeveloperError::document("the interface's ABI", error))?;
+        let same = said.solidity == header.interface()
+            && said.contract == header.contract()
+            && theirs == abi;
+        self.demand(same, "it has another interface")
     }
 }
 

@@ -58,7 +58,7 @@ pub async fn prepare(config: &HostConfig) -> Result<Prepared, HostError> {
 /// configuration's `api.clients` gives its digest a role. The host must not run: its vault is opened.
 ///
 /// # Errors
-/// There is no API, no vault yet, or somebody has it open.
+/// There is no API, or one with a certificate from elsewhere; no vault yet, or somebody has it open.
 pub async fn certify_client(
     config: &HostConfig,
     label: &Label,
@@ -72,6 +72,11 @@ pub async fn certify_client(
     let Some(api) = &config.api else {
         return Err(failed("the configuration has no api".to_owned()));
     };
+    if api.certificate.is_some() {
+        let reason =
+            "with a certificate from elsewhere the host believes api.clientAuthorities only";
+        return Err(failed(reason.to_owned()));
+    }
     let vault = config.vault.open(&data).await?;
     let authority = own_authority(vault, api, &data).await?;
     let issued = authority.issue_client_certificate(label, seconds, wall_clock()());
@@ -144,7 +149,7 @@ async fn connection(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ApiConfig, ClockSource, PackagesConfig, RegisterConfig};
+    use crate::{ApiConfig, CertificateFiles, ClockSource, PackagesConfig, RegisterConfig};
     use cryptlet_api::TokenStore;
     use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::Path};
 
@@ -227,6 +232,17 @@ mod tests {
         let made = certify_client(&config, &label, 60).await.unwrap();
         assert!(made.certificate.starts_with("-----BEGIN CERTIFICATE-----"));
         assert!(made.key.starts_with("-----BEGIN PRIVATE KEY-----"));
+        let mut foreign = config.clone();
+        foreign.api.as_mut().unwrap().certificate = Some(CertificateFiles {
+            chain: "chain.pem".into(),
+            key: "key.pem".into(),
+            authority: "ca.pem".into(),
+        });
+        let refused = certify_client(&foreign, &label, 60).await.err().unwrap();
+        assert!(
+            refused.to_string().contains("clientAuthorities"),
+            "{refused}"
+        );
         let mut silent = config;
         silent.api = None;
         assert!(certify_client(&silent, &label, 60).await.is_err());

@@ -150,6 +150,15 @@ impl Turn<'_> {
     }
 }
 
+impl Drop for Turn<'_> {
+    /// A policy that came while the turn was waited for or taken could not drop the region: somebody held it.
+    fn drop(&mut self) {
+        let digest = self.runner.policy().digest;
+        self.place
+            .take_if(|live| live.terms.policy.digest != digest);
+    }
+}
+
 impl Runner {
     /// A runner whose host key in the vault has the address `host`.
     #[must_use]

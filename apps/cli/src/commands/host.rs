@@ -14,7 +14,11 @@ use cryptlet_developer::{connect::origin, host as registered, plain};
 use cryptlet_host::{Host, HostConfig, Progress, Standing, setup};
 use serde_json::{Value, json};
 use std::{
-    fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path, process::ExitCode,
+    fs::{self, OpenOptions},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    process::ExitCode,
 };
 use zeroize::Zeroizing;
 
@@ -48,7 +52,9 @@ async fn init(options: &InitOptions) -> Result<ExitCode, CliError> {
         .map_err(|error| error.next("mend what is named, then run the same command again"))?;
     if let Some(connection) = &prepared.connection {
         let doing = format!("cannot write {}", out.display());
-        connection.save(out).doing(doing)?;
+        connection.save(out).doing(doing).map_err(|error| {
+            error.next("name another file: --out FILE; the token that nobody got is in `cryptlet token list`")
+        })?;
     }
     let written = prepared.connection.is_some().then_some(out);
     if options.json {
@@ -91,8 +97,11 @@ async fn certify(options: &CertifyOptions) -> Result<ExitCode, CliError> {
         .doing(format_args!("cannot write {out}"))
         .map_err(|error| error.next("name another file: --out FILE"))?;
     let pem = Zeroizing::new(format!("{}{}", made.certificate, *made.key));
-    file.write_all(pem.as_bytes())
-        .doing(format_args!("cannot write {out}"))?;
+    if let Err(error) = file.write_all(pem.as_bytes()) {
+        let _part_of_it = fs::remove_file(&options.out);
+        let failed = CliError::system(format_args!("cannot write {out}"), error);
+        return Err(failed.next("name another file: --out FILE"));
+    }
     if options.json {
         object(&json!({ "file": options.out, "digest": made.digest }))?;
         return Ok(ExitCode::SUCCESS);

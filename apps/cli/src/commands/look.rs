@@ -8,13 +8,9 @@ use crate::{
 };
 use cryptlet_api::{
     Client, JobQuery,
-    types::{CryptletDetail, CryptletRef, Hex, JobSummary},
+    types::{Hex, JobSummary},
 };
-use cryptlet_developer::{
-    DeveloperError, Session, Witness, confirm,
-    import::{Verified, fetch_verified},
-    listing,
-};
+use cryptlet_developer::{DeveloperError, Witness, confirm, listing};
 use cryptlet_types::JobId;
 use serde_json::json;
 use std::process::ExitCode;
@@ -50,7 +46,7 @@ pub(crate) async fn show(options: &OneOptions) -> Result<ExitCode, CliError> {
     let session = open(&options.host).await?;
     let detail = session.client().cryptlet(&options.cryptlet).await;
     let detail = detail.map_err(DeveloperError::from)?;
-    let checked = checked(&session, &options.cryptlet, &detail).await;
+    let checked = confirm(&session, &options.cryptlet, &detail).await;
     let verified = checked.as_ref().ok().and_then(Option::as_ref);
     let witness = session.witness().filter(|_| checked.is_ok());
     if options.json {
@@ -66,21 +62,6 @@ pub(crate) async fn show(options: &OneOptions) -> Result<ExitCode, CliError> {
         return Err(error.into());
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Compares all that the host says of a cryptlet with the register. The header of a version that runs, as it must be.
-async fn checked(
-    session: &Session,
-    cryptlet: &CryptletRef,
-    detail: &CryptletDetail,
-) -> Result<Option<Verified>, DeveloperError> {
-    if session.witness().is_some() {
-        confirm(session, detail).await?;
-    }
-    if detail.current.is_none() || detail.revoked {
-        return Ok(None);
-    }
-    fetch_verified(session, cryptlet).await.map(Some)
 }
 
 pub(crate) async fn explain(options: &OneOptions) -> Result<ExitCode, CliError> {

@@ -18,7 +18,10 @@ pub use project::{ContractProject, Tool};
 use self::lock::stays_inside;
 use crate::{DeveloperError, Session, Witness, confirm::record, files, publish::find};
 use alloy_json_abi::JsonAbi;
-use cryptlet_api::{ClientError, types::CryptletRef};
+use cryptlet_api::{
+    ClientError,
+    types::{CryptletDetail, CryptletRef},
+};
 use cryptlet_header::{Header, MAX_HEADER_BYTES};
 use cryptlet_seal::sha256;
 use cryptlet_types::{
@@ -88,8 +91,17 @@ pub async fn fetch_verified(
     session: &Session,
     cryptlet: &CryptletRef,
 ) -> Result<Verified, DeveloperError> {
-    let untrue = |what: String| DeveloperError::Untrue(what);
     let detail = session.client().cryptlet(cryptlet).await?;
+    verify(session, cryptlet, detail).await
+}
+
+/// Fetches the header of the version in force, as `detail` says it of `cryptlet`, and checks it.
+pub(crate) async fn verify(
+    session: &Session,
+    cryptlet: &CryptletRef,
+    detail: CryptletDetail,
+) -> Result<Verified, DeveloperError> {
+    let untrue = |what: String| DeveloperError::Untrue(what);
     let id = detail.cryptlet.into();
     let named = match cryptlet.id() {
         Some(asked) => asked == id,

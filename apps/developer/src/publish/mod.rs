@@ -367,10 +367,15 @@ impl<'a> Work<'a> {
         Ok(published)
     }
 
-    /// The key of this version: that of an interrupted run, or a new one.
+    /// The key of this version: that of a transaction which may still be mined, or the one that the host gives. It gives the
+    /// same one again, as long as it has it: a key that came into no use for long is destroyed.
     async fn key(&mut self) -> Result<Address, DeveloperError> {
-        if let Some(signer) = self.progress.signer(self.label()) {
-            return Ok(signer);
+        let begun = (self.progress.signer(self.label()), self.progress.sent());
+        if let (Some(signer), Some(sent)) = begun {
+            let from = self.wallet.address();
+            if self.register.fate(from, &sent.transaction).await? != Fate::Void {
+                return Ok(signer);
+            }
         }
         let name: Name = self
             .name()

@@ -37,7 +37,7 @@ struct Kept {
 }
 
 /// A rotation on its way: which version takes the place of which. Nothing in the register tells it from a rotation that
-/// kept its old key.
+/// was to keep its old key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Rotation {
@@ -46,6 +46,8 @@ pub(crate) struct Rotation {
     pub(crate) old: u32,
     /// Label of the version that comes after it.
     pub(crate) label: String,
+    /// They do not end after all.
+    pub(crate) keep: bool,
 }
 
 impl Rotation {
@@ -218,6 +220,7 @@ mod tests {
             place: place(1),
             old: 2,
             label: "0.1.0+key.2".into(),
+            keep: true,
         };
         begun.keep(folder.path()).unwrap();
         assert_eq!(load(1).as_ref(), Some(&begun));

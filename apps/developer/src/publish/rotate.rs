@@ -47,11 +47,11 @@ pub async fn rotate(
 ) -> Result<Rotated, DeveloperError> {
     let work = Work::prepare(session, wallet, parts, keep, options).await?;
     let rotation = match work.begun()? {
-        Some(begun) if work.is_overtaken(&begun) => {
+        Some(begun) if work.is_done_with(&begun) => {
             work.end(&begun).await?;
             work.begin()
         }
-        Some(begun) => begun,
+        Some(begun) => Rotation { keep, ..begun },
         None => work.begin(),
     };
     work.check_unchanged(&rotation).await?;
@@ -127,9 +127,12 @@ impl<'a> Work<'a> {
         }))
     }
 
-    /// Whether other versions came after a rotation was begun.
-    fn is_overtaken(&self, begun: &Rotation) -> bool {
-        self.current.number != begun.old && self.current.label != begun.label
+    /// Whether a rotation that was begun is not the one that is asked for now: other versions came after it, or it was to keep
+    /// its old key, has its new version, and this one is not to keep any.
+    fn is_done_with(&self, begun: &Rotation) -> bool {
+        let (running, label) = (&self.current, &begun.label);
+        let overtaken = running.number != begun.old && running.label != *label;
+        overtaken || (begun.keep && !self.keep && running.label == *label)
     }
 
     fn begin(&self) -> Rotation {
@@ -137,6 +140,7 @@ impl<'a> Work<'a> {
             place: self.place,
             old: self.current.number,
             label: next_label(&self.current.label, &self.versions),
+            keep: self.keep,
         }
     }
 
@@ -163,7 +167,7 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// Revokes the old version if there is one in its place, and forgets the rotation. Returns the signers that ended.
+    /// Revokes the old version if there is one in its place and it is not kept, and forgets the rotation. Returns the signers that ended.
     async fn end(&self, rotation: &Rotation) -> Result<Vec<Address>, DeveloperError> {
         let cryptlet = self.known.cryptlet;
         let versions = self.register.versions(cryptlet).await?;
@@ -174,7 +178,7 @@ impl<'a> Work<'a> {
             .iter()
             .any(|version| version.number == rotation.old && !version.revoked);
         let mut revoked = Vec::new();
-        if replaced && valid && !self.keep {
+        if replaced && valid && !rotation.keep {
             let signers = self.register.signers(cryptlet, rotation.old).await?;
             let ending = signers.iter().filter(|signer| !signer.revoked);
             revoked.extend(ending.map(|signer| signer.signer));

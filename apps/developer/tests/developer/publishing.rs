@@ -104,6 +104,22 @@ async fn a_host_that_fails_at_the_package_gets_it_with_the_same_key() {
 }
 
 #[tokio::test]
+async fn a_key_that_the_host_has_no_more_is_made_anew() {
+    let world = World::start().await;
+    let parts = parts("gold-price", "0.1.0", 1);
+    interrupted(&world, &parts, |step| matches!(step, Step::Stored(_))).await;
+    let forgotten = world.host.keys.lock().unwrap().pop().unwrap();
+    world
+        .host
+        .keys
+        .lock()
+        .unwrap()
+        .push((Address::ZERO.into(), Address::ZERO));
+    let published = world.publish(&parts, false).await.unwrap();
+    assert_ne!(published.signer, forgotten.1);
+}
+
+#[tokio::test]
 async fn a_transaction_that_no_block_holds_is_waited_for_and_not_sent_twice() {
     let world = World::start().await;
     let provider = provider(&world.node);
@@ -280,6 +296,18 @@ async fn a_rotated_key_is_another_for_the_same_code_and_the_old_one_ends() {
     assert_eq!(kept.published.label, "0.1.0+key.2");
     assert!(kept.revoked.is_empty());
     assert!(admits(rotated.published.signer).await.unwrap());
+    // Broken off before the host showed it: what was to be kept is kept, and the next one is a rotation of its own.
+    let file = options.folder.join(format!(
+        "rotate-{}.json",
+        format!("{:?}", first.cryptlet.0).to_lowercase()
+    ));
+    let begun = serde_json::json!({
+        "place": {
+            "register": world.register, "host": session.info().host, "cryptlet": first.cryptlet,
+        },
+        "old": 2, "label": "0.1.0+key.2", "keep": true,
+    });
+    std::fs::write(&file, begun.to_string()).unwrap();
     // The newest key is the one that is replaced, whatever was kept beside it.
     let ended = rotate(&session, &wallet, &parts, false, &options, &|_| {})
         .await

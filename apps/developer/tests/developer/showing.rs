@@ -2,7 +2,7 @@
 
 use crate::support::{World, parts, reference};
 use alloy::primitives::{Address, B256, Bytes};
-use cryptlet_api::types::{CryptletDetail, HostRow, Source};
+use cryptlet_api::types::{CryptletDetail, HostRow, InterfaceInfo, Source};
 use cryptlet_developer::{
     DeveloperError, Session, confirm, host,
     publish::{Parts, Revocation, revoke},
@@ -26,6 +26,11 @@ fn with_source(folder: &Path) -> Parts {
     }
 }
 
+/// Another cryptlet's parts.
+fn parts_named(name: &str) -> Parts {
+    parts(name, "0.1.0", 2)
+}
+
 async fn detail(session: &Session) -> CryptletDetail {
     let name = reference("gold-price");
     session.client().cryptlet(&name).await.unwrap()
@@ -44,7 +49,8 @@ async fn whatever_a_host_changes_about_a_cryptlet_is_found_out() {
     world
         .enrol(published.cryptlet, 1, Address::repeat_byte(9))
         .await;
-    let lies: [(&str, Lie); 11] = [
+    let name = reference("gold-price");
+    let lies: [(&str, Lie); 13] = [
         ("another name", |said| said.name = "silver-price".into()),
         ("published", |said| said.publisher = Address::ZERO.into()),
         ("owns", |said| said.owner = Address::ZERO.into()),
@@ -62,6 +68,14 @@ async fn whatever_a_host_changes_about_a_cryptlet_is_found_out() {
                 ..said.hosts[0].clone()
             };
         }),
+        ("another source", |said| said.source = Source::NotRevealed),
+        ("another interface", |said| {
+            said.interface = Some(InterfaceInfo {
+                contract: "GoldPrice".into(),
+                solidity: "interface IGoldPrice {}".into(),
+                abi: vec![],
+            });
+        }),
         ("another source", |said| {
             said.source = Source::Revealed(B256::ZERO.into())
         }),
@@ -73,25 +87,32 @@ async fn whatever_a_host_changes_about_a_cryptlet_is_found_out() {
         second.expiry = u64::MAX;
         said.signers.push(second);
     };
-    let refused = confirm(&session, &detail(&session).await)
+    let refused = confirm(&session, &name, &detail(&session).await)
         .await
         .unwrap_err();
     assert!(refused.to_string().contains("other keys"), "{refused}");
     let mut honest = detail(&session).await;
     show(&mut honest);
-    confirm(&session, &honest).await.unwrap();
+    confirm(&session, &name, &honest).await.unwrap();
     for (word, lie) in lies {
         let mut said = honest.clone();
         lie(&mut said);
-        let refused = confirm(&session, &said).await.unwrap_err();
+        let refused = confirm(&session, &name, &said).await.unwrap_err();
         assert!(
             matches!(&refused, DeveloperError::Untrue(what) if what.contains(word)),
             "{word}: {refused}"
         );
     }
+    // Another cryptlet than was asked for, as the register has it.
+    let silver = parts_named("silver-price");
+    world.publish(&silver, false).await.unwrap();
+    let refused = confirm(&session, &reference("silver-price"), &honest)
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("asked for"), "{refused}");
     // A host that has not read that far is late, and no liar.
     world.host.wrongs().behind = 1;
-    let late = confirm(&session, &detail(&session).await)
+    let late = confirm(&session, &name, &detail(&session).await)
         .await
         .unwrap_err();
     assert!(matches!(late, DeveloperError::HostBehind(_)), "{late}");
@@ -115,9 +136,9 @@ async fn a_cryptlet_that_was_revoked_as_a_whole_is_shown_as_the_register_has_it(
     let mut said = detail(&session).await;
     said.versions[0].revoked = false;
     said.signers[0].revoked = false;
-    confirm(&session, &said).await.unwrap();
+    confirm(&session, &name, &said).await.unwrap();
     said.revoked = false;
-    let refused = confirm(&session, &said).await.unwrap_err();
+    let refused = confirm(&session, &name, &said).await.unwrap_err();
     assert!(matches!(refused, DeveloperError::Untrue(_)), "{refused}");
 }
 
