@@ -203,3 +203,19 @@ fn nonsense_is_refused_before_anything_is_started() {
     refused(&["--from", "2026-02-30"], "2026-02-30");
     refused(&["--pairs", "dollars"], "currency code");
 }
+
+/// No figure is judged: a busy machine is slow. That it measures at all is not a matter of the machine.
+#[test]
+fn the_bench_measures_the_path_beside_its_limits() {
+    let run = cryptlet()
+        .args(["bench", "path", "--deliveries", "10", "--json"])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{errors}");
+    let text = String::from_utf8(run.stdout).unwrap();
+    let figures: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    for limit in ["path", "component_call", "signature", "transaction"] {
+        assert!(figures[limit]["p50"].as_f64().unwrap() > 0.0, "{figures}");
+    }
+}

@@ -78,6 +78,7 @@ async fn stage(out: &Path) -> (Stage, Subject) {
             first_millis: 50,
             longest_millis: 500,
         },
+        max_age_seconds: 86_400,
     })
     .await
     .unwrap();

@@ -51,6 +51,7 @@ async fn a_manifest_with_an_unknown_field_is_not_published() {
             root: feed.root_pem().to_owned(),
         },
         retry: retry(1),
+        max_age_seconds: 86_400,
     };
     let refused = Stage::build(options).await.map(drop).unwrap_err();
     let said = refused.to_string();

@@ -85,6 +85,8 @@ pub struct StageOptions {
     pub source: Source,
     /// How often a failed run is tried again.
     pub retry: Retry,
+    /// Seconds of the chain's clock for which a region's evidence and the register's word count.
+    pub max_age_seconds: u64,
 }
 
 /// A chain with contracts, and a host's folder that is ready to be opened.
@@ -127,6 +129,7 @@ impl Stage {
             cryptlet,
             source,
             retry,
+            max_age_seconds,
         } = options;
         let node_config = NodeConfig {
             genesis_timestamp: Some(genesis),
@@ -152,7 +155,8 @@ impl Stage {
             chain_id,
             register: contracts.register,
         };
-        let open = policy::open_policy(1, root, &[], retry);
+        let mut open = policy::open_policy(1, root, &[], retry);
+        open.evidence.max_age_seconds = max_age_seconds;
         let policy = policy::approve(&account, &domain, FIRST_TERM, open)?;
         write_json(&out.join("policy.json"), &policy)?;
         policy::set(&provider, contracts.register, &policy).await?;

@@ -132,6 +132,7 @@ impl Play {
                 root: rates.root_pem().to_owned(),
             },
             retry,
+            max_age_seconds: 86_400,
         };
         let stage = Stage::build(options).await.unwrap();
         let place = stage.url().replace("http://", "");

@@ -35,18 +35,18 @@ const ECHO: &[u8] = include_bytes!("../../../../../cryptlets/dist/hostile.wasm")
 /// Calls of a component that returns what it is given, in a region of its own.
 pub(crate) async fn bare_calls(demo: &DemoStage, count: u32) -> Result<Figures, CliError> {
     let params = ("echo".to_owned(), "x".repeat(96)).abi_encode_params();
-    calls(demo, ECHO, params, count).await
+    calls(demo, (ECHO, &["http", "log"]), params, count).await
 }
 
 /// Calls of the market watcher in a region of its own, with its question to the feed.
 pub(crate) async fn watcher_calls(demo: &DemoStage, count: u32) -> Result<Figures, CliError> {
     let params = (true, vec!["USD".to_owned(), "GBP".to_owned()]).abi_encode_params();
-    calls(demo, MARKET_WATCHER, params, count).await
+    calls(demo, (MARKET_WATCHER, &["http"]), params, count).await
 }
 
 async fn calls(
     demo: &DemoStage,
-    code: &[u8],
+    code: Code<'_>,
     params: Vec<u8>,
     count: u32,
 ) -> Result<Figures, CliError> {
@@ -66,18 +66,19 @@ async fn calls(
 }
 
 type Settings = BTreeMap<String, String>;
+/// A component, and what it imports.
+type Code<'c> = (&'c [u8], &'c [&'c str]);
 
-/// A region of `code`, under the market watcher's manifest and a key of its own.
+/// A region of `code`, under the market watcher's manifest but for what it imports, and a key of its own.
 async fn create_region(
     stage: &Stage,
-    code: &[u8],
+    (code, imports): Code<'_>,
 ) -> Result<(Box<dyn Region>, Settings), CliError> {
     let doing = "a region of its own";
     let key = SigningKey::generate();
-    let manifest = ManifestSource::from_json(MARKET_WATCHER_MANIFEST)
-        .doing(doing)?
-        .with_key(key.address())
-        .doing(doing)?;
+    let mut manifest = ManifestSource::from_json(MARKET_WATCHER_MANIFEST).doing(doing)?;
+    manifest.config.imports = imports.iter().map(|&import| import.to_owned()).collect();
+    let manifest = manifest.with_key(key.address()).doing(doing)?;
     // A region never sees the header: any bytes do.
     let files = package::build(&manifest, code, b"{}", None)
         .doing(doing)?

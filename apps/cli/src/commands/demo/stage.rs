@@ -45,6 +45,8 @@ impl DemoStage {
                 first_millis: 200,
                 longest_millis: 5_000,
             },
+            // Years pass here in seconds, and a region lives for seconds.
+            max_age_seconds: 10 * 366 * 86_400,
         })
         .await
         .doing("the demo cannot be set up")?;
