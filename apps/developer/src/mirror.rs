@@ -59,7 +59,7 @@ pub struct Copied {
     pub mirror: Address,
     /// The transaction with the cryptlet's record.
     pub record: Mined,
-    /// Signers that were copied, each with its transaction: all but those that are revoked in the mirror already.
+    /// Signers that were copied, each with its transaction: all but those that have expired or are revoked in the mirror already.
     pub signers: Vec<(SignerRecord, Mined)>,
 }
 

@@ -167,7 +167,8 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// Revokes the old version if there is one in its place and it is not kept, and forgets the rotation. Returns the signers that ended.
+    /// Revokes the old version if there is one in its place and it is not kept, and forgets the rotation. Returns the
+    /// signers that ended.
     async fn end(&self, rotation: &Rotation) -> Result<Vec<Address>, DeveloperError> {
         let cryptlet = self.known.cryptlet;
         let versions = self.register.versions(cryptlet).await?;
