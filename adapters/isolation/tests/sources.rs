@@ -24,10 +24,11 @@ use std::{
     time::{Duration, Instant},
 };
 use support::{
-    HOSTILE, MARKET_WATCHER, NAME, Setup, behave, fault, said,
+    HOSTILE, MARKET_WATCHER, NAME, PLACE, Setup, behave, fault, said,
     source::{Certificate, Manner, Source, page},
     subscribed, watch,
 };
+use tokio::net::TcpSocket;
 
 const OPEN: &str = "Date,USD,GBP,\n2026-10-16,1.1172,0.8338,\n";
 
@@ -152,8 +153,12 @@ async fn a_silent_source_ends_at_the_deadline() {
 #[tokio::test]
 async fn a_source_that_is_down_is_unreachable() {
     let source = Source::start(page("x")).await;
-    let setup = Setup::new(HOSTILE).with_source(&source);
-    drop(source);
+    let mut setup = Setup::new(HOSTILE).with_source(&source);
+    // A port that was merely let go could be another test's source by now.
+    let taken = TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let unheard = taken.local_addr().unwrap();
+    setup.addresses.insert(PLACE.into(), unheard);
     let mut region = setup.ready().await;
     let answer = region
         .run(behave("fetch", &format!("https://{NAME}/")))

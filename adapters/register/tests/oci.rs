@@ -23,7 +23,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU16, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -49,12 +49,7 @@ impl Registry {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.yml");
         let storage = folder.path().join("storage");
-        // Port 0 would not be told; a port that was just free is taken at once.
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port();
         let text = format!(
             "version: 0.1\nlog: {{level: info, formatter: text}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n{auth}",
             storage.display(),
@@ -100,6 +95,17 @@ impl Registry {
 }
 
 /// Reads the log until it says that it listens; the rest is drained by a thread of its own.
+/// A port for a program that is told where to listen. Below those that systems give out by themselves (RFC 6335: from
+/// 49152, Linux: from 32768), so that nothing else gets it before the program binds it.
+fn free_port() -> u16 {
+    static ASKED: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 10_000).unwrap();
+    std::iter::repeat_with(|| (first + ASKED.fetch_add(1, Ordering::Relaxed)) % 12_000 + 20_000)
+        .take(12_000)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
+}
+
 fn wait_until_listening(process: &mut Child) {
     let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
     let mut said = String::new();
@@ -362,11 +368,10 @@ async fn a_registry_cannot_send_us_elsewhere() {
 
 #[tokio::test]
 async fn a_registry_that_is_down_may_be_asked_again() {
-    let address = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let error = pull_from(address).await;
+    // Bound, so that no other test gets the port, and not listening.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let error = pull_from(taken.local_addr().unwrap()).await;
     assert!(error.is_retryable(), "{error}");
     let busy = pull_from(server(
         b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_vec(),

@@ -32,7 +32,7 @@ use std::{
 use support::{
     Machine,
     docs::{blocks, commands, only},
-    registry::Registry,
+    registry::{Registry, free_port},
 };
 
 const RATES: &str = include_str!("../../../data/ecb-reference-rates.csv");
@@ -443,12 +443,6 @@ fn another_host_fetches_it(machine: &Machine, registry: &Registry, digest: &str)
     let shown = shown.expect("the package is fetched");
     assert_eq!(shown["confirmed"], true);
     host.interrupt();
-}
-
-/// A port that nobody listens at.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// A running host's own word, over HTTPS.

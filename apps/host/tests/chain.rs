@@ -93,7 +93,7 @@ async fn a_job_whose_subscription_ends_before_its_run_fails_for_that_reason() {
     job_in(&host, ending, due(12), &[Routed]).await;
     unsubscribe(&play, ending.consumer).await;
     let record = job_in(&host, ending, due(12), &[Failed, Delivered]).await;
-    play.feed.open().await;
+    play.feed.open();
     assert_eq!(record.note.as_deref(), Some("the subscription has ended"));
     job_in(&host, staying, due(12), &[Delivered]).await;
     play.noon(13).await;
@@ -114,7 +114,7 @@ async fn a_report_whose_subscription_has_ended_is_refused_by_the_delegate() {
     let host = play.host().await;
     reported(&mut play, &host, watched).await;
     unsubscribe(&play, watched.consumer).await;
-    play.node.open().await;
+    play.node.open();
     let record = job_in(&host, watched, due(12), &[Failed, Delivered]).await;
     let note = record.note.unwrap();
     assert_eq!(
@@ -137,7 +137,7 @@ async fn reported(play: &mut Play, host: &Host, watched: crate::support::account
     // The run has asked the delegate for its number before it asks the feed.
     play.feed.holds().await;
     play.node.shut().await;
-    play.feed.open().await;
+    play.feed.open();
     job_in(host, watched, due(12), &[Reported]).await;
 }
 
@@ -193,7 +193,7 @@ async fn a_node_that_goes_away_is_waited_for() {
     play.node.shut().await;
     play.noon(13).await;
     play.noon(14).await;
-    play.node.open().await;
+    play.node.open();
     job_in(&host, watched, due(14), &[Delivered]).await;
     let dues = [due(12), due(13), due(14)];
     assert_delivered(&play, host.journal(), watched, &dues, true).await;
@@ -209,7 +209,7 @@ async fn a_node_that_comes_and_goes_while_contracts_subscribe_ends_no_host() {
         all.push(play.price_consumer(&["USD"]).await);
         tokio::task::yield_now().await;
         play.node.shut().await;
-        play.node.open().await;
+        play.node.open();
     }
     play.noon(12).await;
     for watched in all {

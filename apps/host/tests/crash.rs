@@ -65,7 +65,7 @@ async fn killed_during_the_run() {
     play.feed.holds().await;
     job_in(&host, watched, due(12), &[Routed]).await;
     kill(host).await;
-    play.feed.open().await;
+    play.feed.open();
     goes_on(&play, watched).await;
 }
 
@@ -78,11 +78,11 @@ async fn killed_with_a_report_that_was_never_sent() {
     play.noon(12).await;
     play.feed.holds().await;
     play.node.shut().await;
-    play.feed.open().await;
+    play.feed.open();
     let record = job_in(&host, watched, due(12), &[Reported]).await;
     let made = record.run.unwrap().report;
     kill(host).await;
-    play.node.open().await;
+    play.node.open();
     goes_on(&play, watched).await;
     let left = journal_of(&play).await;
     let delivered = jobs(&left, watched.subject).await[0].run.clone().unwrap();

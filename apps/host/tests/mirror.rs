@@ -120,7 +120,7 @@ async fn a_revocation_that_was_copied_counts_where_reports_are_delivered() {
 
     let place = stage.url().replace("http://", "");
     let place = place.trim_end_matches('/').parse().unwrap();
-    let mut gate = crate::support::gate::Gate::before(place).await;
+    let mut gate = crate::support::gate::Gate::before(place);
     let mut config = HostConfig {
         rpc: mirror.url(),
         delegate: mirror.delegate,

@@ -85,7 +85,7 @@ async fn the_newest_version_runs_and_after_its_revocation_the_one_before() {
     play.feed.holds().await;
     mined(play.register().revokeVersion(second.cryptlet.0, 2)).await;
     shown(&publisher, NAME, |found| found.current == Some(1)).await;
-    play.feed.open().await;
+    play.feed.open();
     let record = job_in(&host, watched, due(14), &[Failed, Delivered]).await;
     let note = record.note.unwrap();
     assert!(note.contains("its version was revoked"), "{note}");
@@ -135,7 +135,7 @@ async fn jobs_of_the_version_before_still_finish() {
     let draft = Draft::market_watcher(NAME, "0.2.0");
     let second = play.publish(&publisher, &draft, u64::MAX).await;
     shown(&publisher, NAME, |found| found.current == Some(2)).await;
-    play.feed.open().await;
+    play.feed.open();
     let end = end_of(&mut news, watched.subject, due(12)).await;
     assert_eq!(end.delivery(), (1, true));
     play.noon(13).await;
@@ -449,7 +449,7 @@ async fn events_wait(host: &Host, count: usize) {
 /// The register's node, behind a gate of its own.
 async fn apart(play: &Play) -> (Gate, HostConfig) {
     let place = play.stage.url().replace("http://", "");
-    let gate = Gate::before(place.trim_end_matches('/').parse().unwrap()).await;
+    let gate = Gate::before(place.trim_end_matches('/').parse().unwrap());
     let mut config = with_api(play.config());
     config.register.rpc = Some(format!("http://{}", gate.address));
     (gate, config)
@@ -504,7 +504,7 @@ async fn while_the_registers_chain_is_silent_what_is_known_grows_old_and_work_wa
     events_wait(&host, 2).await;
     assert_eq!(jobs(host.journal(), watched.subject).await.len(), 1);
 
-    register.open().await;
+    register.open();
     for day in [13, 14] {
         let receipt = delivered_at(&host, watched, day).await;
         assert_eq!(receipt.package, play.stage.cryptlet.package);

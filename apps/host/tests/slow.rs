@@ -183,7 +183,7 @@ async fn a_report_is_issued_when_its_jobs_turn_has_come() {
     let later = due(12) + 3_600;
     play.stage.set_time(later).await.unwrap();
     clock.advance_to(later);
-    play.feed.open().await;
+    play.feed.open();
     let mut issued = Vec::new();
     for watched in both {
         let record = job_in(&host, watched, due(12), &[Delivered]).await;

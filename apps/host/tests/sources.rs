@@ -40,7 +40,7 @@ async fn a_feed_that_is_down_is_tried_as_often_as_policy_says() {
 
     host.stop().await;
     drop(host);
-    play.feed.open().await;
+    play.feed.open();
     let host = play.host().await;
     let mut news = host.watch();
     play.noon(13).await;
@@ -63,7 +63,7 @@ async fn a_feed_that_comes_back_in_time_is_heard() {
             break;
         }
     }
-    play.feed.open().await;
+    play.feed.open();
     let end = end_of(&mut news, watched.subject, due(12)).await;
     assert_eq!(end.delivery(), (1, true));
     assert_delivered(&play, host.journal(), watched, &[due(12)], true).await;

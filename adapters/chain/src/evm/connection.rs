@@ -318,9 +318,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_nodes_url_is_in_no_error() {
-        let listener = std::net::TcpListener::bind("localhost:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        // Bound, so that no other test gets the port, and not listening.
+        let taken = tokio::net::TcpSocket::new_v4().unwrap();
+        taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = taken.local_addr().unwrap().port();
         let http = refused("http", port).await;
         hides_all(&http);
         assert!(http.contains("localhost"), "where it was sought: {http}");

@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     net::TcpListener,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     thread,
 };
 use tempfile::TempDir;
@@ -22,10 +23,7 @@ impl Registry {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.yml");
         let storage = folder.path().join("storage");
-        // Port 0 would not be told; a port that was just free is taken at once.
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let host = listener.local_addr().unwrap().to_string();
-        drop(listener);
+        let host = format!("127.0.0.1:{}", free_port());
         let text = format!(
             "version: 0.1\nlog: {{level: info, formatter: text}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{host}\"}}\n",
             storage.display(),
@@ -57,4 +55,15 @@ impl Drop for Registry {
         let _already_dead = self.process.kill();
         let _reaped = self.process.wait();
     }
+}
+
+/// A port for a program that is told where to listen. Below those that systems give out by themselves (RFC 6335: from
+/// 49152, Linux: from 32768), so that nothing else gets it before the program binds it.
+pub(crate) fn free_port() -> u16 {
+    static ASKED: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 10_000).unwrap();
+    std::iter::repeat_with(|| (first + ASKED.fetch_add(1, Ordering::Relaxed)) % 12_000 + 20_000)
+        .take(12_000)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }

@@ -6,7 +6,7 @@ use std::{
 };
 use tokio::{
     io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{Notify, watch},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -14,6 +14,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// Keeps its address for as long as it lives.
 pub(crate) struct Gate {
     pub(crate) address: SocketAddr,
+    /// Bound and never listening: while the gate is shut, nobody else is given its port.
+    _kept: TcpSocket,
     behind: SocketAddr,
     cut: CancellationToken,
     tasks: TaskTracker,
@@ -23,17 +25,19 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// An open gate in front of `behind`.
-    pub(crate) async fn before(behind: SocketAddr) -> Self {
-        let any = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    pub(crate) fn before(behind: SocketAddr) -> Self {
+        let kept = bound((Ipv4Addr::LOCALHOST, 0).into());
+        let address = kept.local_addr().unwrap();
         let mut gate = Self {
-            address: any.local_addr().unwrap(),
+            address,
+            _kept: kept,
             behind,
             cut: CancellationToken::new(),
             tasks: TaskTracker::new(),
             held: Arc::default(),
             passes: watch::Sender::new(true),
         };
-        gate.serve(any);
+        gate.serve(listener(address));
         gate
     }
 
@@ -50,11 +54,10 @@ impl Gate {
     }
 
     /// Connections reach the place behind, those that were held first.
-    pub(crate) async fn open(&mut self) {
+    pub(crate) fn open(&mut self) {
         self.passes.send_replace(true);
         if self.cut.is_cancelled() {
-            let listener = TcpListener::bind(self.address).await.unwrap();
-            self.serve(listener);
+            self.serve(listener(self.address));
         }
     }
 
@@ -89,6 +92,18 @@ impl Drop for Gate {
     fn drop(&mut self) {
         self.cut.cancel();
     }
+}
+
+/// A socket that shares its address with those of this function only.
+fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
+}
+
+fn listener(address: SocketAddr) -> TcpListener {
+    bound(address).listen(1_024).unwrap()
 }
 
 async fn join(mut stream: TcpStream, behind: SocketAddr, mut passes: watch::Receiver<bool>) {

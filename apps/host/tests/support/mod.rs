@@ -120,7 +120,7 @@ impl Play {
         let rates = Feed::start(Rates::parse(RATES).unwrap(), FEED_NAME, any)
             .await
             .unwrap();
-        let feed = Gate::before(rates.address()).await;
+        let feed = Gate::before(rates.address());
         let folder = tempfile::tempdir().unwrap();
         let options = StageOptions {
             out: folder.path().to_owned(),
@@ -136,7 +136,7 @@ impl Play {
         };
         let stage = Stage::build(options).await.unwrap();
         let place = stage.url().replace("http://", "");
-        let node = Gate::before(place.trim_end_matches('/').parse().unwrap()).await;
+        let node = Gate::before(place.trim_end_matches('/').parse().unwrap());
         Self {
             stage,
             feed,
