@@ -1,6 +1,6 @@
 //! Connections: accepted up to a number, each with TLS, its peer's certificate, and limited patience.
 
-use super::{Shared, dispatch, origins::Origins, stall::Stall};
+use super::{Shared, dispatch, linger::Linger, origins::Origins, stall::Stall};
 use crate::{auth::certificate_digest, types::Hex};
 use axum::{
     Router,
@@ -35,6 +35,8 @@ use tower::ServiceExt;
 /// that most of those who exceed it get a problem that says so.
 const READ_HEADERS: usize = 128;
 const READ_HEAD_BYTES: usize = 64 << 10;
+/// Longest time after the last answer for the peer to end its side, too.
+const LINGER: Duration = Duration::from_secs(2);
 /// Pause after the system refused a connection, for example because there are no file descriptors left.
 const AFTER_REFUSAL: Duration = Duration::from_millis(50);
 
@@ -121,7 +123,7 @@ async fn serve(
     stream.set_nodelay(true)?;
     let limits = &shared.limits;
     let accepted = Instant::now();
-    let handshake = acceptor.accept(Stall::new(stream, limits.stall));
+    let handshake = acceptor.accept(Linger::new(Stall::new(stream, limits.stall), LINGER));
     let stream = tokio::time::timeout(limits.handshake, handshake).await??;
     let certificate = stream
         .get_ref()

@@ -13,6 +13,7 @@ mod call;
 mod connection;
 mod dispatch;
 pub(crate) mod handlers;
+mod linger;
 mod origins;
 mod stall;
 
