@@ -133,6 +133,13 @@ pub(crate) struct Journal {
     length: u64,
 }
 
+impl Drop for Journal {
+    /// Closing alone would leave the lock to a child that was forked and has not yet become another program.
+    fn drop(&mut self) {
+        let _closed_next = self.file.unlock();
+    }
+}
+
 impl Journal {
     /// Opens the file, or creates it with `genesis` as its first line, and hands every record to
     /// `apply`. `apply` returns what is wrong with a record.
@@ -333,6 +340,16 @@ mod tests {
         let path = folder.path().join("state");
         let _held = Journal::open(&path, &genesis(), |_| Ok(())).unwrap();
         assert!(matches!(read(&path), Err(JournalError::InUse { .. })));
+    }
+
+    #[test]
+    fn a_copy_of_the_file_in_a_forked_child_keeps_nobody_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let journal = Journal::open(&path, &genesis(), |_| Ok(())).unwrap();
+        let _as_a_fork_has = journal.file.try_clone().unwrap();
+        drop(journal);
+        read(&path).unwrap();
     }
 
     #[test]

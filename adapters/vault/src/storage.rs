@@ -15,7 +15,7 @@ const OWNER_ONLY: u32 = 0o600;
 /// Holds the lock of the file at a path as long as it lives; the kernel releases it with the process.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -33,10 +33,17 @@ impl Lock {
             .open(&beside)
             .map_err(at(&beside))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => Err(VaultError::InUse(path.to_owned())),
             Err(TryLockError::Error(error)) => Err(at(&beside)(error)),
         }
+    }
+}
+
+impl Drop for Lock {
+    /// Closing alone would leave it to a child that was forked and has not yet become another program.
+    fn drop(&mut self) {
+        let _closed_next = self.file.unlock();
     }
 }
 
@@ -177,6 +184,17 @@ pub(crate) mod tests {
     thread_local! {
         /// Whether folders of this thread's files cannot be synchronised.
         pub(crate) static FAILS: Cell<bool> = const { Cell::new(false) };
+    }
+
+    #[test]
+    fn a_copy_of_the_file_in_a_forked_child_keeps_nobody_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kept");
+        let lock = Lock::take(&path).unwrap();
+        let _as_a_fork_has = lock.file.try_clone().unwrap();
+        assert!(Lock::take(&path).is_err(), "held");
+        drop(lock);
+        Lock::take(&path).unwrap();
     }
 
     #[test]

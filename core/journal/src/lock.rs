@@ -24,7 +24,7 @@ pub(crate) fn own(path: &Path) -> io::Result<File> {
 /// Holds the lock as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -39,9 +39,32 @@ impl Lock {
         };
         let file = own(&beside).map_err(io)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => Err(JournalError::InUse(path.to_owned())),
             Err(TryLockError::Error(source)) => Err(io(source)),
         }
+    }
+}
+
+impl Drop for Lock {
+    /// Closing alone would leave it to a child that was forked and has not yet become another program.
+    fn drop(&mut self) {
+        let _closed_next = self.file.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_the_file_in_a_forked_child_keeps_nobody_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kept");
+        let lock = Lock::take(&path).unwrap();
+        let _as_a_fork_has = lock.file.try_clone().unwrap();
+        assert!(Lock::take(&path).is_err(), "held");
+        drop(lock);
+        Lock::take(&path).unwrap();
     }
 }

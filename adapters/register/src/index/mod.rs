@@ -14,6 +14,7 @@
 
 mod apply;
 mod changes;
+mod lock;
 mod names;
 mod read;
 mod schema;
@@ -26,17 +27,13 @@ use crate::{
 };
 use alloy_primitives::B256;
 use cryptlet_types::register::{Board, PolicyRecord};
+use lock::Lock;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlx::{
     ConnectOptions, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use std::{
-    fmt,
-    fs::{File, TryLockError},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fmt, path::Path, time::Duration};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// A block up to which the register's logs were read.
@@ -66,7 +63,7 @@ const READERS: u32 = 4;
 pub struct Index {
     writer: Mutex<Writer>,
     readers: SqlitePool,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// The one connection that writes. `open` says that a transaction may have been left behind: by a caller that was
@@ -89,7 +86,7 @@ impl Index {
     /// [`RegisterError::InUse`] while another host has it open, [`RegisterError::NotAnIndex`], or what the system
     /// says.
     pub async fn open(path: &Path) -> Result<Self> {
-        let lock = take_lock(path)?;
+        let lock = Lock::take(path)?;
         // SQLite gives what it makes beside the file the file's own mode.
         own(path).map_err(at(path))?;
         let options = SqliteConnectOptions::new()
@@ -143,19 +140,6 @@ impl Write<'_> {
         sqlx::query("COMMIT").execute(self.conn()).await?;
         self.writer.open = false;
         Ok(())
-    }
-}
-
-/// An exclusive `flock` on a file beside the index. The kernel releases it when the process ends, however it ends.
-fn take_lock(path: &Path) -> Result<File> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let beside = PathBuf::from(name);
-    let file = own(&beside).map_err(at(&beside))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(RegisterError::InUse(path.to_owned())),
-        Err(TryLockError::Error(source)) => Err(at(&beside)(source)),
     }
 }
 
