@@ -37,10 +37,11 @@ field token >"$folder/token"
 url=$(field url)
 
 config=$PWD/apps/api/schemathesis.toml
-# It leaves its findings in the folder that it runs in.
+# It leaves its findings in the folder that it runs in. One worker: in older Pythons, Debian 12's among them, threads that
+# parse at the same time stumble over one another (https://github.com/python/cpython/issues/106905).
 cd "$folder"
 "$tool" --config-file "$config" run "$url/v1/openapi.json" --tls-verify "$folder/authority.pem" \
-  -H "Authorization: Bearer $(cat "$folder/token")" --checks all --max-examples "$examples" --seed 1 --workers 2 --no-color ||
-  { grep -i 'panic\|internal error' "$folder/log" >&2 || true; fail "the host answered what its document does not say"; }
+  -H "Authorization: Bearer $(cat "$folder/token")" --checks all --max-examples "$examples" --seed 1 --workers 1 --no-color ||
+  { grep -i 'panic\|internal error' "$folder/log" >&2 || true; fail "schemathesis ends with what it says above"; }
 kill -0 "$host" || fail "the host died of it"
 ! grep -q panicked "$folder/log" || fail "a part of the host panicked: $(grep -m1 panicked "$folder/log")"
