@@ -94,7 +94,6 @@ impl Registry {
     }
 }
 
-/// Reads the log until it says that it listens; the rest is drained by a thread of its own.
 /// A port for a program that is told where to listen. Below those that systems give out by themselves (RFC 6335: from
 /// 49152, Linux: from 32768), so that nothing else gets it before the program binds it.
 fn free_port() -> u16 {
@@ -106,6 +105,7 @@ fn free_port() -> u16 {
         .expect("a free port")
 }
 
+/// Reads the log until it says that it listens; the rest is drained by a thread of its own.
 fn wait_until_listening(process: &mut Child) {
     let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
     let mut said = String::new();
