@@ -22,7 +22,8 @@ pub struct HeaderSource<'a> {
     pub name: &'a str,
     /// The version's label: 1 to 32 letters, digits and `.`, `+`, `-`.
     pub label: &'a str,
-    /// The author's interface, see [`Interface::parse`]; its name is `I` and the contract's name.
+    /// The author's interface, see [`Interface::parse`]; its name is `I` and the contract's name. The header keeps it with
+    /// one line end at its end, whatever white space is there.
     pub interface: &'a str,
     /// The cryptlet's id.
     pub cryptlet: CryptletId,
@@ -67,6 +68,10 @@ impl Header {
     /// # Errors
     /// Names the field, or the line of the interface, that is wrong.
     pub fn build(source: HeaderSource<'_>) -> Result<Self, HeaderError> {
+        let source = HeaderSource {
+            interface: source.interface.trim_end(),
+            ..source
+        };
         let contract = contract_name(source.name)?;
         check_label(source.label)?;
         check_address("cryptlet", source.cryptlet.0)?;
@@ -87,7 +92,7 @@ impl Header {
             cryptlet: source.cryptlet,
             public_key: source.public_key,
             label: source.label.to_owned(),
-            interface: source.interface.to_owned(),
+            interface: format!("{}\n", source.interface),
             solidity: render::solidity(&contract, &source),
             abi: interface.abi().clone(),
             contract,

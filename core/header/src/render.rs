@@ -13,7 +13,6 @@ pub(crate) fn solidity(contract: &str, source: &HeaderSource<'_>) -> String {
         cryptlet,
         public_key,
     } = source;
-    let interface = interface.trim_end();
     format!(
         r#"// SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
