@@ -280,7 +280,7 @@ fn check_imports(runtime: &Runtime, manifest: &Manifest) -> Result<(), RegionFau
 }
 
 fn wake(input: &RunInput) -> Wake {
-    let cryptlet_types::Trigger::Clock { due } = input.trigger;
+    let due = input.trigger.due();
     let subscription = &input.subscription;
     let context = Context {
         job: format!("{:#x}", input.job.0),

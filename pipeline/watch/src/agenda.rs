@@ -41,7 +41,9 @@ impl Agenda {
         subscription: &Subscription,
         fired_until: Option<UnixSeconds>,
     ) -> Result<(), ScheduleError> {
-        let TriggerSpec::Clock(spec) = &subscription.trigger;
+        let TriggerSpec::Clock(spec) = &subscription.trigger else {
+            return Err(ScheduleError::Never);
+        };
         let schedule = Schedule::parse(spec)?;
         self.remove(subscription.subject);
         let before_first = subscription.since.saturating_sub(1);
@@ -104,7 +106,9 @@ impl Agenda {
 /// has an end.
 #[must_use]
 pub fn next_due(subscription: &Subscription, fired_until: UnixSeconds) -> Option<UnixSeconds> {
-    let TriggerSpec::Clock(spec) = &subscription.trigger;
+    let TriggerSpec::Clock(spec) = &subscription.trigger else {
+        return None;
+    };
     let schedule = Schedule::parse(spec).ok()?;
     schedule.next_after(subscription.since.saturating_sub(1).max(fired_until))
 }

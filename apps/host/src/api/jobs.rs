@@ -11,7 +11,7 @@ use cryptlet_api::{
 };
 use cryptlet_journal::{ActiveSubscription, HistoryEntry, JobFilter, JobRecord, StoredReceipt};
 use cryptlet_register::Register;
-use cryptlet_types::{CryptletId, JobId, Subject, TriggerSpec};
+use cryptlet_types::{CryptletId, JobId, Subject, bounded::clip};
 use cryptlet_watch::next_due;
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -118,7 +118,6 @@ fn subscription_row(known: ActiveSubscription, served: &Served) -> SubscriptionR
         subscription,
         fired_until,
     } = known;
-    let TriggerSpec::Clock(clock) = &subscription.trigger;
     SubscriptionRow {
         subject: subscription.subject.0.into(),
         consumer: subscription.consumer.into(),
@@ -127,7 +126,7 @@ fn subscription_row(known: ActiveSubscription, served: &Served) -> SubscriptionR
         callback: Hex(subscription.callback),
         callback_gas: subscription.callback_gas,
         validity: subscription.validity,
-        trigger: format!("{} {}", clock.cron, clock.time_zone),
+        trigger: clip(&subscription.trigger.to_string()),
         next_due: next_due(&subscription, fired_until),
         on_behalf_of: (subscription.on_behalf_of != Address::ZERO)
             .then(|| subscription.on_behalf_of.into()),
