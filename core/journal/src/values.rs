@@ -1,7 +1,10 @@
 //! Values in and out of columns, strictly.
 
 use crate::error::{JournalError, Result};
-use cryptlet_types::JobState;
+use cryptlet_types::{
+    JobState,
+    region::{decode, encode},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Decode, Row, Sqlite, Type, sqlite::SqliteRow};
 use std::str::FromStr;
@@ -9,6 +12,14 @@ use std::str::FromStr;
 /// The JSON text of a value for `table`.
 pub(crate) fn write<T: Serialize>(table: &'static str, value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|error| JournalError::Unwritable {
+        table,
+        reason: error.to_string(),
+    })
+}
+
+/// The CBOR of a value for `table`.
+pub(crate) fn pack<T: Serialize>(table: &'static str, value: &T) -> Result<Vec<u8>> {
+    encode(value).map_err(|error| JournalError::Unwritable {
         table,
         reason: error.to_string(),
     })
@@ -77,6 +88,12 @@ impl<'r> Reader<'r> {
     pub(crate) fn optional_json<T: DeserializeOwned>(&self, column: &str) -> Result<Option<T>> {
         let text: Option<String> = self.column(column)?;
         text.map(|text| self.decode(column, &text)).transpose()
+    }
+
+    /// A column that holds CBOR of a type.
+    pub(crate) fn packed<T: DeserializeOwned>(&self, column: &str) -> Result<T> {
+        let bytes: &[u8] = self.column(column)?;
+        decode(bytes).map_err(|error| self.corrupt(format!("{column}: {error}")))
     }
 
     /// The column `state`.
