@@ -5,7 +5,7 @@ use alloy_primitives::{Address, B256, Bytes};
 use async_trait::async_trait;
 use cryptlet_types::{
     CryptletId, ReportDomain, SignedDelegation, SignedReport, Subject, Subscription, UnixSeconds,
-    receipt::Inclusion,
+    receipt::Inclusion, report::CompactSignature,
 };
 use std::ops::RangeInclusive;
 
@@ -52,6 +52,16 @@ pub trait Chain: Send + Sync {
         gas_limit: u64,
     ) -> Result<Result<(), Rejection>, ChainError>;
 
+    /// As [`Chain::preflight`], of a batch as a whole: its signature, its signer, its gas. What the delegate would leave
+    /// out of it is not said.
+    async fn preflight_batch(
+        &self,
+        reports: &[SignedReport],
+        signature: &CompactSignature,
+        from: Address,
+        gas_limit: u64,
+    ) -> Result<Result<(), Rejection>, ChainError>;
+
     /// The delivery of a subscription's report by number, whoever submitted it. `from_block`: the search's start.
     async fn delivery(
         &self,
@@ -83,6 +93,14 @@ pub trait Chain: Send + Sync {
         &self,
         report: &SignedReport,
         delegation: Option<&SignedDelegation>,
+    ) -> (Address, Bytes);
+
+    /// Call data and recipient that deliver reports together. They are those of a [batch](cryptlet_types::Batch), and
+    /// `signature` is over its digest.
+    fn batch_call(
+        &self,
+        reports: &[SignedReport],
+        signature: &CompactSignature,
     ) -> (Address, Bytes);
 
     /// Hands a signed transaction (EIP-2718) to the node. Returns its hash.
@@ -131,6 +149,10 @@ pub enum ChangeKind {
     Subscribed(Box<Subscription>),
     /// The contract ended it.
     Unsubscribed,
+    /// The contract wants nothing from now on, until it resumes.
+    Paused,
+    /// The contract wants reports again. What would have been due meanwhile is not made up.
+    Resumed,
     /// A contract subscribed to something that this version cannot serve.
     Refused {
         /// Why, naming the field.
@@ -144,11 +166,20 @@ pub enum Rejection {
     /// There is no such subscription to this cryptlet (any more).
     #[error("unknown subscription")]
     UnknownSubscription,
+    /// The contract has paused the subscription.
+    #[error("subscription is paused")]
+    Paused,
     /// The report is not the subscription's next one.
     #[error("sequence {given} given, {expected} expected")]
     WrongSequence {
         /// The number that the delegate would accept.
         expected: u64,
+        /// The report's number.
+        given: u64,
+    },
+    /// The report was not the subscription's next one; which one was, a batch does not say.
+    #[error("sequence {given} was not the next")]
+    NotTheNext {
         /// The report's number.
         given: u64,
     },
@@ -192,7 +223,7 @@ impl Rejection {
     /// Whether the same report may be accepted later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::NotYetValid)
+        matches!(self, Self::NotYetValid | Self::Paused)
     }
 }
 
@@ -213,6 +244,19 @@ pub struct DeliveredReport {
     pub success: bool,
     /// First 256 bytes of the revert data of a failed callback.
     pub reason: Option<Bytes>,
+}
+
+/// What the delegate logged when it left a report of a batch out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UndeliveredReport {
+    /// The subscription.
+    pub subject: Subject,
+    /// The cryptlet that spoke.
+    pub cryptlet: CryptletId,
+    /// The report's number.
+    pub sequence: u64,
+    /// Why it was not consumed.
+    pub reason: Rejection,
 }
 
 /// A consumed report and the transaction that brought it.
@@ -247,6 +291,8 @@ pub struct TransactionOutcome {
     pub gas_used: u64,
     /// Reports that the delegate consumed in it.
     pub delivered: Vec<DeliveredReport>,
+    /// Reports of a batch that the delegate left out.
+    pub undelivered: Vec<UndeliveredReport>,
 }
 
 impl TransactionOutcome {

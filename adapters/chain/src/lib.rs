@@ -16,7 +16,7 @@ pub mod register;
 
 pub use chain::{
     Chain, ChangeKind, DeliveredReport, Delivery, Fees, Head, Rejection, SubscriptionChange,
-    TransactionOutcome,
+    TransactionOutcome, UndeliveredReport,
 };
 pub use error::{BroadcastError, ChainError};
 pub use evm::{EvmChain, EvmConfig, EvmRegister};

@@ -134,7 +134,7 @@ impl Intake {
         }
         let read = advance.changes.iter().zip(consumed);
         let changes: Vec<_> = read
-            .map(|(change, consumed)| self.take_change(change, consumed))
+            .filter_map(|(change, consumed)| self.take_change(change, consumed))
             .collect();
         let watch::Cursor { number, hash } = advance.cursor;
         self.journal
@@ -159,9 +159,13 @@ impl Intake {
             .await?)
     }
 
-    fn take_change(&mut self, change: &Change, consumed: Option<u64>) -> SubscriptionChange {
+    fn take_change(
+        &mut self,
+        change: &Change,
+        consumed: Option<u64>,
+    ) -> Option<SubscriptionChange> {
         let subject = change.subject;
-        match &change.kind {
+        Some(match &change.kind {
             ChangeKind::Subscribed(subscription) => self.adopt((**subscription).clone(), consumed),
             ChangeKind::Unsubscribed => {
                 self.schedule.agenda.remove(subject);
@@ -169,6 +173,8 @@ impl Intake {
                 tracing::info!(%subject, "subscription ended");
                 SubscriptionChange::Ended(subject)
             }
+            // Which the delegate enforces: what is delivered meanwhile is refused.
+            ChangeKind::Paused | ChangeKind::Resumed => return None,
             ChangeKind::Refused { reason } => {
                 tracing::warn!(%subject, reason, "subscription cannot be served");
                 SubscriptionChange::Refused {
@@ -176,7 +182,7 @@ impl Intake {
                     reason: reason.clone(),
                 }
             }
-        }
+        })
     }
 
     /// Takes over a subscription. One that has consumed reports which this journal knows nothing of is served

@@ -9,7 +9,7 @@ use cryptlet_chain::{
 use cryptlet_host::{Host, HostClock, Parts, Standing};
 use cryptlet_types::{
     CryptletId, JobState::Delivered, ReportDomain, SignedDelegation, SignedReport, Subject,
-    receipt::Inclusion,
+    receipt::Inclusion, report::CompactSignature,
 };
 use cryptlet_watch::{Clock, ManualClock};
 use std::{ops::RangeInclusive, sync::Arc};
@@ -83,6 +83,18 @@ impl Chain for Slow {
         inner.preflight(report, delegation, from, gas_limit).await
     }
 
+    async fn preflight_batch(
+        &self,
+        reports: &[SignedReport],
+        signature: &CompactSignature,
+        from: Address,
+        gas_limit: u64,
+    ) -> Result<Result<(), Rejection>, ChainError> {
+        let inner = &self.inner;
+        let answer = inner.preflight_batch(reports, signature, from, gas_limit);
+        answer.await
+    }
+
     async fn delivery(
         &self,
         subject: Subject,
@@ -119,6 +131,14 @@ impl Chain for Slow {
         delegation: Option<&SignedDelegation>,
     ) -> (Address, Bytes) {
         self.inner.delivery_call(report, delegation)
+    }
+
+    fn batch_call(
+        &self,
+        reports: &[SignedReport],
+        signature: &CompactSignature,
+    ) -> (Address, Bytes) {
+        self.inner.batch_call(reports, signature)
     }
 
     async fn broadcast(&self, transaction: &Bytes) -> Result<B256, BroadcastError> {

@@ -23,7 +23,7 @@ use alloy_primitives::{Address, B256, Bytes, keccak256};
 use async_trait::async_trait;
 use cryptlet_types::{
     CryptletId, ReportDomain, SignedDelegation, SignedReport, Subject, bounded::clip,
-    receipt::Inclusion,
+    receipt::Inclusion, report::CompactSignature,
 };
 use std::ops::RangeInclusive;
 
@@ -76,7 +76,8 @@ impl EvmChain {
             method: "eth_getTransactionReceipt",
             message: format!("{field}: missing"),
         };
-        let logs = receipt.logs().iter().map(|log| &log.inner);
+        let delegate = self.domain.delegate;
+        let logs = || receipt.logs().iter().map(|log| &log.inner);
         Ok(TransactionOutcome {
             transaction: receipt.transaction_hash,
             block: receipt.block_number.ok_or_else(|| missing("blockNumber"))?,
@@ -86,8 +87,36 @@ impl EvmChain {
                 .ok_or_else(|| missing("transactionIndex"))?,
             success: receipt.status(),
             gas_used: receipt.gas_used,
-            delivered: decode::delivered_reports(self.domain.delegate, logs),
+            delivered: decode::delivered_reports(delegate, logs()),
+            undelivered: decode::undelivered_reports(delegate, logs()),
         })
+    }
+
+    /// Asks the delegate, without a transaction, what the call would come to in the pending block.
+    async fn try_call(
+        &self,
+        (to, input): (Address, Bytes),
+        from: Address,
+        gas_limit: u64,
+    ) -> Result<Result<(), Rejection>, ChainError> {
+        let request = TransactionRequest::default()
+            .with_from(from)
+            .with_to(to)
+            .with_input(input)
+            .with_gas_limit(gas_limit);
+        let provider = self.connection().provider();
+        let answer = provider.call(request).block(BlockId::pending());
+        match self.connection().call_raw(answer).await {
+            Ok(_) => Ok(Ok(())),
+            Err(CallError::Rpc(RpcError::ErrorResp(payload))) if is_revert(&payload) => {
+                let rejection = payload.as_revert_data().map_or_else(
+                    || Rejection::Other(clip(&payload.message)),
+                    |data| decode::rejection(&data),
+                );
+                Ok(Err(rejection))
+            }
+            Err(error) => Err(error.sorted("eth_call")),
+        }
     }
 
     async fn priority_fee(&self) -> Result<u128, ChainError> {
@@ -161,25 +190,19 @@ impl Chain for EvmChain {
         from: Address,
         gas_limit: u64,
     ) -> Result<Result<(), Rejection>, ChainError> {
-        let (to, input) = self.delivery_call(report, delegation);
-        let request = TransactionRequest::default()
-            .with_from(from)
-            .with_to(to)
-            .with_input(input)
-            .with_gas_limit(gas_limit);
-        let provider = self.connection().provider();
-        let answer = provider.call(request).block(BlockId::pending());
-        match self.connection().call_raw(answer).await {
-            Ok(_) => Ok(Ok(())),
-            Err(CallError::Rpc(RpcError::ErrorResp(payload))) if is_revert(&payload) => {
-                let rejection = payload.as_revert_data().map_or_else(
-                    || Rejection::Other(clip(&payload.message)),
-                    |data| decode::rejection(&data),
-                );
-                Ok(Err(rejection))
-            }
-            Err(error) => Err(error.sorted("eth_call")),
-        }
+        let call = self.delivery_call(report, delegation);
+        self.try_call(call, from, gas_limit).await
+    }
+
+    async fn preflight_batch(
+        &self,
+        reports: &[SignedReport],
+        signature: &CompactSignature,
+        from: Address,
+        gas_limit: u64,
+    ) -> Result<Result<(), Rejection>, ChainError> {
+        let call = self.batch_call(reports, signature);
+        self.try_call(call, from, gas_limit).await
     }
 
     async fn delivery(
@@ -262,6 +285,15 @@ impl Chain for EvmChain {
             None => abi::deliver_call(report).abi_encode(),
             Some(signed) => abi::deliver_on_behalf_of_call(report, signed).abi_encode(),
         };
+        (self.domain.delegate, input.into())
+    }
+
+    fn batch_call(
+        &self,
+        reports: &[SignedReport],
+        signature: &CompactSignature,
+    ) -> (Address, Bytes) {
+        let input = abi::deliver_batch_call(reports, signature).abi_encode();
         (self.domain.delegate, input.into())
     }
 
