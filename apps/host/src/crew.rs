@@ -14,10 +14,10 @@ use crate::{
     yard::Yard,
 };
 use cryptlet_deliver::{Line, gas};
-use cryptlet_journal::{JobRecord, Ran as Recorded, RunOutcome};
+use cryptlet_journal::{JobRecord, Occurred, Ran as Recorded, RunOutcome, Taken};
 use cryptlet_run::{Ran, Turn};
 use cryptlet_types::{
-    Job, JobId, JobState, Subject, Submission, Subscription, policy::Retry,
+    Event, Job, JobState, Subject, Submission, Subscription, Trigger, event::Step, policy::Retry,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -56,14 +56,21 @@ pub(crate) struct Crew {
     queue: Queue,
     line: Line,
     on_the_way: Arc<Semaphore>,
+    /// Reports that were signed, and not sent, before this host was started.
+    unsent: Vec<Item>,
+}
+
+/// A report, and its place among those on the way, if it has one already.
+struct Reported {
+    item: Item,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// What one round made.
 #[derive(Default)]
 struct Round {
-    outcomes: Vec<RunOutcome>,
-    reported: Vec<Item>,
-    permits: Vec<OwnedSemaphorePermit>,
+    outcomes: Vec<Recorded>,
+    reported: Vec<Reported>,
     news: Vec<Progress>,
 }
 
@@ -80,6 +87,7 @@ impl Crew {
             queue: Queue::default(),
             line: Line::default(),
             on_the_way: Arc::new(Semaphore::new(MAX_ON_THE_WAY)),
+            unsent: Vec::new(),
         }
     }
 
@@ -88,6 +96,9 @@ impl Crew {
         loop {
             while let Ok(word) = self.words.try_recv() {
                 self.hear(word);
+            }
+            if !self.unsent.is_empty() {
+                self.send_unsent().await;
             }
             self.queue.wake(Instant::now());
             let room = self.on_the_way.available_permits().min(AT_ONCE);
@@ -144,27 +155,30 @@ impl Crew {
 
     /// Takes up reports that were signed before this host was started.
     fn resume(&mut self, records: Vec<JobRecord>, sent: Vec<Submission>) {
-        let mut items = Vec::new();
-        for record in records {
-            let number = record.number;
-            let Some(item) = item_of(record) else {
-                continue;
-            };
+        let items = records.into_iter().filter_map(item_of);
+        let mut items: Vec<_> = items.collect();
+        for item in &items {
             let report = &item.run.report.report;
             self.yard.sequences.hold(report.subject, report.sequence);
             self.hold_if_alone(&item.job.subscription);
-            tracing::debug!(number, job = %item.job.id, "report taken up");
-            items.push(item);
         }
-        let load = match (items.pop(), items.is_empty()) {
-            (None, _) => return,
-            (Some(only), true) => Load::One(Box::new(only), sent),
-            (Some(last), false) => {
-                items.push(last);
-                Load::Sent(items, sent)
-            }
-        };
-        self.send(load, vec![]);
+        if sent.is_empty() {
+            self.unsent.extend(items);
+        } else if items.len() > 1 {
+            self.send(Load::Sent(items, sent), vec![]);
+        } else if let Some(item) = items.pop() {
+            self.send(Load::One(Box::new(item), sent), vec![]);
+        }
+    }
+
+    async fn send_unsent(&mut self) {
+        let items = std::mem::take(&mut self.unsent);
+        let Some(first) = items.first() else { return };
+        let (yard, job) = (self.yard.clone(), first.job.clone());
+        let turn = yard.runner.turn(&job).await;
+        let reported = items.into_iter().map(|item| Reported { item, permit: None });
+        let reported = reported.collect();
+        self.hand_over_all(reported, turn).await;
     }
 
     /// One turn of the cryptlet's region.
@@ -210,25 +224,20 @@ impl Crew {
                 let report = &run.report.report;
                 self.yard.sequences.hold(report.subject, report.sequence);
                 self.hold_if_alone(&job.subscription);
-                round.outcomes.push(RunOutcome {
-                    job: job.id,
-                    ran: Recorded::Reported(run.clone()),
-                    next: self.step(&job, next),
-                });
-                round.permits.push(permit);
-                round.reported.push(Item {
+                let outcome = RunOutcome::Reported(run.clone());
+                round.note(&job, outcome, self.step(&job, next));
+                let item = Item {
                     number,
                     job,
                     attempts,
                     run: *run,
-                });
+                };
+                let permit = Some(permit);
+                round.reported.push(Reported { item, permit });
             }
             Ok(Ran::Skipped(reason, next)) => {
-                round.outcomes.push(RunOutcome {
-                    job: job.id,
-                    ran: Recorded::Skipped(reason.clone()),
-                    next: self.step(&job, next),
-                });
+                let outcome = RunOutcome::Skipped(reason.clone());
+                round.note(&job, outcome, self.step(&job, next));
                 let job = Arc::new(job);
                 round.news.push(Progress::Skipped { job, reason });
             }
@@ -268,6 +277,18 @@ impl Crew {
         }))
     }
 
+    /// What goes on after a run that has not come to its end.
+    fn step(&self, job: &Job, next: Option<Step>) -> Option<Occurred> {
+        let trigger = Trigger::Step(next?);
+        let event = Event::new(&self.yard.chain.domain(), job.event.subject, trigger);
+        let job = Job {
+            id: Job::id_of(&event),
+            event,
+            ..job.clone()
+        };
+        Some(Occurred::from(job))
+    }
+
     /// The number of the subscription's next report.
     async fn sequence(&self, subscription: &Subscription) -> Result<u64, Hold> {
         let (cryptlet, subject) = (subscription.cryptlet, subscription.subject);
@@ -291,7 +312,7 @@ impl Crew {
                 tracing::warn!(job = %job.id, reason, "cannot go on for now");
                 self.put_off(number, subject, PATIENCE);
             }
-            Hold::Refused(reason) => round.give_up(job, Recorded::Failed(reason)),
+            Hold::Refused(reason) => round.give_up(job, RunOutcome::Failed(reason)),
             Hold::Failed(retry, hindrance) => {
                 self.failed_run(number, job, attempts, (retry, hindrance), round);
             }
@@ -308,18 +329,14 @@ impl Crew {
     ) {
         let Hindrance { reason, passes } = hindrance;
         if !passes {
-            return round.give_up(job, Recorded::Failed(reason));
+            return round.give_up(job, RunOutcome::Failed(reason));
         }
         if is_last(retry, attempts) {
-            return round.give_up(job, Recorded::Parked(reason));
+            return round.give_up(job, RunOutcome::Parked(reason));
         }
         tracing::warn!(job = %job.id, attempts, reason, "run failed, it will be tried again");
         self.put_off(number, job.event.subject, backoff(retry, attempts));
-        round.outcomes.push(RunOutcome {
-            job: job.id,
-            ran: Recorded::Attempt(reason.clone()),
-            next: None,
-        });
+        round.note(&job, RunOutcome::Attempt(reason.clone()), None);
         round.news.push(Progress::Retried {
             job: job.id,
             reason,
@@ -342,42 +359,65 @@ impl Crew {
     async fn conclude(&mut self, round: Round, turn: Turn<'_>) -> Result<(), HostError> {
         let Round {
             outcomes,
-            reported,
-            permits,
+            mut reported,
             news,
         } = round;
-        for (number, subject) in self.yard.journal.record_runs(&outcomes).await? {
-            self.queue.push(number, subject);
+        let recorded = self.yard.journal.record_runs(&outcomes).await?;
+        for (ran, recorded) in outcomes.iter().zip(recorded) {
+            match recorded {
+                Ok(None) => {}
+                Ok(Some(next)) => self.follow(ran, next),
+                // A reorganisation has taken back what it answers, or somebody has given it up.
+                Err(error) => {
+                    tracing::info!(%error, "a run came too late");
+                    reported.retain(|report| report.item.job.id != ran.job || !self.forget(report));
+                }
+            }
         }
         for news in news {
             self.yard.tell(news);
         }
-        let mut turn = turn;
-        let mut permits = permits.into_iter();
-        for items in batches(reported) {
-            let permits: Vec<_> = permits.by_ref().take(items.len()).collect();
-            self.hand_over(items, permits, &mut turn).await;
-        }
+        self.hand_over_all(reported, turn).await;
         Ok(())
     }
 
+    /// The next step of a long computation is a job as any other.
+    fn follow(&mut self, ran: &Recorded, next: Taken) {
+        if let (Some(number), Some(occurred)) = (next.job, &ran.next) {
+            self.queue.push(number, occurred.event.subject);
+        }
+    }
+
+    /// A report that is not to be delivered gives its number back.
+    fn forget(&mut self, report: &Reported) -> bool {
+        let said = &report.item.run.report.report;
+        self.yard.sequences.free(said.subject, said.sequence);
+        self.queue.release(said.subject);
+        true
+    }
+
+    async fn hand_over_all(&mut self, reported: Vec<Reported>, mut turn: Turn<'_>) {
+        for batch in batches(reported) {
+            self.hand_over(batch, &mut turn).await;
+        }
+    }
+
     /// Hands over reports together where the cryptlet signs for them together, and one by one where not.
-    async fn hand_over(
-        &mut self,
-        mut items: Vec<Item>,
-        mut permits: Vec<OwnedSemaphorePermit>,
-        turn: &mut Turn<'_>,
-    ) {
-        if items.len() > 1 {
-            let reports: Vec<_> = items.iter().map(|item| item.run.report.clone()).collect();
+    async fn hand_over(&mut self, batch: Vec<Reported>, turn: &mut Turn<'_>) {
+        if batch.len() > 1 {
+            let reports = batch.iter().map(|one| one.item.run.report.clone());
+            let reports: Vec<_> = reports.collect();
             match turn.sign_batch(&reports).await {
-                Ok(signature) => return self.send(Load::Batch(items, signature), permits),
+                Ok(signature) => {
+                    let (items, permits) = apart(batch);
+                    return self.send(Load::Batch(items, signature), permits);
+                }
                 Err(error) => tracing::debug!(%error, "reports go one by one"),
             }
         }
-        for item in items.drain(..) {
-            let permit = permits.pop().into_iter().collect();
-            self.send(Load::One(Box::new(item), vec![]), permit);
+        for Reported { item, permit } in batch {
+            let load = Load::One(Box::new(item), vec![]);
+            self.send(load, permit.into_iter().collect());
         }
     }
 
@@ -394,17 +434,18 @@ impl Crew {
 }
 
 impl Round {
-    fn give_up(&mut self, job: Job, ran: Recorded) {
+    fn give_up(&mut self, job: Job, outcome: RunOutcome) {
+        self.note(&job, outcome.clone(), None);
         let (id, shared) = (job.id, Arc::new(job));
-        let news = match &ran {
-            Recorded::Parked(reason) => {
+        let news = match &outcome {
+            RunOutcome::Parked(reason) => {
                 tracing::error!(job = %id, reason, "job parked");
                 Progress::Parked {
                     job: shared,
                     reason: reason.clone(),
                 }
             }
-            Recorded::Failed(reason) => {
+            RunOutcome::Failed(reason) => {
                 tracing::error!(job = %id, reason, "job failed");
                 Progress::Failed {
                     job: shared,
@@ -414,10 +455,13 @@ impl Round {
             _ => return,
         };
         self.news.push(news);
-        self.outcomes.push(RunOutcome {
-            job: id,
-            ran,
-            next: None,
+    }
+
+    fn note(&mut self, job: &Job, outcome: RunOutcome, next: Option<Occurred>) {
+        self.outcomes.push(Recorded {
+            job: job.id,
+            outcome,
+            next,
         });
     }
 }
@@ -438,24 +482,28 @@ fn item_of(record: JobRecord) -> Option<Item> {
     })
 }
 
+fn apart(batch: Vec<Reported>) -> (Vec<Item>, Vec<OwnedSemaphorePermit>) {
+    let parts = batch.into_iter().map(|one| (one.item, one.permit));
+    let (items, permits): (Vec<_>, Vec<_>) = parts.unzip();
+    (items, permits.into_iter().flatten().collect())
+}
+
 /// Reports that can go together, in their order. Those on somebody's behalf go alone.
-fn batches(reported: Vec<Item>) -> Vec<Vec<Item>> {
-    let mut batches: Vec<(Vec<Item>, u64)> = Vec::new();
-    for item in reported {
-        let alone = item.job.subscription.needs_delegation();
-        let payload = item.run.report.report.payload.len();
-        let gas = gas::item(payload, item.job.subscription.callback_gas);
+fn batches(reported: Vec<Reported>) -> Vec<Vec<Reported>> {
+    let mut batches: Vec<(Vec<Reported>, u64)> = Vec::new();
+    for report in reported {
+        let payload = report.item.run.report.report.payload.len();
+        let gas = gas::item(payload, report.item.job.subscription.callback_gas);
         match batches.last_mut() {
             Some((batch, used))
-                if !alone
-                    && batch.len() < MAX_BATCH
+                if batch.len() < MAX_BATCH
                     && used.saturating_add(gas) <= MAX_BATCH_GAS
-                    && batch.iter().all(|one| fits(one, &item)) =>
+                    && batch.last().is_some_and(|one| fits(&one.item, &report.item)) =>
             {
-                batch.push(item);
+                batch.push(report);
                 *used = used.saturating_add(gas);
             }
-            _ => batches.push((vec![item], gas)),
+            _ => batches.push((vec![report], gas)),
         }
     }
     batches.into_iter().map(|(batch, _)| batch).collect()
@@ -464,7 +512,9 @@ fn batches(reported: Vec<Item>) -> Vec<Vec<Item>> {
 /// Whether one signature can be over both: the same region says them, on nobody's behalf.
 fn fits(one: &Item, other: &Item) -> bool {
     let (first, second) = (&one.run.report, &other.run.report);
-    !one.job.subscription.needs_delegation()
+    let alone = |item: &Item| item.job.subscription.needs_delegation();
+    !alone(one)
+        && !alone(other)
         && first.report.region == second.report.region
         && first.signer == second.signer
 }

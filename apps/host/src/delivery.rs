@@ -10,9 +10,9 @@ use crate::{
 };
 use cryptlet_chain::{Chain, Delivery as Delivered};
 use cryptlet_deliver::{BatchOrder, Deliverer, Order, Outcome, Place};
-use cryptlet_journal::{DeliveredJob, Journal};
+use cryptlet_journal::{Cursor, Delivered as Row, Journal, Ran, RunOutcome};
 use cryptlet_types::{
-    Job, Receipt, RunRecord, Subject, Submission, UnixSeconds, report::CompactSignature,
+    Job, JobState, Receipt, RunRecord, Subject, Submission, UnixSeconds, report::CompactSignature,
 };
 use cryptlet_vault::Vault;
 use std::{sync::Arc, time::Duration};
@@ -197,10 +197,23 @@ impl Delivery {
                 Ok(settled) => return Ok(settled),
                 Err(reason) => reason,
             };
+            if !self.is_wanted(&item).await? {
+                return Ok(self.ended(&item, false));
+            }
             tracing::warn!(job = %item.job.id, reason = paused, "cannot go on for now");
             sleep(PATIENCE).await;
             sent = self.journal.submissions(item.job.id).await?;
         }
+    }
+
+    /// Whether the journal still wants this very report delivered: a reorganisation may have taken back what it answers.
+    async fn is_wanted(&self, item: &Item) -> Result<bool, HostError> {
+        let record = self.journal.job(item.job.id).await?;
+        let same = |run: &RunRecord| run.report == item.run.report;
+        Ok(record.is_some_and(|record| {
+            let state = matches!(record.state, JobState::Reported | JobState::Submitted);
+            state && record.run.as_ref().is_some_and(same)
+        }))
     }
 
     /// One attempt: the end, or why it has to wait.
@@ -276,23 +289,31 @@ impl Delivery {
                 Err(error) => return Err(error),
             }
         }
-        let rows: Vec<_> = receipts.iter().map(row).collect();
-        self.journal.record_deliveries(&rows).await?;
-        for (receipt, delivered) in receipts {
-            self.tell_delivered(receipt, delivered);
+        let rows: Vec<_> = receipts.into_iter().map(row).collect();
+        let recorded = self.journal.record_deliveries(&rows).await?;
+        let rows = rows.into_iter().zip(recorded);
+        for ((row, recorded), (_, delivered)) in rows.zip(done) {
+            match recorded {
+                Ok(()) => self.tell_delivered(row, delivered.gas_used),
+                Err(error) => tracing::warn!(%error, "a delivery is not the one that was waited for"),
+            }
         }
         Ok(Ok(()))
     }
 
-    fn tell_delivered(&self, receipt: Receipt, delivered: &Delivered) {
-        let (block, transaction) = (delivered.block, delivered.transaction);
-        let success = delivered.report.success;
-        tracing::info!(job = %receipt.job, block, %transaction, success, "delivered");
+    fn tell_delivered(&self, row: Row, gas_used: u64) {
+        let Row {
+            job,
+            receipt,
+            success,
+            block,
+        } = row;
+        tracing::info!(%job, block = block.number, success, "delivered");
         self.tell(Progress::Delivered {
             receipt: Arc::new(receipt),
             success,
-            block,
-            gas_used: delivered.gas_used,
+            block: block.number,
+            gas_used,
         });
     }
 
@@ -314,7 +335,7 @@ impl Delivery {
         // By a clock that still shows the time of the first report, the next one would be the same.
         let later: UnixSeconds = item.run.report.report.issued_at.saturating_add(1);
         self.clock.clock().sleep_until(later).await;
-        self.journal.reopen(&[item.job.id], reason).await?;
+        self.journal.reopen(&[(item.job.id, reason)]).await?;
         let again = Some(backoff(retry, item.attempts));
         Ok(Ok(Settled {
             again,
@@ -324,7 +345,7 @@ impl Delivery {
 
     async fn failed(&self, item: &Item, reason: String) -> Result<Settled, HostError> {
         tracing::error!(job = %item.job.id, reason, "job failed");
-        self.journal.record_failure(item.job.id, &reason).await?;
+        self.give_up(item, RunOutcome::Failed(reason.clone())).await?;
         self.tell(Progress::Failed {
             job: Arc::new(item.job.clone()),
             reason,
@@ -334,12 +355,26 @@ impl Delivery {
 
     async fn parked(&self, item: &Item, reason: String) -> Result<Settled, HostError> {
         tracing::error!(job = %item.job.id, reason, "job parked");
-        self.journal.park(item.job.id, &reason).await?;
+        self.give_up(item, RunOutcome::Parked(reason.clone())).await?;
         self.tell(Progress::Parked {
             job: Arc::new(item.job.clone()),
             reason,
         });
         Ok(self.ended(item, false))
+    }
+
+    async fn give_up(&self, item: &Item, outcome: RunOutcome) -> Result<(), HostError> {
+        let ran = Ran {
+            job: item.job.id,
+            outcome,
+            next: None,
+        };
+        for stale in self.journal.record_runs(&[ran]).await? {
+            if let Err(error) = stale {
+                tracing::warn!(%error, "a job is not where it was when it was given up");
+            }
+        }
+        Ok(())
     }
 
     /// A report is no more on its way: the delegate has consumed it, or its number is free.
@@ -369,11 +404,14 @@ struct Left {
     items: Vec<Item>,
 }
 
-fn row<'r>((receipt, delivered): &'r (Receipt, &Delivered)) -> DeliveredJob<'r> {
-    DeliveredJob {
+fn row((receipt, delivered): (Receipt, &Delivered)) -> Row {
+    Row {
+        job: receipt.job,
         receipt,
         success: delivered.report.success,
-        block: delivered.block,
-        block_hash: delivered.block_hash,
+        block: Cursor {
+            number: delivered.block,
+            hash: delivered.block_hash,
+        },
     }
 }

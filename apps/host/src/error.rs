@@ -74,6 +74,12 @@ pub enum HostError {
         /// What is wrong.
         reason: String,
     },
+    /// The chain was reorganised further back than the journal remembers its blocks.
+    #[error(
+        "the delegate's chain has none of the blocks that the journal remembers: it is another chain, or was reorganised by more than {} blocks",
+        cryptlet_journal::TRAIL
+    )]
+    TooDeep,
     /// A part of the host ended without being told to.
     #[error("{0} ended unexpectedly")]
     Ended(&'static str),
@@ -98,6 +104,7 @@ impl HostError {
             | Self::Contradiction(_)
             | Self::Delegations { .. }
             | Self::TooManyDelegations
+            | Self::TooDeep
             | Self::Api { .. } => false,
         }
     }

@@ -2,26 +2,31 @@
 
 use crate::{
     HostClock, HostError, Parts, Progress, Standing,
+    crew::Word,
     fetcher::{Fetcher, Hope},
+    known::Known,
     manifests::Manifests,
     rules::Basis,
-    workers::Workers,
+    yard::Crews,
 };
 use cryptlet_chain::{Chain, ChangeKind, SubscriptionChange as Change};
-use cryptlet_journal::{Cursor, Journal, SubscriptionChange};
+use cryptlet_journal::{
+    ActiveSubscription, Cursor, DELEGATE, Journal, JournalError, Occurred, Rewound, Routed,
+    SubscriptionChange, Taken,
+};
 use cryptlet_register::{Current, Register, Replica};
 use cryptlet_route::{Registered, Router};
-use cryptlet_types::{CryptletId, Event, Job, Subject, Subscription};
+use cryptlet_types::{CryptletId, Event, Job, JobState, Subject, Subscription, Trigger, UnixSeconds};
 use cryptlet_watch::{self as watch, Advance, Agenda, ClockWatch, SubscriptionWatch, WatchError};
 use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 use tokio::sync::{broadcast, watch as standings};
 
-/// Name of the one cursor in the journal.
-const CURSOR: &str = "delegate";
 /// Blocks read at once.
 const SPAN: u64 = 1_000;
 /// Events taken at once.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
+/// Subscriptions read at once at the start.
+const PAGE: u32 = 10_000;
 /// Wait before a node is asked again that did not answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -39,9 +44,9 @@ pub(crate) struct Intake {
     cursor: Option<watch::Cursor>,
     /// Nothing is due before all logs were read once: a subscription may have ended long ago.
     caught_up: bool,
-    active: HashMap<Subject, Subscription>,
+    known: Known,
     manifests: Arc<Manifests>,
-    workers: Arc<Workers>,
+    crews: Arc<Crews>,
     progress: broadcast::Sender<Progress>,
 }
 
@@ -50,7 +55,7 @@ impl Intake {
     pub(crate) async fn resume(
         parts: Parts,
         router: Arc<Router>,
-        workers: Arc<Workers>,
+        crews: Arc<Crews>,
         progress: broadcast::Sender<Progress>,
     ) -> Result<Self, HostError> {
         let Parts {
@@ -64,16 +69,8 @@ impl Intake {
             first_block,
             ..
         } = parts;
-        let mut agenda = Agenda::new(chain.domain());
-        let mut active = HashMap::new();
-        for known in journal.subscriptions().await? {
-            let subscription = known.subscription;
-            if let Err(error) = agenda.add(&subscription, Some(known.fired_until)) {
-                tracing::error!(subject = %subscription.subject, %error, "subscription cannot be served");
-            }
-            active.insert(subscription.subject, subscription);
-        }
-        let cursor = journal.cursor(CURSOR).await?;
+        let cursor = journal.cursor(DELEGATE).await?;
+        let agenda = Agenda::new(chain.domain());
         let mut intake = Self {
             caught_up: cursor.is_some(),
             cursor: cursor.map(|Cursor { number, hash }| watch::Cursor { number, hash }),
@@ -81,21 +78,84 @@ impl Intake {
             standing: rules.watch(),
             subscriptions: Arc::new(SubscriptionWatch::new(chain.clone(), first_block, SPAN)),
             schedule: ClockWatch::new(agenda, clock.clock(), BATCH),
+            known: Known::new(journal.clone()),
             manifests,
             journal,
             chain,
             replica,
             fetcher,
             clock,
-            active,
-            workers,
+            crews,
             progress,
         };
+        intake.load().await?;
         intake.route_waiting().await?;
-        for subject in intake.journal.unfinished_subjects().await? {
-            intake.workers.wake(subject);
-        }
+        intake.take_up().await?;
         Ok(intake)
+    }
+
+    /// Reads the subscriptions that are served.
+    async fn load(&mut self) -> Result<(), HostError> {
+        let mut after = None;
+        loop {
+            let page = self.journal.subscriptions_page(after, PAGE).await?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            after = Some(last.subscription.subject);
+            for active in page {
+                self.serve(&active);
+            }
+        }
+    }
+
+    /// Puts a subscription where its trigger is looked out for, unless it is paused.
+    fn serve(&mut self, active: &ActiveSubscription) {
+        let subscription = &active.subscription;
+        if active.paused {
+            return;
+        }
+        let agenda = &mut self.schedule.agenda;
+        if let Err(error) = agenda.add(subscription, Some(active.fired_until)) {
+            tracing::error!(subject = %subscription.subject, %error, "subscription cannot be served");
+        }
+    }
+
+    /// Hands the crews what an earlier life of this host left undone.
+    async fn take_up(&mut self) -> Result<(), HostError> {
+        let mut on_the_way = Vec::new();
+        for job in self.journal.unfinished().await? {
+            match job.state {
+                JobState::Routed => {
+                    let word = Word::Job(job.number, job.subject);
+                    self.crews.tell(job.cryptlet, word);
+                }
+                _ => on_the_way.push(job.number),
+            }
+        }
+        self.resume_reports(&on_the_way).await
+    }
+
+    /// Hands the crews reports that were on their way: those together that were sent together.
+    async fn resume_reports(&self, numbers: &[u64]) -> Result<(), HostError> {
+        let mut together = Vec::new();
+        for chunk in numbers.chunks(BATCH) {
+            for record in self.journal.jobs_by_number(chunk).await? {
+                let last = record.submission.as_ref().map(|sent| sent.hash);
+                let cryptlet = record.job.subscription.cryptlet;
+                together.push(((cryptlet, last), record));
+            }
+        }
+        together.sort_by_key(|((cryptlet, last), record)| (*cryptlet, *last, record.number));
+        for group in together.chunk_by(|(one, _), (other, _)| one == other) {
+            let records: Vec<_> = group.iter().map(|(_, record)| record.clone()).collect();
+            let Some(((cryptlet, _), first)) = group.first() else {
+                continue;
+            };
+            let sent = self.journal.submissions(first.job.id).await?;
+            self.crews.tell(*cryptlet, Word::Resume(records, sent));
+        }
+        Ok(())
     }
 
     /// Goes on until it cannot. May be dropped at any point: what the journal does not have is found again.
@@ -115,9 +175,9 @@ impl Intake {
                     }
                     reading.set(subscriptions.next(self.cursor));
                 }
-                events = self.schedule.next(), if self.caught_up => for event in events {
-                    self.take_event(event).await?;
-                },
+                events = self.schedule.next(), if self.caught_up => {
+                    self.take_events(events).await?;
+                }
                 changed = self.standing.changed() => match changed {
                     Ok(()) => self.route_waiting().await?,
                     Err(_) => return Err(HostError::Ended("rules")),
@@ -128,22 +188,38 @@ impl Intake {
 
     /// Everything that the chain has to be asked for is asked first: blocks are taken as a whole or not at all.
     async fn take_blocks(&mut self, advance: Advance<Change>) -> Result<(), HostError> {
-        let mut consumed = Vec::with_capacity(advance.changes.len());
+        let mut consumed = HashMap::new();
         for change in &advance.changes {
-            consumed.push(self.consumed(change).await?);
+            if let Some(count) = self.consumed(change).await? {
+                consumed.insert(change.subject, count);
+            }
         }
-        let read = advance.changes.iter().zip(consumed);
-        let changes: Vec<_> = read
-            .filter_map(|(change, consumed)| self.take_change(change, consumed))
-            .collect();
+        let head = advance.head;
+        let caught_up = advance.is_caught_up();
+        if caught_up {
+            self.clock.observe(&head);
+        }
+        let mut changes = Vec::with_capacity(advance.changes.len());
+        let mut events = Vec::new();
+        for change in &advance.changes {
+            let count = consumed.get(&change.subject).copied();
+            let (change, event) = self.take_change(change, count).await?;
+            changes.push(change);
+            events.extend(event);
+        }
         let watch::Cursor { number, hash } = advance.cursor;
-        self.journal
-            .apply_subscriptions(CURSOR, Cursor { number, hash }, &changes)
+        let cursor = Cursor { number, hash };
+        let occurred = self.occurred(events).await?;
+        let applied = self
+            .journal
+            .apply(DELEGATE, cursor, &changes, &occurred)
             .await?;
+        self.put_to_work(&occurred, &applied.events);
         self.cursor = Some(advance.cursor);
-        self.caught_up = advance.is_caught_up();
-        if self.caught_up {
-            self.clock.observe(&advance.head);
+        self.caught_up = caught_up;
+        let waits = |occurred: &Occurred| occurred.routed.is_none();
+        if !applied.restored.is_empty() || occurred.iter().any(waits) {
+            self.route_waiting().await?;
         }
         Ok(())
     }
@@ -159,69 +235,154 @@ impl Intake {
             .await?)
     }
 
-    fn take_change(
+    async fn take_change(
         &mut self,
         change: &Change,
         consumed: Option<u64>,
-    ) -> Option<SubscriptionChange> {
-        let subject = change.subject;
-        Some(match &change.kind {
-            ChangeKind::Subscribed(subscription) => self.adopt((**subscription).clone(), consumed),
-            ChangeKind::Unsubscribed => {
-                self.schedule.agenda.remove(subject);
-                self.active.remove(&subject);
-                tracing::info!(%subject, "subscription ended");
-                SubscriptionChange::Ended(subject)
+    ) -> Result<(SubscriptionChange, Option<Event>), HostError> {
+        let (subject, block) = (change.subject, change.block);
+        let changed = match &change.kind {
+            ChangeKind::Subscribed(subscription) => {
+                return self.adopt((**subscription).clone(), block, consumed).await;
             }
-            // Which the delegate enforces: what is delivered meanwhile is refused.
-            ChangeKind::Paused | ChangeKind::Resumed => return None,
+            ChangeKind::Unsubscribed => {
+                self.stop_serving(subject);
+                tracing::info!(%subject, "subscription ended");
+                SubscriptionChange::Ended { subject, block }
+            }
+            ChangeKind::Paused => {
+                self.stop_serving(subject);
+                tracing::info!(%subject, "subscription paused");
+                SubscriptionChange::Paused { subject, block }
+            }
+            ChangeKind::Resumed { at } => {
+                self.serve_again(subject, *at).await?;
+                tracing::info!(%subject, "subscription goes on");
+                SubscriptionChange::Resumed {
+                    subject,
+                    block,
+                    at: *at,
+                }
+            }
             ChangeKind::Refused { reason } => {
                 tracing::warn!(%subject, reason, "subscription cannot be served");
                 SubscriptionChange::Refused {
                     subject,
+                    block,
                     reason: reason.clone(),
                 }
             }
-        })
+        };
+        Ok((changed, None))
+    }
+
+    fn stop_serving(&mut self, subject: Subject) {
+        self.schedule.agenda.remove(subject);
+        self.known.forget(subject);
+    }
+
+    /// What was due while a subscription was paused is not made up.
+    async fn serve_again(&mut self, subject: Subject, at: UnixSeconds) -> Result<(), HostError> {
+        if let Some(mut active) = self.journal.subscription(subject).await? {
+            active.paused = false;
+            active.fired_until = active.fired_until.max(at.saturating_sub(1));
+            self.serve(&active);
+        }
+        Ok(())
     }
 
     /// Takes over a subscription. One that has consumed reports which this journal knows nothing of is served
     /// from now on only: what was due before may have been delivered by the host that lost its journal. One that is
-    /// known already, or that has ended since, is not put on the agenda.
-    fn adopt(
+    /// known already, or that has ended since, is not served anew.
+    async fn adopt(
         &mut self,
         mut subscription: Subscription,
+        block: u64,
         consumed: Option<u64>,
-    ) -> SubscriptionChange {
+    ) -> Result<(SubscriptionChange, Option<Event>), HostError> {
         let subject = subscription.subject;
-        let Some(consumed) = consumed.filter(|_| !self.active.contains_key(&subject)) else {
-            return SubscriptionChange::Added(subscription);
+        let is_known = self.known.of(subject).await?.is_some();
+        let Some(consumed) = consumed.filter(|_| !is_known) else {
+            let added = SubscriptionChange::Added {
+                subscription,
+                block,
+            };
+            return Ok((added, None));
         };
         if consumed > 0 {
             subscription.since = subscription.since.max(self.clock.now().saturating_add(1));
             tracing::warn!(%subject, consumed, "subscription was served by another journal; it is served from now on");
         }
-        match self.schedule.agenda.add(&subscription, None) {
-            Ok(()) => {
-                tracing::info!(%subject, consumer = %subscription.consumer, cryptlet = %subscription.cryptlet, "subscription");
-                self.active.insert(subject, subscription.clone());
-                SubscriptionChange::Added(subscription)
-            }
-            Err(error) => {
-                tracing::warn!(%subject, %error, "subscription cannot be served");
-                SubscriptionChange::Refused {
-                    subject,
-                    reason: error.to_string(),
+        if let Err(error) = self.schedule.agenda.add(&subscription, None) {
+            tracing::warn!(%subject, %error, "subscription cannot be served");
+            let refused = SubscriptionChange::Refused {
+                subject,
+                block,
+                reason: error.to_string(),
+            };
+            return Ok((refused, None));
+        }
+        tracing::info!(%subject, consumer = %subscription.consumer, cryptlet = %subscription.cryptlet, "subscription");
+        self.known.learn(&subscription);
+        let added = SubscriptionChange::Added {
+            subscription,
+            block,
+        };
+        Ok((added, None))
+    }
+
+    /// Takes over events that no block holds.
+    async fn take_events(&mut self, events: Vec<Event>) -> Result<(), HostError> {
+        let occurred = self.occurred(events).await?;
+        let taken = self.journal.record_events(&occurred).await?;
+        self.put_to_work(&occurred, &taken);
+        if occurred.iter().any(|occurred| occurred.routed.is_none()) {
+            self.route_waiting().await?;
+        }
+        Ok(())
+    }
+
+    /// Events with what they lead to, as far as that can be said now. Where policy has subscriptions woken at intervals, that
+    /// depends on the events before, which have to be in the journal first.
+    async fn occurred(&mut self, events: Vec<Event>) -> Result<Vec<Occurred>, HostError> {
+        let basis = self.basis();
+        let at_once = basis.filter(|basis| {
+            let policy = basis.standing().policy.as_ref();
+            policy.is_some_and(|policy| policy.policy.serve.minimum_interval_seconds == 0)
+        });
+        let Some(basis) = at_once else {
+            return Ok(events.into_iter().map(Occurred::from).collect());
+        };
+        let mut occurred = Vec::with_capacity(events.len());
+        for event in events {
+            let routed = self.route(&event, None, &basis).await?;
+            occurred.push(Occurred { event, routed });
+        }
+        Ok(occurred)
+    }
+
+    /// Tells crews of jobs that the journal has now, and whoever watches of events that get none.
+    fn put_to_work(&self, occurred: &[Occurred], taken: &[Taken]) {
+        for (occurred, taken) in occurred.iter().zip(taken) {
+            match (&occurred.routed, taken.job) {
+                (Some(Routed::Job(job)), Some(number)) => {
+                    let word = Word::Job(number, job.event.subject);
+                    self.crews.tell(job.subscription.cryptlet, word);
                 }
+                (Some(Routed::Refused { reason, .. }), _) => {
+                    self.tell_refused(&occurred.event, reason);
+                }
+                _ => {}
             }
         }
     }
 
-    async fn take_event(&mut self, event: Event) -> Result<(), HostError> {
-        if self.journal.record_event(&event).await? {
-            self.route_waiting().await?;
-        }
-        Ok(())
+    fn tell_refused(&self, event: &Event, reason: &str) {
+        tracing::error!(event = %event.id, reason, "event refused");
+        let _nobody_watches = self.progress.send(Progress::Refused {
+            event: Arc::new(event.clone()),
+            reason: reason.to_owned(),
+        });
     }
 
     /// Routes, oldest first, the events that have no job yet: those that have just occurred, and those that occurred while no
@@ -235,14 +396,31 @@ impl Intake {
             let Some(basis) = self.basis() else {
                 return Ok(());
             };
-            self.route(event, &basis).await?;
+            let due = event.trigger.due();
+            let last_due = self.journal.due_before(event.subject, due).await?;
+            if let Some(routed) = self.route(&event, last_due, &basis).await? {
+                self.settle(&event, routed).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn settle(&self, event: &Event, routed: Routed) -> Result<(), HostError> {
+        let settled = self.journal.settle_events(std::slice::from_ref(&routed)).await?;
+        match (routed, settled.into_iter().flatten().next()) {
+            (Routed::Job(job), Some(number)) => {
+                let word = Word::Job(number, job.event.subject);
+                self.crews.tell(job.subscription.cryptlet, word);
+            }
+            (Routed::Refused { reason, .. }, _) => self.tell_refused(event, &reason),
+            (Routed::Job(_), None) => {}
         }
         Ok(())
     }
 
     /// What events are decided by, unless they have to wait.
     fn basis(&self) -> Option<Basis> {
-        let basis = self.workers.obey();
+        let basis = self.crews.yard().admission.obey();
         match basis.standing().admits_jobs(self.clock.now()) {
             Ok(_) => Some(basis),
             Err(reason) => {
@@ -254,59 +432,56 @@ impl Intake {
 
     /// Makes a job of the event, or refuses it for good. It is left as it is where nobody can say yet, or where what it was
     /// decided by has changed on the way: then it is decided anew.
-    async fn route(&mut self, event: Event, basis: &Basis) -> Result<(), HostError> {
-        let subject = event.subject;
-        let subscription = self.active.get(&subject).cloned();
+    async fn route(
+        &mut self,
+        event: &Event,
+        last_due: Option<UnixSeconds>,
+        basis: &Basis,
+    ) -> Result<Option<Routed>, HostError> {
+        let subscription = self.known.of(event.subject).await?;
         let registered = match &subscription {
             Some(subscription) => self.registered(subscription.cryptlet).await,
             None => Ok(Runs::Nothing(None)),
         };
         let routed = match registered {
-            Ok(Runs::Later) => return Ok(()),
+            Ok(Runs::Later) => return Ok(None),
             Ok(Runs::Nothing(Some(reason))) => Err(reason),
-            Ok(Runs::Nothing(None)) => self.decide(&event, subscription, None).await?,
+            Ok(Runs::Nothing(None)) => self.decide(event, subscription, None, last_due),
             Ok(Runs::This(registered)) => {
-                self.decide(&event, subscription, Some(&registered)).await?
+                self.decide(event, subscription, Some(&registered), last_due)
             }
             Err(error) if error.is_retryable() => {
                 tracing::warn!(event = %event.id, %error, "event waits");
-                return Ok(());
+                return Ok(None);
             }
             // One cryptlet's damaged package is no reason to stop serving the others.
             Err(error) => Err(error.to_string()),
         };
         match routed {
-            Ok(job) => {
-                self.journal.record_job(&job).await?;
-                self.workers.wake(subject);
-            }
+            Ok(job) => Ok(Some(Routed::Job(Box::new(job)))),
             Err(reason) if !basis.stands(self.clock.now()) => {
                 tracing::debug!(event = %event.id, reason, "decided by what has changed meanwhile, event waits");
+                Ok(None)
             }
-            Err(reason) => {
-                tracing::error!(event = %event.id, reason, "event refused");
-                self.journal.refuse_event(event.id, &reason).await?;
-                let _nobody_watches = self.progress.send(Progress::Refused {
-                    event: Arc::new(event),
-                    reason,
-                });
-            }
+            Err(reason) => Ok(Some(Routed::Refused {
+                event: event.id,
+                reason,
+            })),
         }
-        Ok(())
     }
 
-    async fn decide(
+    fn decide(
         &self,
         event: &Event,
-        subscription: Option<Subscription>,
+        subscription: Option<Arc<Subscription>>,
         registered: Option<&Registered>,
-    ) -> Result<Result<Job, String>, HostError> {
-        let due = event.trigger.due();
-        let last_due = self.journal.due_before(event.subject, due).await?;
+        last_due: Option<UnixSeconds>,
+    ) -> Result<Job, String> {
+        let subscription = subscription.map(Arc::unwrap_or_clone);
         let routed = self
             .router
             .route(event.clone(), subscription, registered, last_due);
-        Ok(routed.map_err(|refusal| refusal.to_string()))
+        routed.map_err(|refusal| refusal.to_string())
     }
 
     /// What the register lets `cryptlet` run now.
@@ -342,13 +517,19 @@ impl Intake {
         })))
     }
 
-    /// A node that cannot be asked is asked again. A chain that was reorganised is read again from its start: that adds
-    /// what is new, and does not take back what a removed block had said (an end, a delivery).
+    /// A node that cannot be asked is asked again; a chain that was reorganised is followed back.
     async fn trouble(&mut self, error: HostError) -> Result<(), HostError> {
         match &error {
-            HostError::Watch(WatchError::Reorged { .. }) => {
-                tracing::error!(%error, "reading the delegate's logs again from the first block");
-                self.cursor = None;
+            HostError::Watch(WatchError::Reorged { .. })
+            | HostError::Journal(JournalError::Fork { .. }) => {
+                tracing::warn!(%error, "going back");
+                match self.go_back().await {
+                    Err(HostError::Chain(error)) if !error.is_misconfigured() => {
+                        tracing::warn!(%error, "node does not answer");
+                        tokio::time::sleep(PATIENCE).await;
+                    }
+                    gone => gone?,
+                }
             }
             HostError::Watch(WatchError::Chain(cause)) | HostError::Chain(cause)
                 if !cause.is_misconfigured() =>
@@ -359,6 +540,43 @@ impl Intake {
             _ => return Err(error),
         }
         Ok(())
+    }
+
+    /// Takes back what was read of blocks that the chain has no more.
+    async fn go_back(&mut self) -> Result<(), HostError> {
+        for cursor in self.journal.trail(DELEGATE).await? {
+            let found = self.chain.header(cursor.number).await?;
+            if found.is_some_and(|head| head.hash == cursor.hash) {
+                let rewound = self.journal.rewind(DELEGATE, cursor).await?;
+                let Cursor { number, hash } = cursor;
+                self.cursor = Some(watch::Cursor { number, hash });
+                return self.undo(rewound).await;
+            }
+        }
+        Err(HostError::TooDeep)
+    }
+
+    async fn undo(&mut self, rewound: Rewound) -> Result<(), HostError> {
+        let (vanished, restored) = (rewound.vanished.len(), rewound.restored.len());
+        let (withdrawn, undelivered) = (rewound.withdrawn.len(), rewound.undelivered.len());
+        tracing::warn!(vanished, restored, withdrawn, undelivered, "the chain was reorganised");
+        for subject in rewound.vanished {
+            self.stop_serving(subject);
+        }
+        for subject in rewound.restored {
+            self.stop_serving(subject);
+            if let Some(active) = self.journal.subscription(subject).await? {
+                self.serve(&active);
+            }
+        }
+        let yard = self.crews.yard();
+        yard.sequences.doubt();
+        yard.deliverer.doubt();
+        let mut numbers = Vec::new();
+        for (job, _) in rewound.undelivered {
+            numbers.extend(self.journal.job(job).await?.map(|record| record.number));
+        }
+        self.resume_reports(&numbers).await
     }
 }
 

@@ -6,36 +6,42 @@
 //! ```
 //!
 //! Each arrow is a write to the journal before the next stage sees anything, so that a host that is killed at
-//! any moment takes up where it was: `intake` turns what chain and clock say into jobs, one
-//! worker a subscription takes that subscription's jobs from the journal, one after the other, oldest first.
-//! The journal is the queue; a worker is only ever told that there is something in it.
+//! any moment takes up where it was: `intake` turns what chain and clock say into jobs, one `crew` a cryptlet takes
+//! that cryptlet's jobs from the journal, oldest first, and hands their reports over to `delivery`.
+//! The journal is the queue; a crew is only ever told that there is something in it.
 //!
 //! Beside the path, the `follower` keeps a replica of the register, `rules` decides which policy is in force, and `api`
 //! answers who asks over HTTPS. An event becomes a job, and a job a run, only while a policy is in force and the register's
 //! word is fresh; until then it waits in the journal.
 
+mod admission;
 mod api;
 mod checks;
 mod config;
+mod crew;
 mod delegations;
+mod delivery;
 mod error;
 mod fetcher;
 mod files;
 mod follower;
 mod host;
 mod intake;
+mod known;
 mod layout;
 mod manifests;
 mod parts;
 mod ports;
 mod progress;
+mod queue;
 mod receipt;
 mod register_link;
+mod retries;
 mod rules;
+mod sequences;
 pub mod setup;
 mod spare_keys;
-mod worker;
-mod workers;
+mod yard;
 
 pub use api::ApiServer;
 pub use config::{

@@ -8,6 +8,7 @@ use crate::{
     sequences::Sequences,
 };
 use cryptlet_chain::Chain;
+use cryptlet_deliver::Deliverer;
 use cryptlet_journal::Journal;
 use cryptlet_run::Runner;
 use cryptlet_types::CryptletId;
@@ -25,7 +26,8 @@ pub(crate) struct Yard {
     pub(crate) runner: Arc<Runner>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) sequences: Arc<Sequences>,
-    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) delivery: Delivery,
+    pub(crate) deliverer: Arc<Deliverer>,
     pub(crate) clock: HostClock,
     pub(crate) progress: broadcast::Sender<Progress>,
     pub(crate) tasks: Tasks,

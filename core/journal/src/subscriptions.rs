@@ -90,6 +90,19 @@ impl Journal {
         rows.iter().map(active).collect()
     }
 
+    /// The subscription, unless it has ended or never was.
+    ///
+    /// # Errors
+    /// [`JournalError::Corrupt`] or [`JournalError::Database`].
+    pub async fn subscription(&self, subject: Subject) -> Result<Option<ActiveSubscription>> {
+        let mut db = self.read().await?;
+        let row = sqlx::query("SELECT subject, block, paused, fired_until, state, value FROM subscription WHERE status = 'active' AND subject = ?")
+            .bind(subject.to_string())
+            .fetch_optional(db.conn())
+            .await?;
+        row.as_ref().map(active).transpose()
+    }
+
     /// All subscriptions that have not ended, ordered by subject. Where there may be many,
     /// [`Journal::subscriptions_page`] lets others have the journal in between.
     ///

@@ -206,6 +206,11 @@ impl Deliverer {
         self.mined.look(head).await;
     }
 
+    /// The chain was reorganised: nothing that is remembered of it is believed.
+    pub fn doubt(&self) {
+        self.account.forget();
+    }
+
     async fn bring(
         &self,
         attempt: &mut Attempt<'_>,

@@ -13,13 +13,13 @@ mod regions;
 pub use error::RunError;
 pub use regions::{Ports, Runner, Turn};
 
-use cryptlet_types::outbox::RunRecord;
+use cryptlet_types::{event::Step, outbox::RunRecord};
 
 /// What came of a run.
 #[derive(Clone, Debug)]
 pub enum Ran {
     /// A signed report.
-    Reported(Box<RunRecord>),
+    Reported(Box<RunRecord>, Option<Step>),
     /// Nothing to deliver, for this reason.
-    Skipped(String),
+    Skipped(String, Option<Step>),
 }

@@ -125,7 +125,6 @@ pub struct Runner {
 /// A job's turn: until it is over, no other job runs in the region of its cryptlet.
 pub struct Turn<'r> {
     runner: &'r Runner,
-    job: &'r Job,
     place: OwnedMutexGuard<Option<Live>>,
     _at_work: Option<SemaphorePermit<'r>>,
 }
@@ -138,15 +137,29 @@ impl Turn<'_> {
     /// # Errors
     /// See [`RunError`]. A region that ended, or whose answer was not believed, is dropped; the next run gets a new one.
     pub async fn run(
-        mut self,
+        &mut self,
+        job: &Job,
         sequence: u64,
         now: UnixSeconds,
         delegation: Option<SignedDelegation>,
     ) -> Result<Ran, RunError> {
-        let Self { runner, job, .. } = self;
-        runner
+        self.runner
             .run(job, &mut self.place, sequence, now, delegation)
             .await
+    }
+
+    /// Has the cryptlet sign reports together.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn sign_batch(
+        &mut self,
+        _reports: &[SignedReport],
+    ) -> Result<cryptlet_types::report::CompactSignature, RunError> {
+        Err(RunError::WrongAnswer {
+            cryptlet: CryptletId(Address::ZERO),
+            what: "not yet".into(),
+        })
     }
 }
 
@@ -194,12 +207,11 @@ impl Runner {
     }
 
     /// Waits until the region of the job's cryptlet is free, and few enough others are at work. May be dropped at any point.
-    pub async fn turn<'r>(&'r self, job: &'r Job) -> Turn<'r> {
+    pub async fn turn(&self, job: &Job) -> Turn<'_> {
         // Whoever waits for a cryptlet's region is not at work, or one cryptlet with many jobs would stop all others.
         let place = self.slot(job).lock_owned().await;
         Turn {
             runner: self,
-            job,
             place,
             // It is never closed.
             _at_work: self.at_work.acquire().await.ok(),
@@ -403,7 +415,7 @@ impl Runner {
             fuel_used,
         } = answer;
         let mut report = match outcome {
-            RunOutcome::Skip(reason) => return Ok(Ran::Skipped(clip(&reason))),
+            RunOutcome::Skip(reason) => return Ok(Ran::Skipped(clip(&reason), None)),
             RunOutcome::Report(report) => *report,
         };
         let cryptlet = job.subscription.cryptlet;
@@ -439,7 +451,7 @@ impl Runner {
             fuel_used,
             policy_epoch: terms.policy.policy.epoch,
             policy: terms.policy.digest,
-        })))
+        }), None))
     }
 
     /// Has the vault sign the report, which looks at evidence and the region's signature by itself.
