@@ -12,6 +12,7 @@ use crate::{
 use alloy_primitives::B256;
 use cryptlet_types::{Event, EventId, JobId, JobState, Subject};
 use sqlx::{Row, sqlite::SqliteRow};
+use std::collections::BTreeSet;
 
 /// Name of the cursor of the delegate's chain: subscriptions and deliveries stand in its blocks.
 pub const DELEGATE: &str = "delegate";
@@ -135,11 +136,10 @@ impl Journal {
         }
         rewound.events.extend(unhappen(&mut tx, name, to).await?);
         rewound.withdrawn = withdraw(&mut tx).await?;
-        let withdrawn = &rewound.withdrawn;
-        rewound
-            .undelivered
-            .retain(|(job, _)| !withdrawn.contains(job));
-        let vanished = &rewound.vanished;
+        let withdrawn: BTreeSet<_> = rewound.withdrawn.iter().collect();
+        let undelivered = &mut rewound.undelivered;
+        undelivered.retain(|(job, _)| !withdrawn.contains(job));
+        let vanished: BTreeSet<_> = rewound.vanished.iter().collect();
         rewound
             .restored
             .retain(|subject| !vanished.contains(subject));
@@ -226,7 +226,7 @@ async fn retreat(tx: &mut Write<'_>, name: &str, to: Cursor) -> Result<()> {
 
 /// Deliveries above the block are not part of the chain.
 async fn undeliver(tx: &mut Write<'_>, above: u64) -> Result<Vec<(JobId, JobState)>> {
-    let rows = sqlx::query("SELECT id, EXISTS (SELECT 1 FROM sent WHERE sent.job = job.number AND sent.round = job.round) AS sent FROM job WHERE block > ? ORDER BY number")
+    let rows = sqlx::query("SELECT id, EXISTS (SELECT 1 FROM sent WHERE sent.job = job.number AND sent.round = job.round) AS sent FROM job WHERE block > ? ORDER BY block, number")
         .bind(signed("block", above)?)
         .fetch_all(tx.conn())
         .await?;

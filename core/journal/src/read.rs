@@ -199,26 +199,17 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Corrupt`] or [`JournalError::Database`].
     pub async fn jobs(&self, filter: &JobFilter, page: Page) -> Result<Listing<JobRecord>> {
-        let mut query = select_jobs("job.number > ");
-        query.push_bind(signed("page.after", page.after)?);
-        if let Some(subject) = filter.subject {
-            query
-                .push(" AND job.subject = ")
-                .push_bind(subject.to_string());
+        let mut query = select_jobs("job.number IN (");
+        if filter.states.is_empty() {
+            select_numbers(&mut query, filter, None, page)?;
         }
-        if let Some(cryptlet) = filter.cryptlet {
-            query
-                .push(" AND job.cryptlet = ")
-                .push_bind(cryptlet.to_string());
-        }
-        if !filter.states.is_empty() {
-            let mut states = query.push(" AND job.state IN (").separated(", ");
-            for state in &filter.states {
-                states.push_bind(state.as_str());
+        for (place, state) in filter.states.iter().enumerate() {
+            if place > 0 {
+                query.push(" UNION ALL ");
             }
-            query.push(")");
+            select_numbers(&mut query, filter, Some(*state), page)?;
         }
-        query.push(" ORDER BY job.number LIMIT ");
+        query.push(") ORDER BY job.number LIMIT ");
         let mut db = self.read().await?;
         let (rows, next) = fetch_page(db.conn(), query, page).await?;
         drop(db);
@@ -325,14 +316,47 @@ fn block_of(reader: &Reader<'_>) -> Result<Option<Cursor>> {
     Ok(Some(Cursor { number, hash }))
 }
 
-/// A page of a query that still lacks its limit: one row more than wanted is asked for, which is how a next page shows.
+/// Numbers of one page of the jobs in one state, or in any: few states among many jobs are found by the index, one at a time.
+fn select_numbers(
+    query: &mut QueryBuilder<Sqlite>,
+    filter: &JobFilter,
+    state: Option<JobState>,
+    page: Page,
+) -> Result<()> {
+    query
+        .push("SELECT number FROM (SELECT number FROM job WHERE number > ")
+        .push_bind(signed("page.after", page.after)?);
+    if let Some(state) = state {
+        query.push(" AND state = ").push_bind(state.as_str());
+    }
+    if let Some(subject) = filter.subject {
+        query.push(" AND subject = ").push_bind(subject.to_string());
+    }
+    if let Some(cryptlet) = filter.cryptlet {
+        query
+            .push(" AND cryptlet = ")
+            .push_bind(cryptlet.to_string());
+    }
+    query
+        .push(" ORDER BY number LIMIT ")
+        .push_bind(rows_of(page))
+        .push(")");
+    Ok(())
+}
+
+/// One row more than wanted, which is how a next page shows.
+fn rows_of(page: Page) -> i64 {
+    i64::from(page.limit.clamp(1, LARGEST_PAGE)) + 1
+}
+
+/// A page of a query that still lacks its limit.
 async fn fetch_page(
     conn: &mut SqliteConnection,
     mut query: QueryBuilder<Sqlite>,
     page: Page,
 ) -> Result<(Vec<SqliteRow>, Option<u64>)> {
     let limit = page.limit.clamp(1, LARGEST_PAGE);
-    query.push_bind(i64::from(limit) + 1);
+    query.push_bind(rows_of(page));
     let mut rows = query.build().fetch_all(conn).await?;
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     if rows.len() <= wanted {
