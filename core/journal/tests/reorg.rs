@@ -282,7 +282,7 @@ async fn event_and_delivery_of_the_same_blocks_go_together() {
     report(&journal, job.id, &run(&job, 1)).await.unwrap();
     let delivery = delivered(&job, &run(&job, 1), true, 6);
     journal
-        .record_deliveries(&[delivery.clone()])
+        .record_deliveries(std::slice::from_ref(&delivery))
         .await
         .unwrap();
     let rewound = rewind(&journal, 4).await;
