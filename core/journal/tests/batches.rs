@@ -97,7 +97,7 @@ async fn a_step_comes_with_the_run_that_asked_for_it() {
     let journal = memory().await;
     let jobs = logged(&journal, 2).await;
     let next = skipped(&jobs[0], Some(step(&jobs[0])));
-    let told = journal.record_runs(&[next.clone()]).await.unwrap();
+    let told = journal.record_runs(&[next]).await.unwrap();
     let how = How::New;
     let taken = Taken { how, job: Some(3) };
     assert_eq!(*told[0].as_ref().unwrap(), Some(taken));
