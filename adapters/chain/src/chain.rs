@@ -112,6 +112,13 @@ pub trait Chain: Send + Sync {
         transaction: B256,
     ) -> Result<Option<TransactionOutcome>, ChainError>;
 
+    /// What became of every transaction of a block, in their order, by one question; `None` if the node does not have
+    /// that block (any more).
+    async fn block_outcomes(
+        &self,
+        block: B256,
+    ) -> Result<Option<Vec<TransactionOutcome>>, ChainError>;
+
     /// Proof that a mined transaction and its receipt belong to their block, checked before it is returned.
     async fn inclusion(&self, transaction: B256) -> Result<Inclusion, ChainError>;
 }
@@ -152,7 +159,10 @@ pub enum ChangeKind {
     /// The contract wants nothing from now on, until it resumes.
     Paused,
     /// The contract wants reports again. What would have been due meanwhile is not made up.
-    Resumed,
+    Resumed {
+        /// Timestamp of the log's block.
+        at: UnixSeconds,
+    },
     /// A contract subscribed to something that this version cannot serve.
     Refused {
         /// Why, naming the field.

@@ -176,7 +176,9 @@ impl Crew {
         let Some(first) = items.first() else { return };
         let (yard, job) = (self.yard.clone(), first.job.clone());
         let turn = yard.runner.turn(&job).await;
-        let reported = items.into_iter().map(|item| Reported { item, permit: None });
+        let reported = items
+            .into_iter()
+            .map(|item| Reported { item, permit: None });
         let reported = reported.collect();
         self.hand_over_all(reported, turn).await;
     }
@@ -498,7 +500,9 @@ fn batches(reported: Vec<Reported>) -> Vec<Vec<Reported>> {
             Some((batch, used))
                 if batch.len() < MAX_BATCH
                     && used.saturating_add(gas) <= MAX_BATCH_GAS
-                    && batch.last().is_some_and(|one| fits(&one.item, &report.item)) =>
+                    && batch
+                        .last()
+                        .is_some_and(|one| fits(&one.item, &report.item)) =>
             {
                 batch.push(report);
                 *used = used.saturating_add(gas);

@@ -4,8 +4,8 @@
 use crate::{
     HostClock, HostError, Parts, Progress,
     admission::{Admission, Hold},
-    retries::{backoff, is_last},
     receipt::assemble,
+    retries::{backoff, is_last},
     sequences::Sequences,
 };
 use cryptlet_chain::{Chain, Delivery as Delivered};
@@ -110,7 +110,10 @@ impl Delivery {
             }
             Load::Sent(items, sent) => {
                 let orders: Vec<_> = items.iter().map(|item| self.order(item)).collect();
-                let brought = self.deliverer.resume_batch(&mut place, &orders, &sent).await;
+                let brought = self
+                    .deliverer
+                    .resume_batch(&mut place, &orders, &sent)
+                    .await;
                 let brought = brought.map_err(|error| error.to_string());
                 (items, self.taken(brought).await)
             }
@@ -144,7 +147,10 @@ impl Delivery {
     }
 
     /// What a batch brought. One that could not be brought is looked after report by report.
-    async fn taken(&self, brought: Result<Vec<Option<Delivered>>, String>) -> Vec<Option<Delivered>> {
+    async fn taken(
+        &self,
+        brought: Result<Vec<Option<Delivered>>, String>,
+    ) -> Vec<Option<Delivered>> {
         match brought {
             Ok(brought) => brought,
             Err(reason) => {
@@ -295,7 +301,9 @@ impl Delivery {
         for ((row, recorded), (_, delivered)) in rows.zip(done) {
             match recorded {
                 Ok(()) => self.tell_delivered(row, delivered.gas_used),
-                Err(error) => tracing::warn!(%error, "a delivery is not the one that was waited for"),
+                Err(error) => {
+                    tracing::warn!(%error, "a delivery is not the one that was waited for")
+                }
             }
         }
         Ok(Ok(()))
@@ -345,7 +353,8 @@ impl Delivery {
 
     async fn failed(&self, item: &Item, reason: String) -> Result<Settled, HostError> {
         tracing::error!(job = %item.job.id, reason, "job failed");
-        self.give_up(item, RunOutcome::Failed(reason.clone())).await?;
+        self.give_up(item, RunOutcome::Failed(reason.clone()))
+            .await?;
         self.tell(Progress::Failed {
             job: Arc::new(item.job.clone()),
             reason,
@@ -355,7 +364,8 @@ impl Delivery {
 
     async fn parked(&self, item: &Item, reason: String) -> Result<Settled, HostError> {
         tracing::error!(job = %item.job.id, reason, "job parked");
-        self.give_up(item, RunOutcome::Parked(reason.clone())).await?;
+        self.give_up(item, RunOutcome::Parked(reason.clone()))
+            .await?;
         self.tell(Progress::Parked {
             job: Arc::new(item.job.clone()),
             reason,

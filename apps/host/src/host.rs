@@ -10,18 +10,21 @@ use crate::{
     yard::{Crews, Tasks, Yard},
 };
 use alloy_primitives::Address;
+use cryptlet_chain::Chain;
 use cryptlet_deliver::{DeliverConfig, Deliverer};
 use cryptlet_journal::Journal;
 use cryptlet_route::Router;
 use cryptlet_run::{Ports, Runner};
 use cryptlet_types::{Policy, Sha256Digest, policy::PolicyInForce};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{broadcast, mpsc},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 
+/// Wait before a node is asked again that did not answer.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// How many ends of jobs a slow watcher may be behind before it misses some.
 const PROGRESS_BACKLOG: usize = 4096;
 
@@ -106,6 +109,8 @@ impl Host {
         let (crews, progress) = (self.crews.clone(), self.progress.clone());
         let intake = Intake::resume(parts, router, crews, progress).await?;
         self.intake = Some(spawn(&self.stop, intake.run()));
+        let yard = self.crews.yard();
+        yard.start(look_out(yard.chain.clone(), yard.deliverer.clone()));
         Ok(())
     }
 
@@ -187,7 +192,10 @@ fn yard(
     let admission = Arc::new(Admission::new(parts, router, runner.clone(), nothing()));
     let deliverer = Arc::new(Deliverer::new(
         parts.chain.clone(),
-        Arc::new(VaultTransmitter::new(parts.vault.clone(), parts.transmitter)),
+        Arc::new(VaultTransmitter::new(
+            parts.vault.clone(),
+            parts.transmitter,
+        )),
         Arc::new(JournalOutbox::new(parts.journal.clone())),
         DeliverConfig::default(),
     ));
@@ -209,6 +217,28 @@ fn yard(
         sequences,
         progress,
         tasks,
+    }
+}
+
+/// Tells the deliverer of each new block.
+async fn look_out(chain: Arc<dyn Chain>, deliverer: Arc<Deliverer>) -> Result<(), HostError> {
+    let mut last = None;
+    loop {
+        let head = match &last {
+            Some(last) => chain.next_head(last).await,
+            None => chain.head().await,
+        };
+        match head {
+            Ok(head) => {
+                deliverer.observe(&head).await;
+                last = Some(head);
+            }
+            // Deliveries look for themselves meanwhile.
+            Err(error) => {
+                tracing::debug!(%error, "node does not answer");
+                tokio::time::sleep(PATIENCE).await;
+            }
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use cryptlet_journal::{
 };
 use cryptlet_register::{Current, Register, Replica};
 use cryptlet_route::{Registered, Router};
-use cryptlet_types::{CryptletId, Event, Job, JobState, Subject, Subscription, Trigger, UnixSeconds};
+use cryptlet_types::{CryptletId, Event, Job, JobState, Subject, Subscription, UnixSeconds};
 use cryptlet_watch::{self as watch, Advance, Agenda, ClockWatch, SubscriptionWatch, WatchError};
 use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 use tokio::sync::{broadcast, watch as standings};
@@ -406,7 +406,10 @@ impl Intake {
     }
 
     async fn settle(&self, event: &Event, routed: Routed) -> Result<(), HostError> {
-        let settled = self.journal.settle_events(std::slice::from_ref(&routed)).await?;
+        let settled = self
+            .journal
+            .settle_events(std::slice::from_ref(&routed))
+            .await?;
         match (routed, settled.into_iter().flatten().next()) {
             (Routed::Job(job), Some(number)) => {
                 let word = Word::Job(number, job.event.subject);
@@ -559,7 +562,13 @@ impl Intake {
     async fn undo(&mut self, rewound: Rewound) -> Result<(), HostError> {
         let (vanished, restored) = (rewound.vanished.len(), rewound.restored.len());
         let (withdrawn, undelivered) = (rewound.withdrawn.len(), rewound.undelivered.len());
-        tracing::warn!(vanished, restored, withdrawn, undelivered, "the chain was reorganised");
+        tracing::warn!(
+            vanished,
+            restored,
+            withdrawn,
+            undelivered,
+            "the chain was reorganised"
+        );
         for subject in rewound.vanished {
             self.stop_serving(subject);
         }

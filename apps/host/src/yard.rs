@@ -40,10 +40,7 @@ impl Yard {
     }
 
     /// Has `task` run until it ends or the host is stopped.
-    pub(crate) fn start(
-        &self,
-        task: impl Future<Output = Result<(), HostError>> + Send + 'static,
-    ) {
+    pub(crate) fn start(&self, task: impl Future<Output = Result<(), HostError>> + Send + 'static) {
         self.tasks.start(task);
     }
 }

@@ -152,6 +152,13 @@ impl Chain for Slow {
         self.inner.transaction_outcome(transaction).await
     }
 
+    async fn block_outcomes(
+        &self,
+        block: B256,
+    ) -> Result<Option<Vec<TransactionOutcome>>, ChainError> {
+        self.inner.block_outcomes(block).await
+    }
+
     async fn inclusion(&self, transaction: B256) -> Result<Inclusion, ChainError> {
         self.inner.inclusion(transaction).await
     }

@@ -3,8 +3,8 @@
 //! A count that is too low shows at once (the node refuses the nonce), one that is too high when the transaction waits behind a
 //! gap: either way it is forgotten and asked for again. Fees may be a few blocks old: an offer is twice the base fee.
 
-use cryptlet_chain::{Chain, ChainError, Fees};
 use alloy_primitives::Address;
+use cryptlet_chain::{Chain, ChainError, Fees};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,

@@ -32,7 +32,7 @@ enum Work<'a> {
 /// How an attempt ended.
 pub(crate) enum Settled {
     /// The report's outcome.
-    One(Outcome),
+    One(Box<Outcome>),
     /// What the batch's transaction delivered, for each of its reports.
     Batch(Vec<Option<Delivery>>),
 }
@@ -95,8 +95,11 @@ impl<'a> Attempt<'a> {
     }
 
     pub(crate) fn batch(deliverer: &'a Deliverer, batch: &'a BatchOrder) -> Self {
-        let reports: Vec<SignedReport> =
-            batch.orders.iter().map(|order| order.report.clone()).collect();
+        let reports: Vec<SignedReport> = batch
+            .orders
+            .iter()
+            .map(|order| order.report.clone())
+            .collect();
         let (to, input) = deliverer.chain.batch_call(&reports, &batch.signature);
         let items = batch.orders.iter();
         let items = items.map(|order| (order.report.report.payload.len(), order.callback_gas));
@@ -161,7 +164,9 @@ impl<'a> Attempt<'a> {
 
     /// The job under which the transaction's nonce is held: a batch has that of its first report.
     pub(crate) fn job(&self) -> JobId {
-        self.orders().first().map_or(JobId(B256::ZERO), |order| order.job)
+        self.orders()
+            .first()
+            .map_or(JobId(B256::ZERO), |order| order.job)
     }
 
     /// Whether a node has the last transaction.
@@ -188,7 +193,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-/// The chain as it stands, if it is time to look at more than receipts.
+    /// The chain as it stands, if it is time to look at more than receipts.
     async fn view(&self) -> Result<Option<View>, DeliverError> {
         let config = &self.deliverer.config;
         match self.state {
@@ -207,7 +212,10 @@ impl<'a> Attempt<'a> {
         if let Work::One(order) = self.work {
             let report = &order.report.report;
             let consumed = self.chain().sequence(report.cryptlet, report.subject);
-            if consumed.await?.is_none_or(|sequence| sequence >= report.sequence) {
+            if consumed
+                .await?
+                .is_none_or(|sequence| sequence >= report.sequence)
+            {
                 return Ok(true);
             }
         }
@@ -348,7 +356,7 @@ impl<'a> Attempt<'a> {
             _ if std::mem::take(&mut self.sure) => {}
             Work::One(order) => {
                 if let Some(outcome) = self.preflight(order).await? {
-                    return Ok(Some(Settled::One(outcome)));
+                    return Ok(Some(Settled::One(Box::new(outcome))));
                 }
             }
             Work::Batch(orders) => return Ok(Some(Settled::Batch(vec![None; orders.len()]))),
@@ -362,7 +370,9 @@ impl<'a> Attempt<'a> {
         let from = self.deliverer.signer.address();
         let delegation = order.delegation.as_ref();
         let gas_limit = self.call.gas_limit;
-        let answer = self.chain().preflight(&order.report, delegation, from, gas_limit);
+        let answer = self
+            .chain()
+            .preflight(&order.report, delegation, from, gas_limit);
         match answer.await? {
             Ok(()) => Ok(None),
             Err(Rejection::NotYetValid) => Err(DeliverError::NotYetValid),
@@ -437,7 +447,9 @@ impl<'a> Attempt<'a> {
     async fn settled(&mut self) -> Result<Option<Settled>, DeliverError> {
         let mut without = None;
         for (place, submission) in self.sent.iter().enumerate().rev() {
-            let found = self.found.take_if(|found| found.transaction == submission.hash);
+            let found = self
+                .found
+                .take_if(|found| found.transaction == submission.hash);
             let outcome = match found {
                 Some(outcome) => Some(outcome),
                 None if self.found.is_some() => None,
@@ -475,7 +487,7 @@ impl<'a> Attempt<'a> {
         match self.work {
             Work::One(order) => {
                 let delivery = delivery(order)?;
-                Some(Settled::One(self.adopt(order, delivery)))
+                Some(Settled::One(Box::new(self.adopt(order, delivery))))
             }
             Work::Batch(orders) => {
                 let ours = |order| delivery(order).filter(|delivery| self.is_of(order, delivery));
@@ -492,7 +504,7 @@ impl<'a> Attempt<'a> {
             return Ok(None);
         }
         let rejection = Rejection::Other(what.to_owned());
-        Ok(Some(Settled::One(Outcome::Refused(rejection))))
+        Ok(Some(Settled::One(Box::new(Outcome::Refused(rejection)))))
     }
 
     /// Takes a nonce, signs, writes to the outbox, broadcasts.
@@ -583,7 +595,11 @@ impl<'a> Attempt<'a> {
             self.deliverer.nonces().accepted(last.nonce, self.job());
         }
         let told = self.deliverer.mined.is_told();
-        let pause = if told { self.deliverer.config.longest_pause } else { FIRST_PAUSE };
+        let pause = if told {
+            self.deliverer.config.longest_pause
+        } else {
+            FIRST_PAUSE
+        };
         self.state = State::Waiting {
             since: Instant::now(),
             pause,

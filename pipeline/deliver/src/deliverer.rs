@@ -1,8 +1,7 @@
 //! One transmitter, and the deliveries that go out by it.
 
 use crate::{
-    DeliverError, Outbox, TransmitterSigner,
-    Place,
+    DeliverError, Outbox, Place, TransmitterSigner,
     account::Account,
     attempt::{Attempt, Settled},
     mined::Mined,
@@ -157,7 +156,7 @@ impl Deliverer {
         let mut attempt = Attempt::one(self, order, submissions);
         loop {
             match self.bring(&mut attempt, place).await? {
-                Settled::One(outcome) => return Ok(outcome),
+                Settled::One(outcome) => return Ok(*outcome),
                 // A batch that this report was once part of has come to its end.
                 Settled::Batch(_) => attempt = Attempt::one(self, order, &[]),
             }

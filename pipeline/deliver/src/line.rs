@@ -54,7 +54,10 @@ mod tests {
         first.come().await;
         let early = timeout(Duration::from_millis(5), second.come()).await;
         assert!(early.is_err());
-        let mut second = Place { before: None, sent: second.sent };
+        let mut second = Place {
+            before: None,
+            sent: second.sent,
+        };
         first.leave();
         second.come().await;
         drop(second);

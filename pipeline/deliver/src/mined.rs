@@ -1,7 +1,7 @@
 //! What new blocks hold, told to all deliveries that wait: one question a block, however many wait.
 
-use cryptlet_chain::{Chain, Head, TransactionOutcome};
 use alloy_primitives::B256;
+use cryptlet_chain::{Chain, Head, TransactionOutcome};
 use std::{
     collections::HashMap,
     sync::{
@@ -54,13 +54,17 @@ impl Mined {
         }
         match self.chain.block_outcomes(head.hash).await {
             Ok(outcomes) => {
-                let outcomes = outcomes.into_iter();
-                let block = outcomes.map(|outcome| (outcome.transaction, outcome)).collect();
+                let outcomes = outcomes.unwrap_or_default().into_iter();
+                let block = outcomes
+                    .map(|outcome| (outcome.transaction, outcome))
+                    .collect();
                 *last = Some(head.hash);
                 let _nobody_waits_any_more = self.blocks.send(Arc::new(block));
             }
             // Whoever waits looks for itself then.
-            Err(error) => tracing::debug!(block = head.number, %error, "block could not be looked at"),
+            Err(error) => {
+                tracing::debug!(block = head.number, %error, "block could not be looked at")
+            }
         }
     }
 }

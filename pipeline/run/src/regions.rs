@@ -443,15 +443,18 @@ impl Runner {
             terms.manifest.public_key,
         )?;
         let evidence = terms.evidence.clone();
-        Ok(Ran::Reported(Box::new(RunRecord {
-            input,
-            sources,
-            report,
-            evidence,
-            fuel_used,
-            policy_epoch: terms.policy.policy.epoch,
-            policy: terms.policy.digest,
-        }), None))
+        Ok(Ran::Reported(
+            Box::new(RunRecord {
+                input,
+                sources,
+                report,
+                evidence,
+                fuel_used,
+                policy_epoch: terms.policy.policy.epoch,
+                policy: terms.policy.digest,
+            }),
+            None,
+        ))
     }
 
     /// Has the vault sign the report, which looks at evidence and the region's signature by itself.

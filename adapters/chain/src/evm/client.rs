@@ -327,6 +327,20 @@ impl Chain for EvmChain {
         }
     }
 
+    async fn block_outcomes(
+        &self,
+        block: B256,
+    ) -> Result<Option<Vec<TransactionOutcome>>, ChainError> {
+        let provider = self.connection().provider();
+        let receipts = provider.get_block_receipts(block.into());
+        let receipts = self
+            .connection()
+            .call("eth_getBlockReceipts", receipts)
+            .await?;
+        let outcomes = receipts.map(|all| all.iter().map(|one| self.outcome(one)).collect());
+        outcomes.transpose()
+    }
+
     async fn inclusion(&self, transaction: B256) -> Result<Inclusion, ChainError> {
         let outcome = self.transaction_outcome(transaction).await?;
         let outcome = outcome.ok_or(ChainError::NotIncluded(transaction))?;

@@ -43,7 +43,7 @@ pub fn subscription_change(
     } else if topic == abi::Paused::SIGNATURE_HASH {
         ChangeKind::Paused
     } else if topic == abi::Resumed::SIGNATURE_HASH {
-        ChangeKind::Resumed
+        ChangeKind::Resumed { at: at.timestamp }
     } else {
         return None;
     };
@@ -396,7 +396,10 @@ mod tests {
         };
         let cases = [
             (paused.encode_log_data(), ChangeKind::Paused),
-            (resumed.encode_log_data(), ChangeKind::Resumed),
+            (
+                resumed.encode_log_data(),
+                ChangeKind::Resumed { at: AT.timestamp },
+            ),
         ];
         for (data, kind) in cases {
             let address = Address::ZERO;

@@ -26,7 +26,7 @@ impl Service {
         let after = place::<Hex<32>>(page, "subscriptions")?.map(|after| Subject(after.0));
         // One more says whether there is a next page.
         let most = u32::try_from(page.size().saturating_add(1)).unwrap_or(u32::MAX);
-        let known = self.journal.subscriptions_after(after, most).await;
+        let known = self.journal.subscriptions_page(after, most).await;
         let known = known.map_err(problems::journal)?;
         let page = page.cut(known, |known| known.subscription.subject.to_string());
         let mut items = Vec::with_capacity(page.items.len());
@@ -62,13 +62,14 @@ impl Service {
     pub(super) async fn list_jobs(&self, query: JobQuery) -> Result<Page<JobSummary>> {
         let filter = JobFilter {
             subject: query.subject.map(|subject| Subject(subject.0)),
-            state: query.state.map(Into::into),
+            cryptlet: None,
+            states: query.state.map(Into::into).into_iter().collect(),
         };
         let page = cryptlet_journal::Page {
             after: place(&query.page, "jobs")?.unwrap_or_default(),
             limit: u32::try_from(query.page.size()).unwrap_or(u32::MAX),
         };
-        let listing = self.journal.jobs(filter, page).await;
+        let listing = self.journal.jobs(&filter, page).await;
         let listing = listing.map_err(problems::journal)?;
         Ok(Page {
             items: listing.items.iter().map(summary).collect(),
@@ -117,6 +118,7 @@ fn subscription_row(known: ActiveSubscription, served: &Served) -> SubscriptionR
     let ActiveSubscription {
         subscription,
         fired_until,
+        ..
     } = known;
     SubscriptionRow {
         subject: subscription.subject.0.into(),
