@@ -176,7 +176,8 @@ mod tests {
     #[test]
     fn reports_that_do_not_belong_together_are_refused_by_place() {
         type Change = fn(&mut Report);
-        let cases: [(Change, fn(usize) -> BatchError); 3] = [
+        type Refusal = fn(usize) -> BatchError;
+        let cases: [(Change, Refusal); 3] = [
             (
                 |r| r.cryptlet = CryptletId(Address::ZERO),
                 BatchError::Cryptlet,
