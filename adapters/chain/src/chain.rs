@@ -7,7 +7,7 @@ use cryptlet_types::{
     CryptletId, ReportDomain, SignedDelegation, SignedReport, Subject, Subscription, UnixSeconds,
     receipt::Inclusion, report::CompactSignature,
 };
-use std::ops::RangeInclusive;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 /// A blockchain with a delegate on it, as one node serves it.
 ///
@@ -32,6 +32,13 @@ pub trait Chain: Send + Sync {
     async fn subscription_changes(
         &self,
         blocks: RangeInclusive<u64>,
+    ) -> Result<Vec<SubscriptionChange>, ChainError>;
+
+    /// As [`Chain::subscription_changes`], of this very block: of no other one of its number, whatever the chain has
+    /// there now. Asks nothing where the block's header says that there is nothing.
+    async fn subscription_changes_of(
+        &self,
+        block: &Head,
     ) -> Result<Vec<SubscriptionChange>, ChainError>;
 
     /// How many reports the subscription has consumed; `None` if there is no such subscription. The next report
@@ -112,6 +119,12 @@ pub trait Chain: Send + Sync {
         transaction: B256,
     ) -> Result<Option<TransactionOutcome>, ChainError>;
 
+    /// As [`Chain::transaction_outcome`], of many, in their order.
+    async fn transaction_outcomes(
+        &self,
+        transactions: &[B256],
+    ) -> Result<Vec<Option<TransactionOutcome>>, ChainError>;
+
     /// What became of every transaction of a block, in their order, by one question; `None` if the node does not have
     /// that block (any more).
     async fn block_outcomes(
@@ -121,6 +134,14 @@ pub trait Chain: Send + Sync {
 
     /// Proof that a mined transaction and its receipt belong to their block, checked before it is returned.
     async fn inclusion(&self, transaction: B256) -> Result<Inclusion, ChainError>;
+
+    /// As [`Chain::inclusion`], of many transactions of one block. [`ChainError::NotIncluded`] if the node does not have
+    /// that block (any more).
+    async fn inclusions(
+        &self,
+        block: B256,
+        transactions: &[B256],
+    ) -> Result<BTreeMap<B256, Inclusion>, ChainError>;
 }
 
 /// A block, as far as time and order go.

@@ -12,7 +12,7 @@ use cryptlet_types::{
     receipt::Inclusion, report::CompactSignature,
 };
 use cryptlet_watch::{Clock, ManualClock};
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 use tokio::sync::watch;
 
 async fn parts(play: &Play, clock: &Arc<ManualClock>) -> Parts {
@@ -62,6 +62,14 @@ impl Chain for Slow {
             standing.changed().await.expect("the host runs");
         }
         self.inner.subscription_changes(blocks).await
+    }
+
+    async fn subscription_changes_of(
+        &self,
+        block: &Head,
+    ) -> Result<Vec<SubscriptionChange>, ChainError> {
+        let number = block.number;
+        self.subscription_changes(number..=number).await
     }
 
     async fn sequence(
@@ -152,6 +160,13 @@ impl Chain for Slow {
         self.inner.transaction_outcome(transaction).await
     }
 
+    async fn transaction_outcomes(
+        &self,
+        transactions: &[B256],
+    ) -> Result<Vec<Option<TransactionOutcome>>, ChainError> {
+        self.inner.transaction_outcomes(transactions).await
+    }
+
     async fn block_outcomes(
         &self,
         block: B256,
@@ -161,6 +176,14 @@ impl Chain for Slow {
 
     async fn inclusion(&self, transaction: B256) -> Result<Inclusion, ChainError> {
         self.inner.inclusion(transaction).await
+    }
+
+    async fn inclusions(
+        &self,
+        block: B256,
+        transactions: &[B256],
+    ) -> Result<BTreeMap<B256, Inclusion>, ChainError> {
+        self.inner.inclusions(block, transactions).await
     }
 }
 

@@ -1,0 +1,13 @@
+//! Chains behind several nodes, some of which are down, behind, busy or lying; and chains without contracts of ours.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics"
+)]
+
+mod blocks;
+mod endpoints;
+mod logs;
+mod push;
+mod support;
