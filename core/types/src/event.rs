@@ -44,6 +44,7 @@ pub struct Observation {
     /// The feed: [`crate::subscription::ThresholdSpec::feed`].
     pub feed: B256,
     /// The value.
+    #[serde(with = "crate::decimal")]
     pub value: I256,
     /// When it was observed.
     pub at: UnixSeconds,

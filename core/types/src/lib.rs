@@ -7,6 +7,7 @@
 //! [`manifest`], [`register`], [`policy`] and [`evidence`] are the documents that say what is allowed and what ran.
 
 pub mod bounded;
+mod decimal;
 pub mod delegation;
 pub mod descriptor;
 pub mod event;

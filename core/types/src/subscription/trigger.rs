@@ -118,10 +118,12 @@ pub struct ThresholdSpec {
     /// Seconds between two observations, at least 1.
     pub every: u32,
     /// The bound.
+    #[serde(with = "crate::decimal")]
     pub bound: I256,
     /// Which way it is to be crossed.
     pub direction: Direction,
     /// How far the value must have gone back beyond the bound before the next crossing counts.
+    #[serde(with = "crate::decimal")]
     pub hysteresis: U256,
     /// Whether every crossing counts, or the first alone.
     pub repeat: bool,
@@ -685,7 +687,9 @@ mod tests {
         fn conditions_survive_a_round_trip(spec in any_spec()) {
             prop_assert_eq!(TriggerSpec::decode(spec.number(), &spec.encode_condition()), Ok(spec.clone()));
             let json = serde_json::to_string(&spec).unwrap();
-            prop_assert_eq!(serde_json::from_str::<TriggerSpec>(&json).unwrap(), spec);
+            prop_assert_eq!(&serde_json::from_str::<TriggerSpec>(&json).unwrap(), &spec);
+            let bytes = crate::region::encode(&spec).unwrap();
+            prop_assert_eq!(crate::region::decode::<TriggerSpec>(&bytes).unwrap(), spec);
         }
 
         #[test]
