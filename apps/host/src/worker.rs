@@ -123,11 +123,11 @@ impl Worker {
     /// Asks the cryptlet, and goes on from what it says.
     async fn run(&self, job: Job, attempts: u32) -> Result<(), HostError> {
         match self.ask(&job).await? {
-            Ok(Ran::Reported(run)) => {
+            Ok(Ran::Reported { run, .. }) => {
                 self.journal.record_report(job.id, &run).await?;
                 self.deliver(job, attempts, *run, &[]).await
             }
-            Ok(Ran::Skipped(reason)) => {
+            Ok(Ran::Skipped { reason, .. }) => {
                 self.journal.record_skip(job.id, &reason).await?;
                 self.tell(Progress::Skipped {
                     job: Arc::new(job),
@@ -157,7 +157,7 @@ impl Worker {
             }
             Err(error) => return Ok(Err(Hold::Later(error.to_string()))),
         };
-        let turn = self.runner.turn(job).await;
+        let mut turn = self.runner.turn(subscription.cryptlet).await;
         // It may have been long in coming: register and policy are asked again, and the report is issued now, not then.
         let policy = match self.leave(job).await? {
             Ok(policy) => policy,
@@ -169,7 +169,7 @@ impl Worker {
             Ok(Err(hindrance)) => return Ok(Err(Hold::Failed(policy.policy.retry, hindrance))),
             Err(error) => return Ok(Err(Hold::Later(error.to_string()))),
         };
-        let ran = turn.run(consumed.saturating_add(1), now, delegation);
+        let ran = turn.run(job, consumed.saturating_add(1), now, delegation);
         Ok(ran.await.map_err(|error| {
             if self.runner.policy().digest == policy.digest {
                 Hold::Failed(policy.policy.retry, error.into())
