@@ -390,20 +390,6 @@ impl Chain for EvmChain {
         outcomes.collect::<Result<_, _>>().map(Some)
     }
 
-    async fn block_outcomes(
-        &self,
-        block: B256,
-    ) -> Result<Option<Vec<TransactionOutcome>>, ChainError> {
-        let provider = self.connection().provider();
-        let receipts = provider.get_block_receipts(block.into());
-        let receipts = self
-            .connection()
-            .call("eth_getBlockReceipts", receipts)
-            .await?;
-        let outcomes = receipts.map(|all| all.iter().map(|one| self.outcome(one)).collect());
-        outcomes.transpose()
-    }
-
     async fn inclusion(&self, transaction: B256) -> Result<Inclusion, ChainError> {
         let outcome = self.outcome_of(transaction).await?;
         let outcome = outcome.ok_or(ChainError::NotIncluded(transaction))?;
