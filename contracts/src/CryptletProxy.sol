@@ -4,7 +4,7 @@ pragma solidity ^0.8.28;
 import {Ownable, Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 import {ERC2771Context} from "@openzeppelin/contracts/metatx/ERC2771Context.sol";
 import {Context} from "@openzeppelin/contracts/utils/Context.sol";
-import {CryptoDelegate} from "./CryptoDelegate.sol";
+import {CryptoDelegate, TRIGGER_CLOCK} from "./CryptoDelegate.sol";
 import {ICryptletRegister} from "./ICryptletRegister.sol";
 
 /**
@@ -140,7 +140,7 @@ abstract contract CryptletProxy is ERC2771Context, Ownable2Step {
                 callback: callback,
                 callbackGas: callbackGas,
                 validity: validity,
-                trigger: delegate_.TRIGGER_CLOCK(),
+                trigger: TRIGGER_CLOCK,
                 condition: abi.encode(cron, timeZone),
                 params: params
             })
