@@ -49,35 +49,53 @@ pub enum JobState {
     Skipped,
     /// Given up, with a reason. Final.
     Failed,
+    /// Set aside, with a reason, until somebody has it tried again.
+    Parked,
+    /// Its event is no more: a reorganisation took it back. Final.
+    Withdrawn,
 }
 
 impl JobState {
     /// All states, in the order of the path.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Routed,
         Self::Reported,
         Self::Submitted,
         Self::Delivered,
         Self::Skipped,
         Self::Failed,
+        Self::Parked,
+        Self::Withdrawn,
     ];
 
     /// Nothing follows this state.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Delivered | Self::Skipped | Self::Failed)
+        matches!(
+            self,
+            Self::Delivered | Self::Skipped | Self::Failed | Self::Withdrawn
+        )
     }
 
     /// Whether `next` may follow. A report that expired undelivered sends the job back to [`JobState::Routed`];
     /// a transaction that has to be replaced goes from submitted to submitted.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
-        use JobState::{Delivered, Failed, Reported, Routed, Skipped, Submitted};
+        use JobState::{
+            Delivered, Failed, Parked, Reported, Routed, Skipped, Submitted, Withdrawn,
+        };
         matches!(
             (self, next),
-            (Routed, Reported | Skipped | Failed)
-                | (Reported, Submitted | Delivered | Routed | Failed)
-                | (Submitted, Submitted | Delivered | Routed | Failed)
+            (Routed, Reported | Skipped | Failed | Parked | Withdrawn)
+                | (
+                    Reported,
+                    Submitted | Delivered | Routed | Failed | Parked | Withdrawn
+                )
+                | (
+                    Submitted,
+                    Submitted | Delivered | Routed | Failed | Parked | Withdrawn
+                )
+                | (Parked, Routed | Withdrawn)
         )
     }
 
@@ -91,6 +109,8 @@ impl JobState {
             Self::Delivered => "delivered",
             Self::Skipped => "skipped",
             Self::Failed => "failed",
+            Self::Parked => "parked",
+            Self::Withdrawn => "withdrawn",
         }
     }
 
