@@ -74,6 +74,13 @@ pub fn secret_text(secret: &[u8]) -> Zeroizing<String> {
     text
 }
 
+/// A new id of a message.
+#[must_use]
+pub fn new_id() -> String {
+    let number: u128 = rand::Rng::random(&mut rand::rng());
+    format!("msg_{number:032x}")
+}
+
 /// What an application signs with.
 pub struct SigningKey(Signs);
 

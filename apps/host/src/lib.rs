@@ -15,6 +15,8 @@
 //! word is fresh; until then it waits in the journal.
 
 mod api;
+mod applications;
+pub mod calls;
 mod checks;
 mod config;
 mod delegations;
