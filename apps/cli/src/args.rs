@@ -61,6 +61,11 @@ pub(crate) enum Command {
     Subscriptions(developer::ListOptions),
     /// Follow jobs from event to receipt.
     Trace(developer::TraceOptions),
+    /// List jobs, and have those tried again that were parked or failed.
+    Jobs(developer::JobsOptions),
+    /// Applications that may wake cryptlets by signed messages.
+    #[command(subcommand)]
+    Application(developer::Application),
     /// Show which host, chain, register and policy the commands work with.
     Status(developer::StatusOptions),
     /// What the host allows: written, approved by administrators, set.

@@ -51,6 +51,8 @@ async fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Import(options) => commands::import::run(&options).await,
         Command::Subscriptions(options) => commands::look::subscriptions(&options).await,
         Command::Trace(options) => commands::trace::run(&options).await,
+        Command::Jobs(options) => commands::look::list_jobs(&options).await,
+        Command::Application(what) => commands::application::run(&what).await,
         Command::Status(options) => commands::look::status(&options).await,
         Command::Policy(what) => commands::govern::policy(&what).await,
         Command::Delegation(what) => commands::govern::delegation(&what).await,

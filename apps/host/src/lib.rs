@@ -16,6 +16,8 @@
 
 mod admission;
 mod api;
+mod applications;
+pub mod calls;
 mod checks;
 mod config;
 mod crew;

@@ -2,7 +2,9 @@
 
 use alloy::primitives::{Address, B256};
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
-use cryptlet_api::types::{CryptletRef, Label, Role, SearchText, TokenId};
+use cryptlet_api::types::{
+    ApplicationName, CryptletRef, JobStateName, Label, Role, SearchText, TokenId, WebhookPublicKey,
+};
 use cryptlet_register::OciReference;
 use cryptlet_types::JobId;
 use std::path::PathBuf;
@@ -479,4 +481,127 @@ pub(crate) struct RevokeTokenOptions {
     pub(crate) id: TokenId,
     #[command(flatten)]
     pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct JobsOptions {
+    #[command(subcommand)]
+    pub(crate) what: Option<JobsCommand>,
+    /// Only jobs in this state: routed, reported, submitted, delivered, skipped, failed, parked or withdrawn.
+    #[arg(long, value_name = "STATE")]
+    pub(crate) state: Option<JobStateName>,
+    #[command(flatten)]
+    pub(crate) list: ListOptions,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// Have a parked or failed job tried again.
+    Retry(RetryJobOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RetryJobOptions {
+    /// The job's id, as `cryptlet jobs` shows it.
+    #[arg(value_name = "JOB")]
+    pub(crate) job: JobId,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Application {
+    /// Register an application; the secret that it signs with is shown once.
+    Add(AddApplicationOptions),
+    /// List the host's applications, without their secrets.
+    List(ListOptions),
+    /// Forget an application and its keys, at once.
+    Remove(RemoveApplicationOptions),
+    /// Give an application a new key; the one before counts for a while.
+    Rotate(RotateApplicationOptions),
+    /// Send a message as an application, to try it.
+    Send(SendMessageOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddApplicationOptions {
+    /// Name that subscriptions say: 1 to 128 of a-z, 0-9, hyphen and dot.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: ApplicationName,
+    /// Public key of an application that signs with Ed25519. Without it, host and application share a secret.
+    #[arg(long, value_name = "whpk_…")]
+    pub(crate) ed25519: Option<WebhookPublicKey>,
+    /// File for the secret, for its owner only; one that is there is left alone. Without it, the secret is printed.
+    #[arg(long, value_name = "FILE", conflicts_with = "ed25519")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RotateApplicationOptions {
+    /// Name, as `cryptlet application list` shows it.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: ApplicationName,
+    /// New public key of an application that signs with Ed25519.
+    #[arg(long, value_name = "whpk_…")]
+    pub(crate) ed25519: Option<WebhookPublicKey>,
+    /// Seconds for which the key before counts still; 0 after a secret got about.
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(0..=2_592_000))]
+    pub(crate) overlap: u64,
+    /// File for the new secret, for its owner only; one that is there is left alone. Without it, the secret is printed.
+    #[arg(long, value_name = "FILE", conflicts_with = "ed25519")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveApplicationOptions {
+    /// Name, as `cryptlet application list` shows it.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: ApplicationName,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SendMessageOptions {
+    /// Name of the application.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: ApplicationName,
+    /// Kind of the message, which makes it a CloudEvent. Without it, the data is sent as it is.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+    /// File with the data, at most 16 KiB.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: PathBuf,
+    /// Media type of the data.
+    #[arg(long, value_name = "TYPE", default_value = "application/octet-stream")]
+    pub(crate) media_type: String,
+    /// The message's id; the same id is the same message. Default: a new one.
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<String>,
+    /// File with what it signs with: whsec_… or whsk_…. Default: CRYPTLET_APPLICATION_SECRET.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Connection file. Default: CRYPTLET_HOST, else .cryptlet/connection.json here or above, else that of `cryptlet dev`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) host_file: Option<PathBuf>,
 }

@@ -1,5 +1,6 @@
 //! One module a command.
 
+pub(crate) mod application;
 pub(crate) mod author;
 pub(crate) mod bench;
 pub(crate) mod completions;

@@ -3,15 +3,17 @@
 use super::{Service, problems};
 use alloy_primitives::{Address, Bytes};
 use cryptlet_api::{
-    JobQuery, Problem,
+    Caller, JobQuery, Problem,
     types::{
         Hex, HexBytes, JobSummary, JobTrace, Page, PageQuery, Result, Step, SubscriptionRow,
         TransactionInfo,
     },
 };
-use cryptlet_journal::{ActiveSubscription, HistoryEntry, JobFilter, JobRecord, StoredReceipt};
+use cryptlet_journal::{
+    ActiveSubscription, HistoryEntry, JobFilter, JobRecord, JournalError, StoredReceipt,
+};
 use cryptlet_register::Register;
-use cryptlet_types::{CryptletId, JobId, Subject, bounded::clip};
+use cryptlet_types::{CryptletId, JobId, JobState, Subject, bounded::clip};
 use cryptlet_watch::next_due;
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -92,6 +94,34 @@ impl Service {
             receipt: receipt.is_some(),
             transaction: receipt.as_ref().map(transaction).transpose()?,
         })
+    }
+
+    /// Takes a job back to its beginning. What its subscription's worker does next is the journal's to say.
+    pub(super) async fn try_job_again(&self, caller: &Caller, job: Hex<32>) -> Result<JobSummary> {
+        let id = JobId(job.0);
+        let record = self.journal.job(id).await.map_err(problems::journal)?;
+        let record = record.ok_or_else(|| no_job(id))?;
+        if !matches!(record.state, JobState::Parked | JobState::Failed) {
+            return Err(Problem::conflict(
+                format!(
+                    "job {id} is {}, not parked or failed",
+                    record.state.as_str()
+                ),
+                "list those that are: cryptlet jobs --state parked",
+            ));
+        }
+        let reason = format!("tried again by {}", clip(&caller.name));
+        let reopened = self.journal.reopen(id, &reason).await;
+        reopened.map_err(|error| match error {
+            JournalError::WrongState { .. } => Problem::conflict(
+                format!("job {id} is on its way already, or final"),
+                format!("see how it stands: cryptlet trace {id}"),
+            ),
+            error => problems::journal(error),
+        })?;
+        tracing::info!(caller = caller.name, job = %id, "job is tried again");
+        let record = self.journal.job(id).await.map_err(problems::journal)?;
+        Ok(summary(&record.ok_or_else(|| no_job(id))?))
     }
 
     pub(super) async fn receipt_of(&self, job: Hex<32>) -> Result<Bytes> {
