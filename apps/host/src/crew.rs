@@ -15,7 +15,7 @@ use crate::{
 };
 use cryptlet_deliver::{Line, gas};
 use cryptlet_journal::{JobRecord, Occurred, Ran as Recorded, RunOutcome, Taken};
-use cryptlet_run::{Ran, Turn};
+use cryptlet_run::{Program, Ran, Turn};
 use cryptlet_types::{
     Event, Job, JobState, Subject, Submission, Subscription, Trigger, event::Step, policy::Retry,
 };
@@ -174,8 +174,8 @@ impl Crew {
     async fn send_unsent(&mut self) {
         let items = std::mem::take(&mut self.unsent);
         let Some(first) = items.first() else { return };
-        let (yard, job) = (self.yard.clone(), first.job.clone());
-        let turn = yard.runner.turn(&job).await;
+        let (yard, cryptlet) = (self.yard.clone(), first.job.subscription.cryptlet);
+        let turn = yard.runner.turn(cryptlet).await;
         let reported = items
             .into_iter()
             .map(|item| Reported { item, permit: None });
@@ -194,7 +194,7 @@ impl Crew {
             return Ok(());
         };
         let yard = self.yard.clone();
-        let mut turn = yard.runner.turn(&first.job).await;
+        let mut turn = yard.runner.turn(first.job.subscription.cryptlet).await;
         let mut round = Round::default();
         for record in std::iter::once(first).chain(records) {
             self.answer(record, &mut turn, &mut round).await?;
@@ -222,7 +222,7 @@ impl Crew {
         let asked = self.ask(&record.job, turn).await?;
         let (job, attempts) = (record.job, record.attempts);
         match asked {
-            Ok(Ran::Reported(run, next)) => {
+            Ok(Ran::Reported { run, next }) => {
                 let report = &run.report.report;
                 self.yard.sequences.hold(report.subject, report.sequence);
                 self.hold_if_alone(&job.subscription);
@@ -237,7 +237,7 @@ impl Crew {
                 let permit = Some(permit);
                 round.reported.push(Reported { item, permit });
             }
-            Ok(Ran::Skipped(reason, next)) => {
+            Ok(Ran::Skipped { reason, next }) => {
                 let outcome = RunOutcome::Skipped(reason.clone());
                 round.note(&job, outcome, self.step(&job, next));
                 let job = Arc::new(job);
@@ -280,8 +280,8 @@ impl Crew {
     }
 
     /// What goes on after a run that has not come to its end.
-    fn step(&self, job: &Job, next: Option<Step>) -> Option<Occurred> {
-        let trigger = Trigger::Step(next?);
+    fn step(&self, job: &Job, next: Option<Box<Step>>) -> Option<Occurred> {
+        let trigger = Trigger::Step(*next?);
         let event = Event::new(&self.yard.chain.domain(), job.event.subject, trigger);
         let job = Job {
             id: Job::id_of(&event),
@@ -409,7 +409,13 @@ impl Crew {
         if batch.len() > 1 {
             let reports = batch.iter().map(|one| one.item.run.report.clone());
             let reports: Vec<_> = reports.collect();
-            match turn.sign_batch(&reports).await {
+            let program = batch.first().map(|one| Program::of(&one.item.job));
+            let now = self.yard.clock.now();
+            let signed = match program {
+                Some(program) => turn.sign_batch(&program, &reports, now).await,
+                None => return,
+            };
+            match signed {
                 Ok(signature) => {
                     let (items, permits) = apart(batch);
                     return self.send(Load::Batch(items, signature), permits);

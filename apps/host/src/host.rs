@@ -4,6 +4,7 @@ use crate::{
     ApiConfig, ApiServer, DataFolder, HostConfig, HostError, Parts, Progress, Rules,
     admission::Admission,
     delivery::Delivery,
+    desk::{Desk, Said},
     follower::Follower,
     intake::Intake,
     ports::{JournalOutbox, VaultTransmitter},
@@ -73,6 +74,7 @@ impl Host {
         let (tasks, failed) = Tasks::new(stop.clone());
         let yard = yard(&parts, router.clone(), progress.clone(), tasks);
         let crews = Arc::new(Crews::new(Arc::new(yard)));
+        let (desk, said) = Desk::new(crews.clone());
         let mut host = Self {
             follower: Some(spawn(&stop, Follower::new(&parts).run())),
             intake: None,
@@ -85,7 +87,7 @@ impl Host {
             failed,
             rules,
         };
-        match host.serve(parts, router, api).await {
+        match host.serve(parts, router, (desk, said), api).await {
             Ok(()) => Ok(host),
             // What has begun already ends first: it holds what another attempt will need.
             Err(error) => {
@@ -100,14 +102,15 @@ impl Host {
         &mut self,
         parts: Parts,
         router: Arc<Router>,
+        (desk, said): (Desk, mpsc::Receiver<Said>),
         api: Option<(&ApiConfig, DataFolder)>,
     ) -> Result<(), HostError> {
         if let Some((config, data)) = api {
-            let served = ApiServer::start(&parts, router.clone(), config, &data);
+            let served = ApiServer::start(&parts, router.clone(), desk, config, &data);
             self.api = Some(served.await?);
         }
         let (crews, progress) = (self.crews.clone(), self.progress.clone());
-        let intake = Intake::resume(parts, router, crews, progress).await?;
+        let intake = Intake::resume(parts, router, crews, said, progress).await?;
         self.intake = Some(spawn(&self.stop, intake.run()));
         let yard = self.crews.yard();
         yard.start(look_out(yard.chain.clone(), yard.deliverer.clone()));

@@ -3,6 +3,7 @@
 use crate::{
     HostClock, HostError, Parts, Progress, Standing,
     crew::Word,
+    desk::Said,
     fetcher::{Fetcher, Hope},
     known::Known,
     manifests::Manifests,
@@ -11,15 +12,15 @@ use crate::{
 };
 use cryptlet_chain::{Chain, ChangeKind, SubscriptionChange as Change};
 use cryptlet_journal::{
-    ActiveSubscription, Cursor, DELEGATE, Journal, JournalError, Occurred, Rewound, Routed,
-    SubscriptionChange, Taken,
+    ActiveSubscription, Cursor, DELEGATE, Journal, JournalError, MessageOutcome, Occurred, Rewound,
+    Routed, SubscriptionChange, Taken,
 };
 use cryptlet_register::{Current, Register, Replica};
 use cryptlet_route::{Registered, Router};
 use cryptlet_types::{CryptletId, Event, Job, JobState, Subject, Subscription, UnixSeconds};
 use cryptlet_watch::{self as watch, Advance, Agenda, ClockWatch, SubscriptionWatch, WatchError};
 use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
-use tokio::sync::{broadcast, watch as standings};
+use tokio::sync::{broadcast, mpsc, watch as standings};
 
 /// Blocks read at once.
 const SPAN: u64 = 1_000;
@@ -47,6 +48,7 @@ pub(crate) struct Intake {
     known: Known,
     manifests: Arc<Manifests>,
     crews: Arc<Crews>,
+    said: mpsc::Receiver<Said>,
     progress: broadcast::Sender<Progress>,
 }
 
@@ -56,6 +58,7 @@ impl Intake {
         parts: Parts,
         router: Arc<Router>,
         crews: Arc<Crews>,
+        said: mpsc::Receiver<Said>,
         progress: broadcast::Sender<Progress>,
     ) -> Result<Self, HostError> {
         let Parts {
@@ -86,6 +89,7 @@ impl Intake {
             fetcher,
             clock,
             crews,
+            said,
             progress,
         };
         intake.load().await?;
@@ -178,6 +182,7 @@ impl Intake {
                 events = self.schedule.next(), if self.caught_up => {
                     self.take_events(events).await?;
                 }
+                Some(said) = self.said.recv() => self.take_message(said).await?,
                 changed = self.standing.changed() => match changed {
                     Ok(()) => self.route_waiting().await?,
                     Err(_) => return Err(HostError::Ended("rules")),
@@ -339,6 +344,21 @@ impl Intake {
         if occurred.iter().any(|occurred| occurred.routed.is_none()) {
             self.route_waiting().await?;
         }
+        Ok(())
+    }
+
+    /// Takes over what an application said, with the events that it causes.
+    async fn take_message(&mut self, said: Said) -> Result<(), HostError> {
+        let Said { message, answer } = said;
+        let occurred = self.occurred(vec![]).await?;
+        let outcome = self.journal.record_message(&message, &occurred).await?;
+        if let MessageOutcome::New(taken) = &outcome {
+            self.put_to_work(&occurred, taken);
+            if occurred.iter().any(|occurred| occurred.routed.is_none()) {
+                self.route_waiting().await?;
+            }
+        }
+        let _the_caller_has_gone = answer.send(outcome);
         Ok(())
     }
 

@@ -23,6 +23,7 @@ mod config;
 mod crew;
 mod delegations;
 mod delivery;
+mod desk;
 mod error;
 mod fetcher;
 mod files;

@@ -256,7 +256,7 @@ fn is_json(media_type: &str) -> bool {
 }
 
 /// An attribute that the specification does not know.
-fn extension((name, value): (&String, &Box<RawValue>)) -> Result<()> {
+fn extension((name, value): (&String, &RawValue)) -> Result<()> {
     let named = (1..=64).contains(&name.len())
         && name
             .bytes()

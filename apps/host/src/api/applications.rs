@@ -1,9 +1,12 @@
 //! Applications: registered, given new keys, forgotten.
 
 use super::{Service, problems};
-use crate::applications::{ApplicationError, NewSecret};
+use crate::{
+    applications::{ApplicationError, NewSecret},
+    desk::NotTaken,
+};
 use cryptlet_api::{
-    Caller, Problem,
+    Caller, Problem, Taken,
     types::{
         ApplicationInfo, ApplicationName, CreatedApplication, NewApplication, NewApplicationKey,
         Page, PageQuery, Result,
@@ -11,7 +14,8 @@ use cryptlet_api::{
     wall_clock,
     webhook::{VerifyingKey, secret_text},
 };
-use cryptlet_types::UnixSeconds;
+use cryptlet_journal::MessageOutcome;
+use cryptlet_types::{UnixSeconds, event::Message};
 use cryptlet_vault::VaultError;
 
 /// Keys count by the clock that signatures are checked by, as tokens do.
@@ -20,6 +24,20 @@ fn now() -> UnixSeconds {
 }
 
 impl Service {
+    pub(super) async fn take_message(&self, message: Message) -> Result<Taken> {
+        let id = message.id.clone();
+        match self.desk.say(message).await {
+            Ok(MessageOutcome::New(_)) => Ok(Taken::New),
+            Ok(MessageOutcome::Known) => Ok(Taken::Known),
+            Ok(MessageOutcome::Conflict) => Err(Problem::conflict(
+                format!("webhook-id: {id} was used for another message"),
+                "give each message an id of its own",
+            )),
+            Err(NotTaken::Full) => Err(Problem::too_many("too many messages wait to be kept", 1)),
+            Err(NotTaken::Stopping) => Err(Problem::unavailable("the host is stopping")),
+        }
+    }
+
     pub(super) async fn list_applications(&self, page: &PageQuery) -> Page<ApplicationInfo> {
         let all = self.applications.list(now()).await;
         page.cut(all, |application| application.name.to_string())

@@ -96,23 +96,18 @@ impl Service {
         })
     }
 
-    /// Takes a job back to its beginning. What its subscription's worker does next is the journal's to say.
+    /// Takes a job back to its beginning.
     pub(super) async fn try_job_again(&self, caller: &Caller, job: Hex<32>) -> Result<JobSummary> {
         let id = JobId(job.0);
         let record = self.journal.job(id).await.map_err(problems::journal)?;
         let record = record.ok_or_else(|| no_job(id))?;
-        if !matches!(record.state, JobState::Parked | JobState::Failed) {
+        if record.state != JobState::Parked {
             return Err(Problem::conflict(
-                format!(
-                    "job {id} is {}, not parked or failed",
-                    record.state.as_str()
-                ),
+                format!("job {id} is {}, not parked", record.state.as_str()),
                 "list those that are: cryptlet jobs --state parked",
             ));
         }
-        let reason = format!("tried again by {}", clip(&caller.name));
-        let reopened = self.journal.reopen(id, &reason).await;
-        reopened.map_err(|error| match error {
+        self.journal.unpark(id).await.map_err(|error| match error {
             JournalError::WrongState { .. } => Problem::conflict(
                 format!("job {id} is on its way already, or final"),
                 format!("see how it stands: cryptlet trace {id}"),
@@ -120,6 +115,9 @@ impl Service {
             error => problems::journal(error),
         })?;
         tracing::info!(caller = caller.name, job = %id, "job is tried again");
+        let subscription = &record.job.subscription;
+        self.desk
+            .again(subscription.cryptlet, record.number, subscription.subject);
         let record = self.journal.job(id).await.map_err(problems::journal)?;
         Ok(summary(&record.ok_or_else(|| no_job(id))?))
     }

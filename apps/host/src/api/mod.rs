@@ -17,7 +17,7 @@ pub use serve::ApiServer;
 pub(crate) use serve::{Shown, own_authority, tokens};
 
 use crate::{
-    ApiConfig, HostError, Parts, applications::Applications, delegations::Delegations,
+    ApiConfig, HostError, Parts, applications::Applications, delegations::Delegations, desk::Desk,
     manifests::Manifests, spare_keys::SpareKeys,
 };
 use alloy_primitives::{Address, Bytes};
@@ -54,16 +54,19 @@ pub(crate) struct Service {
     delegations: Arc<Delegations>,
     spare_keys: Mutex<SpareKeys>,
     applications: Applications,
+    desk: Desk,
     clock: crate::HostClock,
     about: About,
 }
 
-/// What the API itself keeps on disk.
+/// What the API itself keeps, and whom it talks to.
 pub(crate) struct Kept {
     /// Who asked for keys.
     pub(crate) spare_keys: SpareKeys,
     /// Who may send messages.
     pub(crate) applications: Applications,
+    /// Where the API meets the path.
+    pub(crate) desk: Desk,
 }
 
 /// What never changes while the host runs.
@@ -117,6 +120,7 @@ impl Service {
             delegations: parts.delegations.clone(),
             spare_keys: Mutex::new(kept.spare_keys),
             applications: kept.applications,
+            desk: kept.desk,
             clock: parts.clock.clone(),
             about: About {
                 host: parts.host,
@@ -298,10 +302,8 @@ impl HostApi for Service {
         self.keys_of_application(application).await
     }
 
-    async fn message(&self, _message: Message) -> Result<Taken> {
-        Err(Problem::unavailable(
-            "this host serves no subscriptions to applications yet",
-        ))
+    async fn message(&self, message: Message) -> Result<Taken> {
+        self.take_message(message).await
     }
 
     async fn call(&self, _request: CallRequest) -> Result<Bytes> {

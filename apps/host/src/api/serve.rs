@@ -2,7 +2,7 @@
 
 use super::{Kept, Service};
 use crate::{
-    ApiConfig, DataFolder, HostError, Parts, applications::Applications, files,
+    ApiConfig, DataFolder, HostError, Parts, applications::Applications, desk::Desk, files,
     spare_keys::SpareKeys,
 };
 use alloy_primitives::B256;
@@ -40,6 +40,7 @@ impl ApiServer {
     pub(crate) async fn start(
         parts: &Parts,
         router: Arc<Router>,
+        desk: Desk,
         config: &ApiConfig,
         data: &DataFolder,
     ) -> Result<Self, HostError> {
@@ -64,6 +65,7 @@ impl ApiServer {
         let kept = Kept {
             spare_keys: SpareKeys::open(&data.spare_keys())?,
             applications: Applications::open(&data.applications(), parts.vault.clone())?,
+            desk,
         };
         let service = Service::new(parts, router, config, url.clone(), Hex(digest), kept).await?;
         let tls = server_config(&identity, &client_authorities(config)?, wall_clock())
