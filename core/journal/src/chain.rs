@@ -4,7 +4,7 @@ use crate::{
     delivery::forget_receipt,
     error::{JournalError, Result},
     events::{Occurred, Taken, take},
-    jobs::{self, Step},
+    jobs::{self, Move, Step},
     store::{Journal, Write},
     subscriptions::{self, SubscriptionChange},
     values::{Reader, signed},
@@ -238,9 +238,10 @@ async fn undeliver(tx: &mut Write<'_>, above: u64) -> Result<Vec<(JobId, JobStat
             true => JobState::Submitted,
             false => JobState::Reported,
         };
-        let step = Step::new([JobState::Delivered], state).note(TAKEN_BACK);
-        let job = jobs::advance(tx, id, &step).await??;
-        forget_receipt(tx, job).await?;
+        let step = Step::new([JobState::Delivered], state);
+        for job in jobs::advance(tx, &step, &[Move::new(id).note(TAKEN_BACK)]).await? {
+            forget_receipt(tx, job?).await?;
+        }
         undelivered.push((id, state));
     }
     Ok(undelivered)

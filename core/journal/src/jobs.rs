@@ -7,8 +7,14 @@ use crate::{
     store::{Journal, Write},
     values::{Reader, signed, write},
 };
+use alloy_primitives::B256;
 use cryptlet_types::{Job, JobId, JobState, RunRecord, bounded::clip};
-use sqlx::Row;
+use serde::Serialize;
+use sqlx::{QueryBuilder, Row, Sqlite, query_builder::Separated};
+use std::{
+    collections::HashMap,
+    mem::{Discriminant, discriminant},
+};
 
 /// What became of a job's run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,14 +53,15 @@ impl Journal {
     pub async fn record_runs(&self, runs: &[Ran]) -> Result<Vec<Result<Option<Taken>>>> {
         let mut tx = self.write().await?;
         let mut told = Vec::new();
-        for ran in runs {
-            told.push(match record_run(&mut tx, ran).await? {
-                Err(stale) => Err(stale),
-                Ok(_) => match &ran.next {
-                    Some(next) => Ok(Some(take(&mut tx, None, next).await?)),
-                    None => Ok(None),
-                },
-            });
+        for alike in runs.chunk_by(|one, next| one.outcome.kind() == next.outcome.kind()) {
+            let moved = record_alike(&mut tx, alike).await?;
+            for (ran, moved) in alike.iter().zip(moved) {
+                told.push(match (moved, &ran.next) {
+                    (Err(stale), _) => Err(stale),
+                    (Ok(_), Some(next)) => Ok(Some(take(&mut tx, None, next).await?)),
+                    (Ok(_), None) => Ok(None),
+                });
+            }
         }
         tx.commit().await?;
         Ok(told)
@@ -67,15 +74,15 @@ impl Journal {
     /// # Errors
     /// [`JournalError::UnknownJob`], [`JournalError::Full`] or [`JournalError::Database`].
     pub async fn reopen(&self, jobs: &[(JobId, &str)]) -> Result<Vec<Result<()>>> {
+        let moves: Vec<_> = jobs
+            .iter()
+            .map(|(id, reason)| Move::new(*id).note(&clip(reason)))
+            .collect();
+        let step = Step::new([JobState::Reported, JobState::Submitted], JobState::Routed)
+            .counted()
+            .anew();
         let mut tx = self.write().await?;
-        let mut told = Vec::new();
-        for (id, reason) in jobs {
-            let step = Step::new([JobState::Reported, JobState::Submitted], JobState::Routed)
-                .note(&clip(reason))
-                .counted()
-                .anew();
-            told.push(start_over(&mut tx, *id, &step).await?);
-        }
+        let told = start_over(&mut tx, &step, &moves).await?;
         tx.commit().await?;
         Ok(told)
     }
@@ -88,43 +95,78 @@ impl Journal {
     pub async fn unpark(&self, id: JobId) -> Result<()> {
         let mut tx = self.write().await?;
         let step = Step::new([JobState::Parked], JobState::Routed)
-            .note("tried again by hand")
             .anew()
             .uncounted();
-        start_over(&mut tx, id, &step).await??;
+        let moves = [Move::new(id).note("tried again by hand")];
+        for told in start_over(&mut tx, &step, &moves).await? {
+            told?;
+        }
         tx.commit().await
     }
 }
 
-async fn record_run(tx: &mut Write<'_>, ran: &Ran) -> Result<Result<i64>> {
-    use JobState::{Failed, Parked, Reported, Routed, Skipped, Submitted};
-    let unfinished = [Routed, Reported, Submitted];
-    let step = match &ran.outcome {
-        RunOutcome::Reported(run) => {
-            same_job(ran.job, run.input.job)?;
-            Step::new([Routed], Reported)
-        }
-        RunOutcome::Skipped(reason) => Step::new([Routed], Skipped).note(&clip(reason)),
-        RunOutcome::Attempt(reason) => Step::new([Routed], Routed).note(&clip(reason)).counted(),
-        RunOutcome::Failed(reason) => Step::new(unfinished, Failed).note(&clip(reason)),
-        RunOutcome::Parked(reason) => Step::new(unfinished, Parked).note(&clip(reason)),
-    };
-    let job = advance(tx, ran.job, &step).await?;
-    if let (Ok(job), RunOutcome::Reported(run)) = (&job, &ran.outcome) {
-        sqlx::query("INSERT INTO run (job, value) VALUES (?, ?)")
-            .bind(job)
-            .bind(write("run", run)?)
-            .execute(tx.conn())
-            .await?;
+impl RunOutcome {
+    fn kind(&self) -> Discriminant<Self> {
+        discriminant(self)
     }
-    Ok(job)
+
+    fn step(&self) -> Step {
+        use JobState::{Failed, Parked, Reported, Routed, Skipped, Submitted};
+        let unfinished = [Routed, Reported, Submitted];
+        match self {
+            Self::Reported(_) => Step::new([Routed], Reported),
+            Self::Skipped(_) => Step::new([Routed], Skipped),
+            Self::Attempt(_) => Step::new([Routed], Routed).counted(),
+            Self::Failed(_) => Step::new(unfinished, Failed),
+            Self::Parked(_) => Step::new(unfinished, Parked),
+        }
+    }
+
+    fn moves(&self, job: JobId) -> Result<Move> {
+        match self {
+            Self::Reported(run) => same_job(job, run.input.job).map(|()| Move::new(job)),
+            Self::Skipped(reason)
+            | Self::Attempt(reason)
+            | Self::Failed(reason)
+            | Self::Parked(reason) => Ok(Move::new(job).note(&clip(reason))),
+        }
+    }
 }
 
-async fn start_over(tx: &mut Write<'_>, id: JobId, step: &Step) -> Result<Result<()>> {
-    match advance(tx, id, step).await? {
-        Ok(job) => forget_run(tx, job).await.map(Ok),
-        Err(stale) => Ok(Err(stale)),
+/// Outcomes of one kind.
+async fn record_alike(tx: &mut Write<'_>, alike: &[Ran]) -> Result<Vec<Result<i64>>> {
+    let Some(first) = alike.first() else {
+        return Ok(Vec::new());
+    };
+    let moves: Result<Vec<_>> = alike.iter().map(|ran| ran.outcome.moves(ran.job)).collect();
+    let moved = advance(tx, &first.outcome.step(), &moves?).await?;
+    let mut values = Vec::new();
+    for (ran, moved) in alike.iter().zip(&moved) {
+        if let (Ok(job), RunOutcome::Reported(run)) = (moved, &ran.outcome) {
+            values.push((*job, write("run", run)?));
+        }
     }
+    insert(
+        tx,
+        "INSERT INTO run (job, value) ",
+        values,
+        |mut row, (job, value)| {
+            row.push_bind(job).push_bind(value);
+        },
+    )
+    .await?;
+    Ok(moved)
+}
+
+async fn start_over(tx: &mut Write<'_>, step: &Step, moves: &[Move]) -> Result<Vec<Result<()>>> {
+    let mut told = Vec::new();
+    for moved in advance(tx, step, moves).await? {
+        told.push(match moved {
+            Ok(job) => Ok(forget_run(tx, job).await?),
+            Err(stale) => Err(stale),
+        });
+    }
+    Ok(told)
 }
 
 async fn forget_run(tx: &mut Write<'_>, job: i64) -> Result<()> {
@@ -164,17 +206,15 @@ pub(crate) async fn make(tx: &mut Write<'_>, job: &Job, event: i64) -> Result<u6
     Reader::new("job", "id", &row)?.unsigned("number")
 }
 
-/// Where a job may come from, where it goes, and what changes with it.
+/// Where jobs may come from, where they go, and what changes with it.
 pub(crate) struct Step {
     from: Vec<JobState>,
     to: JobState,
-    note: Option<String>,
     /// What was sent belongs to the round: a new one starts without.
     anew: bool,
     /// Attempts become `attempts * keep + add`.
     keep: bool,
     add: bool,
-    block: Option<Cursor>,
 }
 
 /// Most states that one step may start from.
@@ -186,17 +226,10 @@ impl Step {
         Self {
             from: from.to_vec(),
             to,
-            note: None,
             anew: false,
             keep: true,
             add: false,
-            block: None,
         }
-    }
-
-    pub(crate) fn note(mut self, note: &str) -> Self {
-        self.note = Some(note.to_owned());
-        self
     }
 
     fn anew(mut self) -> Self {
@@ -213,36 +246,93 @@ impl Step {
         self.keep = false;
         self
     }
+}
+
+/// One job that takes a step, in the JSON that the statement reads.
+#[derive(Serialize)]
+pub(crate) struct Move {
+    id: JobId,
+    note: Option<String>,
+    block: Option<i64>,
+    hash: Option<B256>,
+}
+
+impl Move {
+    pub(crate) fn new(id: JobId) -> Self {
+        Self {
+            id,
+            note: None,
+            block: None,
+            hash: None,
+        }
+    }
+
+    pub(crate) fn note(mut self, note: &str) -> Self {
+        self.note = Some(note.to_owned());
+        self
+    }
 
     /// The block that holds the delivery.
-    pub(crate) fn in_block(mut self, block: Cursor) -> Self {
-        self.block = Some(block);
-        self
+    pub(crate) fn in_block(mut self, block: Cursor) -> Result<Self> {
+        self.block = Some(signed("block", block.number)?);
+        self.hash = Some(block.hash);
+        Ok(self)
     }
 }
 
-/// Compares the state and sets it. Returns the job's number, or why it cannot go that way. Nothing is delivered that was
-/// not reported.
-pub(crate) async fn advance(tx: &mut Write<'_>, id: JobId, step: &Step) -> Result<Result<i64>> {
+/// Compares the states and sets them. Returns the jobs' numbers, or why they cannot go that way, in the order given.
+/// Nothing is delivered that was not reported.
+///
+/// One statement for all: each one more would cost a change of threads, there and back.
+pub(crate) async fn advance(
+    tx: &mut Write<'_>,
+    step: &Step,
+    moves: &[Move],
+) -> Result<Vec<Result<i64>>> {
     let at = tx.at;
-    let block = step.block.map(|block| signed("block", block.number));
-    let mut query = sqlx::query("UPDATE job SET state = ?1, note = ?2, at = ?3, round = round + ?4, attempts = attempts * ?5 + ?6, block = ?7, block_hash = ?8 WHERE id = ?9 AND state IN (?10, ?11, ?12, ?13) AND (?1 <> 'delivered' OR EXISTS (SELECT 1 FROM run WHERE run.job = job.number)) RETURNING number")
+    let mut query = sqlx::query("UPDATE job SET state = ?1, note = m.value ->> 'note', at = ?2, round = round + ?3, attempts = attempts * ?4 + ?5, block = m.value ->> 'block', block_hash = m.value ->> 'hash' FROM json_each(?6) AS m WHERE job.id = m.value ->> 'id' AND +state IN (?7, ?8, ?9, ?10) AND (?1 <> 'delivered' OR EXISTS (SELECT 1 FROM run WHERE run.job = job.number)) RETURNING id, number")
         .bind(step.to.as_str())
-        .bind(&step.note)
         .bind(at)
         .bind(step.anew)
         .bind(step.keep)
         .bind(step.add)
-        .bind(block.transpose()?)
-        .bind(step.block.map(|block| block.hash.to_string()))
-        .bind(id.to_string());
+        .bind(write("job", &moves)?);
     for place in 0..ORIGINS {
         query = query.bind(step.from.get(place).map(|state| state.as_str()));
     }
-    match query.fetch_optional(tx.conn()).await? {
-        Some(row) => Ok(Ok(row.try_get("number")?)),
-        None => Ok(Err(wrong(id, state_of(tx, id).await?, step.to))),
+    let mut numbers = HashMap::new();
+    for row in query.fetch_all(tx.conn()).await? {
+        let id: JobId = Reader::new("job", "id", &row)?.parsed("id")?;
+        numbers.insert(id, row.try_get("number")?);
     }
+    let mut moved = Vec::new();
+    for Move { id, .. } in moves {
+        // The same job once more is where it went.
+        moved.push(match numbers.remove(id) {
+            Some(number) => Ok(number),
+            None => Err(wrong(*id, state_of(tx, *id).await?, step.to)),
+        });
+    }
+    Ok(moved)
+}
+
+/// Most rows of one statement: SQLite takes 32,766 values.
+const ROWS: usize = 1_000;
+
+/// Inserts rows of up to 30 values, few statements for many.
+pub(crate) async fn insert<T>(
+    tx: &mut Write<'_>,
+    sql: &'static str,
+    rows: Vec<T>,
+    mut bind: impl FnMut(Separated<'_, Sqlite, &'static str>, T),
+) -> Result<()> {
+    let mut rows = rows.into_iter().peekable();
+    while rows.peek().is_some() {
+        let mut query = QueryBuilder::<Sqlite>::new(sql);
+        query.push_values(rows.by_ref().take(ROWS), &mut bind);
+        query.build().persistent(false).execute(tx.conn()).await?;
+    }
+    Ok(())
 }
 
 fn wrong(job: JobId, is: JobState, wanted: JobState) -> JournalError {
