@@ -3,7 +3,7 @@
 use crate::{
     delivery::forget_receipt,
     error::{JournalError, Result},
-    events::{Occurred, Taken, take},
+    events::{Occurred, Taken, take_all},
     jobs::{self, Move, Step},
     store::{Journal, Write},
     subscriptions::{self, SubscriptionChange},
@@ -103,11 +103,7 @@ impl Journal {
             applied.restored = subscriptions::change(&mut tx, changes).await?;
             subscriptions::forget(&mut tx, name).await?;
         }
-        for occurred in events {
-            applied
-                .events
-                .push(take(&mut tx, Some(name), occurred).await?);
-        }
+        applied.events = take_all(&mut tx, Some(name), events).await?;
         tx.commit().await?;
         Ok(applied)
     }

@@ -3,9 +3,9 @@
 use crate::{
     Cursor,
     error::{JournalError, Result},
-    jobs::{Move, Step, advance, insert, same_job},
+    jobs::{Move, Step, advance, same_job},
     store::{Journal, Write},
-    values::{Reader, write},
+    values::{Insert, Reader, Values, write},
 };
 use alloy_primitives::{Bytes, keccak256};
 use cryptlet_types::{JobId, JobState, Receipt, Submission, receipt::Inclusion};
@@ -95,19 +95,17 @@ impl Journal {
                 Err(stale) => Err(stale),
             });
         }
-        let sql = "INSERT INTO receipt (job, success, inclusion, value) ";
-        insert(
-            &mut tx,
-            sql,
-            receipts,
-            |mut row, (job, success, inclusion, value)| {
-                row.push_bind(job)
-                    .push_bind(success)
-                    .push_bind(inclusion)
-                    .push_bind(value);
-            },
-        )
-        .await?;
+        let insert = Insert {
+            head: "INSERT INTO receipt (job, success, inclusion, value) ",
+            tail: "",
+        };
+        let bind = |mut row: Values<'_>, (job, success, inclusion, value)| {
+            row.push_bind::<i64>(job)
+                .push_bind::<bool>(success)
+                .push_bind::<i64>(inclusion)
+                .push_bind::<String>(value);
+        };
+        insert.rows(&mut tx, receipts, bind).await?;
         tx.commit().await?;
         Ok(told)
     }

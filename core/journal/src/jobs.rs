@@ -3,14 +3,14 @@
 use crate::{
     Cursor,
     error::{JournalError, Result},
-    events::{Occurred, Taken, take},
+    events::{Occurred, Taken, take_all},
     store::{Journal, Write},
-    values::{Reader, signed, write},
+    values::{Insert, Reader, Values, signed, write},
 };
 use alloy_primitives::B256;
 use cryptlet_types::{Job, JobId, JobState, RunRecord, bounded::clip};
 use serde::Serialize;
-use sqlx::{QueryBuilder, Row, Sqlite, query_builder::Separated};
+use sqlx::Row;
 use std::{
     collections::HashMap,
     mem::{Discriminant, discriminant},
@@ -54,14 +54,7 @@ impl Journal {
         let mut tx = self.write().await?;
         let mut told = Vec::new();
         for alike in runs.chunk_by(|one, next| one.outcome.kind() == next.outcome.kind()) {
-            let moved = record_alike(&mut tx, alike).await?;
-            for (ran, moved) in alike.iter().zip(moved) {
-                told.push(match (moved, &ran.next) {
-                    (Err(stale), _) => Err(stale),
-                    (Ok(_), Some(next)) => Ok(Some(take(&mut tx, None, next).await?)),
-                    (Ok(_), None) => Ok(None),
-                });
-            }
+            told.extend(record_alike(&mut tx, alike).await?);
         }
         tx.commit().await?;
         Ok(told)
@@ -133,29 +126,36 @@ impl RunOutcome {
     }
 }
 
-/// Outcomes of one kind.
-async fn record_alike(tx: &mut Write<'_>, alike: &[Ran]) -> Result<Vec<Result<i64>>> {
+/// Outcomes of one kind, and what follows from them.
+async fn record_alike(tx: &mut Write<'_>, alike: &[Ran]) -> Result<Vec<Result<Option<Taken>>>> {
     let Some(first) = alike.first() else {
         return Ok(Vec::new());
     };
     let moves: Result<Vec<_>> = alike.iter().map(|ran| ran.outcome.moves(ran.job)).collect();
     let moved = advance(tx, &first.outcome.step(), &moves?).await?;
-    let mut values = Vec::new();
+    let (mut values, mut next) = (Vec::new(), Vec::new());
     for (ran, moved) in alike.iter().zip(&moved) {
-        if let (Ok(job), RunOutcome::Reported(run)) = (moved, &ran.outcome) {
+        let Ok(job) = moved else { continue };
+        if let RunOutcome::Reported(run) = &ran.outcome {
             values.push((*job, write("run", run)?));
         }
+        next.extend(ran.next.clone());
     }
-    insert(
-        tx,
-        "INSERT INTO run (job, value) ",
-        values,
-        |mut row, (job, value)| {
-            row.push_bind(job).push_bind(value);
-        },
-    )
-    .await?;
-    Ok(moved)
+    let insert = Insert {
+        head: "INSERT INTO run (job, value) ",
+        tail: "",
+    };
+    insert.rows(tx, values, bind_value).await?;
+    let mut taken = take_all(tx, None, &next).await?.into_iter();
+    let told = alike.iter().zip(moved).map(|(ran, moved)| {
+        let follows = ran.next.is_some();
+        moved.map(|_| follows.then(|| taken.next()).flatten())
+    });
+    Ok(told.collect())
+}
+
+fn bind_value(mut row: Values<'_>, (job, value): (i64, String)) {
+    row.push_bind(job).push_bind(value);
 }
 
 async fn start_over(tx: &mut Write<'_>, step: &Step, moves: &[Move]) -> Result<Vec<Result<()>>> {
@@ -177,7 +177,47 @@ async fn forget_run(tx: &mut Write<'_>, job: i64) -> Result<()> {
     Ok(())
 }
 
-/// Makes the job of an event, or has a withdrawn one start over. Returns its number.
+/// Makes the jobs of new events. Returns their numbers, in the order given.
+pub(crate) async fn make_all(tx: &mut Write<'_>, jobs: &[(&Job, i64)]) -> Result<Vec<u64>> {
+    let mut rows = Vec::new();
+    for (job, event) in jobs {
+        same_job(Job::id_of(&job.event), job.id)?;
+        rows.push((*job, *event, signed("event.due", job.event.trigger.due())?));
+    }
+    let at = tx.at;
+    let insert = Insert {
+        head: "INSERT INTO job (id, event, subject, cryptlet, due, state, at) ",
+        tail: " RETURNING id, number",
+    };
+    let bind = |mut row: Values<'_>, (job, event, due): (&Job, i64, i64)| {
+        row.push_bind(job.id.to_string())
+            .push_bind(event)
+            .push_bind(job.event.subject.to_string())
+            .push_bind(job.subscription.cryptlet.to_string())
+            .push_bind(due)
+            .push_bind(JobState::Routed.as_str())
+            .push_bind(at);
+    };
+    let mut made: HashMap<JobId, i64> = HashMap::new();
+    for row in insert.rows(tx, rows, bind).await? {
+        let reader = Reader::new("job", "id", &row)?;
+        made.insert(reader.parsed("id")?, reader.column("number")?);
+    }
+    let (mut numbers, mut values) = (Vec::new(), Vec::new());
+    for (job, _) in jobs {
+        let number = *made.get(&job.id).ok_or(JournalError::UnknownJob(job.id))?;
+        values.push((number, write("work", job)?));
+        numbers.push(number.unsigned_abs());
+    }
+    let insert = Insert {
+        head: "INSERT INTO work (job, value) ",
+        tail: "",
+    };
+    insert.rows(tx, values, bind_value).await?;
+    Ok(numbers)
+}
+
+/// Makes the job of an event that waited, or has a withdrawn one start over. Returns its number.
 pub(crate) async fn make(tx: &mut Write<'_>, job: &Job, event: i64) -> Result<u64> {
     same_job(Job::id_of(&job.event), job.id)?;
     let at = tx.at;
@@ -314,25 +354,6 @@ pub(crate) async fn advance(
         });
     }
     Ok(moved)
-}
-
-/// Most rows of one statement: SQLite takes 32,766 values.
-const ROWS: usize = 1_000;
-
-/// Inserts rows of up to 30 values, few statements for many.
-pub(crate) async fn insert<T>(
-    tx: &mut Write<'_>,
-    sql: &'static str,
-    rows: Vec<T>,
-    mut bind: impl FnMut(Separated<'_, Sqlite, &'static str>, T),
-) -> Result<()> {
-    let mut rows = rows.into_iter().peekable();
-    while rows.peek().is_some() {
-        let mut query = QueryBuilder::<Sqlite>::new(sql);
-        query.push_values(rows.by_ref().take(ROWS), &mut bind);
-        query.build().persistent(false).execute(tx.conn()).await?;
-    }
-    Ok(())
 }
 
 fn wrong(job: JobId, is: JobState, wanted: JobState) -> JournalError {

@@ -1,14 +1,14 @@
 //! Subscriptions: what the delegate's logs say about them, and what a reorganisation makes of it.
 
 use crate::{
-    error::{JournalError, Result},
+    error::Result,
     events::event_of,
     store::{Journal, Write},
-    values::{Reader, pack, signed},
+    values::{Reader, pack, signed, write},
 };
 use cryptlet_types::{Event, Subject, Subscription, UnixSeconds, bounded::clip};
 use sqlx::sqlite::SqliteRow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the delegate's logs said about one subscription, and in which block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -287,21 +287,27 @@ pub(crate) async fn vanish(tx: &mut Write<'_>, above: u64) -> Result<Vec<Subject
     Ok(found)
 }
 
-/// Whether events of the subscription are taken over now: it is served, and not paused.
-pub(crate) async fn standing(tx: &mut Write<'_>, subject: Subject) -> Result<Standing> {
-    let row = sqlx::query("SELECT subject, status, paused FROM subscription WHERE subject = ?")
-        .bind(subject.to_string())
-        .fetch_optional(tx.conn())
-        .await?
-        .ok_or(JournalError::UnknownSubscription(subject))?;
-    let reader = Reader::new("subscription", "subject", &row)?;
-    if reader.column::<&str>("status")? != "active" {
-        Ok(Standing::Gone)
-    } else if reader.column("paused")? {
-        Ok(Standing::Paused)
-    } else {
-        Ok(Standing::Served)
-    }
+/// How these subscriptions stand; those that are not known are left out.
+pub(crate) async fn standings(
+    tx: &mut Write<'_>,
+    subjects: &BTreeSet<Subject>,
+) -> Result<BTreeMap<Subject, Standing>> {
+    let rows = sqlx::query("SELECT subject, status, paused FROM subscription WHERE subject IN (SELECT value FROM json_each(?))")
+        .bind(write("subscription", subjects)?)
+        .fetch_all(tx.conn())
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let reader = Reader::new("subscription", "subject", row)?;
+            let served = reader.column::<&str>("status")? == "active";
+            let standing = match reader.column("paused")? {
+                _ if !served => Standing::Gone,
+                true => Standing::Paused,
+                false => Standing::Served,
+            };
+            Ok((reader.parsed("subject")?, standing))
+        })
+        .collect()
 }
 
 /// How a subscription stands.
