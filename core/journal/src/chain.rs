@@ -3,8 +3,8 @@
 use crate::{
     delivery::forget_receipt,
     error::{JournalError, Result},
-    events::{Occurred, Taken, take},
-    jobs::{self, Step},
+    events::{Occurred, Taken, take_all},
+    jobs::{self, Move, Step},
     store::{Journal, Write},
     subscriptions::{self, SubscriptionChange},
     values::{Reader, signed},
@@ -103,11 +103,7 @@ impl Journal {
             applied.restored = subscriptions::change(&mut tx, changes).await?;
             subscriptions::forget(&mut tx, name).await?;
         }
-        for occurred in events {
-            applied
-                .events
-                .push(take(&mut tx, Some(name), occurred).await?);
-        }
+        applied.events = take_all(&mut tx, Some(name), events).await?;
         tx.commit().await?;
         Ok(applied)
     }
@@ -238,9 +234,10 @@ async fn undeliver(tx: &mut Write<'_>, above: u64) -> Result<Vec<(JobId, JobStat
             true => JobState::Submitted,
             false => JobState::Reported,
         };
-        let step = Step::new([JobState::Delivered], state).note(TAKEN_BACK);
-        let job = jobs::advance(tx, id, &step).await??;
-        forget_receipt(tx, job).await?;
+        let step = Step::new([JobState::Delivered], state);
+        for job in jobs::advance(tx, &step, &[Move::new(id).note(TAKEN_BACK)]).await? {
+            forget_receipt(tx, job?).await?;
+        }
         undelivered.push((id, state));
     }
     Ok(undelivered)

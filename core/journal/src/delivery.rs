@@ -3,9 +3,9 @@
 use crate::{
     Cursor,
     error::{JournalError, Result},
-    jobs::{Step, advance, same_job},
+    jobs::{Move, Step, advance, same_job},
     store::{Journal, Write},
-    values::{Reader, write},
+    values::{Insert, Reader, Values, write},
 };
 use alloy_primitives::{Bytes, keccak256};
 use cryptlet_types::{JobId, JobState, Receipt, Submission, receipt::Inclusion};
@@ -52,17 +52,17 @@ impl Journal {
             .await?;
         let number: i64 = row.try_get("number")?;
         let from = [JobState::Reported, JobState::Submitted];
-        let step =
-            Step::new(from, JobState::Submitted).note(&format!("transaction {}", submission.hash));
-        for id in jobs {
-            let job = advance(&mut tx, *id, &step).await??;
-            // The same transaction once more becomes the latest.
-            sqlx::query("INSERT OR REPLACE INTO sent (job, round, submission) SELECT number, round, ? FROM job WHERE number = ?")
-                .bind(number)
-                .bind(job)
-                .execute(tx.conn())
-                .await?;
-        }
+        let step = Step::new(from, JobState::Submitted);
+        let note = format!("transaction {}", submission.hash);
+        let moves: Vec<_> = jobs.iter().map(|id| Move::new(*id).note(&note)).collect();
+        let moved = advance(&mut tx, &step, &moves).await?;
+        let moved: Vec<i64> = moved.into_iter().collect::<Result<_>>()?;
+        // The same transaction once more becomes the latest.
+        sqlx::query("INSERT OR REPLACE INTO sent (job, round, submission) SELECT job.number, job.round, ? FROM json_each(?) AS m JOIN job ON job.number = m.value ORDER BY m.key")
+            .bind(number)
+            .bind(write("sent", &moved)?)
+            .execute(tx.conn())
+            .await?;
         tx.commit().await
     }
 
@@ -74,12 +74,38 @@ impl Journal {
     /// [`JournalError::UnknownJob`], [`JournalError::OtherJob`], [`JournalError::OutOfRange`],
     /// [`JournalError::Full`] or [`JournalError::Database`].
     pub async fn record_deliveries(&self, deliveries: &[Delivered]) -> Result<Vec<Result<()>>> {
+        let moves: Result<Vec<_>> = deliveries.iter().map(Delivered::moves).collect();
+        use JobState::{Parked, Reported, Submitted, Withdrawn};
+        let from = [Reported, Submitted, Parked, Withdrawn];
+        let step = Step::new(from, JobState::Delivered);
         let mut tx = self.write().await?;
+        let moved = advance(&mut tx, &step, &moves?).await?;
         let mut told = Vec::new();
+        let mut receipts = Vec::new();
         let mut last = None;
-        for delivered in deliveries {
-            told.push(record_delivery(&mut tx, delivered, &mut last).await?);
+        for (delivered, moved) in deliveries.iter().zip(moved) {
+            told.push(match moved {
+                Ok(job) => {
+                    let inclusion = &delivered.receipt.inclusion;
+                    let inclusion = share(&mut tx, inclusion, &mut last).await?;
+                    let value = write("receipt", &without_inclusion(&delivered.receipt))?;
+                    receipts.push((job, delivered.success, inclusion, value));
+                    Ok(())
+                }
+                Err(stale) => Err(stale),
+            });
         }
+        let insert = Insert {
+            head: "INSERT INTO receipt (job, success, inclusion, value) ",
+            tail: "",
+        };
+        let bind = |mut row: Values<'_>, (job, success, inclusion, value)| {
+            row.push_bind::<i64>(job)
+                .push_bind::<bool>(success)
+                .push_bind::<i64>(inclusion)
+                .push_bind::<String>(value);
+        };
+        insert.rows(&mut tx, receipts, bind).await?;
         tx.commit().await?;
         Ok(told)
     }
@@ -130,37 +156,29 @@ pub(crate) fn submission_of(row: &SqliteRow) -> Result<Submission> {
     Ok(submission)
 }
 
-/// `last` is the inclusion recorded last, and its number: deliveries of one transaction share it.
-async fn record_delivery<'d>(
-    tx: &mut Write<'_>,
-    delivered: &'d Delivered,
-    last: &mut Option<(&'d Inclusion, i64)>,
-) -> Result<Result<()>> {
-    let receipt = &delivered.receipt;
-    same_job(delivered.job, receipt.job)?;
-    use JobState::{Parked, Reported, Submitted, Withdrawn};
-    let from = [Reported, Submitted, Parked, Withdrawn];
-    let mut step = Step::new(from, JobState::Delivered).in_block(delivered.block);
-    if !delivered.success {
-        step = step.note("callback reverted");
+impl Delivered {
+    fn moves(&self) -> Result<Move> {
+        same_job(self.job, self.receipt.job)?;
+        let moved = Move::new(self.job).in_block(self.block)?;
+        Ok(match self.success {
+            true => moved,
+            false => moved.note("callback reverted"),
+        })
     }
-    let job = match advance(tx, delivered.job, &step).await? {
-        Ok(job) => job,
-        Err(stale) => return Ok(Err(stale)),
+}
+
+/// The number of an inclusion. `last` is the one before it and its number: deliveries of one transaction share it.
+async fn share<'d>(
+    tx: &mut Write<'_>,
+    inclusion: &'d Inclusion,
+    last: &mut Option<(&'d Inclusion, i64)>,
+) -> Result<i64> {
+    let number = match *last {
+        Some((before, number)) if before == inclusion => number,
+        _ => record_inclusion(tx, inclusion).await?,
     };
-    let inclusion = match *last {
-        Some((inclusion, number)) if *inclusion == receipt.inclusion => number,
-        _ => record_inclusion(tx, &receipt.inclusion).await?,
-    };
-    *last = Some((&receipt.inclusion, inclusion));
-    sqlx::query("INSERT INTO receipt (job, success, inclusion, value) VALUES (?, ?, ?, ?)")
-        .bind(job)
-        .bind(delivered.success)
-        .bind(inclusion)
-        .bind(write("receipt", &without_inclusion(receipt))?)
-        .execute(tx.conn())
-        .await?;
-    Ok(Ok(()))
+    *last = Some((inclusion, number));
+    Ok(number)
 }
 
 fn without_inclusion(receipt: &Receipt) -> Receipt {

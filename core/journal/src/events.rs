@@ -4,11 +4,13 @@ use crate::{
     error::{JournalError, Result},
     jobs,
     store::{Journal, Write},
-    subscriptions::{Standing, standing},
-    values::{Reader, signed, write},
+    subscriptions::{Standing, standings},
+    values::{Insert, Reader, Values, signed, write},
 };
-use cryptlet_types::{Event, EventId, Job, Trigger, bounded::clip};
-use sqlx::{Row, sqlite::SqliteRow};
+use cryptlet_types::{Event, EventId, Job, Subject, Trigger, bounded::clip};
+use serde::Serialize;
+use sqlx::{Row as _, sqlite::SqliteRow};
+use std::collections::{BTreeSet, HashMap};
 
 /// What an event leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +105,7 @@ impl Journal {
     /// [`JournalError::OutOfRange`], [`JournalError::Full`] or [`JournalError::Database`].
     pub async fn record_events(&self, events: &[Occurred]) -> Result<Vec<Taken>> {
         let mut tx = self.write().await?;
-        let taken = take_all(&mut tx, events).await?;
+        let taken = take_all(&mut tx, None, events).await?;
         tx.commit().await?;
         Ok(taken)
     }
@@ -147,63 +149,143 @@ pub(crate) fn event_of(row: &SqliteRow) -> Result<Event> {
     Ok(event)
 }
 
-/// Takes over events that no block holds.
-pub(crate) async fn take_all(tx: &mut Write<'_>, events: &[Occurred]) -> Result<Vec<Taken>> {
-    let mut taken = Vec::new();
-    for occurred in events {
-        taken.push(take(tx, None, occurred).await?);
+/// Takes over events, and what they lead to. `cursor` is the name under which their block was read. What is new goes in
+/// by few statements for all, in the order given; the rest, which is rare, one by one.
+pub(crate) async fn take_all(
+    tx: &mut Write<'_>,
+    cursor: Option<&str>,
+    events: &[Occurred],
+) -> Result<Vec<Taken>> {
+    for Occurred { event, routed } in events {
+        if let Some(found) = routed.as_ref().map(Routed::event)
+            && found != event.id
+        {
+            let event = event.id;
+            return Err(JournalError::OtherEvent { event, found });
+        }
     }
+    let served = serve(tx, events).await?;
+    let served: Vec<_> = events.iter().zip(served).collect();
+    let mut numbers = insert_events(tx, cursor, &served).await?;
+    let mut taken = Vec::new();
+    let mut jobs = Vec::new();
+    for (occurred, wanted) in served {
+        let Occurred { event, routed } = occurred;
+        let (how, job) = match numbers.remove(&event.id) {
+            _ if !wanted => (How::Unserved, None),
+            Some(number) => {
+                if let Some(Routed::Job(job)) = routed {
+                    jobs.push((taken.len(), &**job, number));
+                }
+                (How::New, None)
+            }
+            None => {
+                make_all(tx, &mut jobs, &mut taken).await?;
+                known(tx, cursor, occurred).await?
+            }
+        };
+        taken.push(Taken { how, job });
+    }
+    make_all(tx, &mut jobs, &mut taken).await?;
     Ok(taken)
 }
 
-/// Takes over one event, and what it leads to. `cursor` is the name under which its block was read.
-pub(crate) async fn take(
+/// Makes the jobs of new events, and says so at their places.
+async fn make_all(
     tx: &mut Write<'_>,
-    cursor: Option<&str>,
-    occurred: &Occurred,
-) -> Result<Taken> {
-    let Occurred { event, routed } = occurred;
-    if let Some(found) = routed.as_ref().map(Routed::event)
-        && found != event.id
-    {
-        let event = event.id;
-        return Err(JournalError::OtherEvent { event, found });
-    }
-    if !serve(tx, event).await? {
-        let how = How::Unserved;
-        return Ok(Taken { how, job: None });
-    }
-    let place = place(cursor, event)?;
-    let (how, waits) = match insert(tx, event, place).await? {
-        true => (How::New, true),
-        false => known(tx, event, place).await?,
-    };
-    let job = match routed {
-        Some(routed) if waits => settle(tx, routed).await?,
-        _ => None,
-    };
-    Ok(Taken { how, job })
-}
-
-/// Whether the event is wanted; if it is of the clock, everything until then has fired.
-async fn serve(tx: &mut Write<'_>, event: &Event) -> Result<bool> {
-    if let Trigger::Clock { due } = event.trigger {
-        let done = sqlx::query("UPDATE subscription SET fired_until = max(fired_until, ?) WHERE subject = ? AND status = 'active' AND paused = 0")
-            .bind(signed("event.due", due)?)
-            .bind(event.subject.to_string())
-            .execute(tx.conn())
-            .await?;
-        if done.rows_affected() == 1 {
-            return Ok(true);
+    jobs: &mut Vec<(usize, &Job, i64)>,
+    taken: &mut [Taken],
+) -> Result<()> {
+    let wanted: Vec<_> = jobs.iter().map(|(_, job, event)| (*job, *event)).collect();
+    let numbers = jobs::make_all(tx, &wanted).await?;
+    for ((place, ..), number) in jobs.drain(..).zip(numbers) {
+        if let Some(taken) = taken.get_mut(place) {
+            taken.job = Some(number);
         }
     }
-    Ok(match standing(tx, event.subject).await? {
-        Standing::Served => true,
-        // A computation that was begun is not lost; its delivery waits.
-        Standing::Paused => matches!(event.trigger, Trigger::Step(_)),
-        Standing::Gone => false,
-    })
+    Ok(())
 }
+
+/// One moment of the clock, in the JSON that the statement reads.
+#[derive(Serialize)]
+struct Moment {
+    subject: Subject,
+    due: i64,
+}
+
+/// Whether each event is wanted; of those of the clock, everything until then has fired.
+async fn serve(tx: &mut Write<'_>, events: &[Occurred]) -> Result<Vec<bool>> {
+    let mut moments = Vec::new();
+    for Occurred { event, .. } in events {
+        if let Trigger::Clock { due } = event.trigger {
+            let (subject, due) = (event.subject, signed("event.due", due)?);
+            moments.push(Moment { subject, due });
+        }
+    }
+    if !moments.is_empty() {
+        sqlx::query("UPDATE subscription SET fired_until = max(fired_until, m.due) FROM (SELECT value ->> 'subject' AS subject, max(value ->> 'due') AS due FROM json_each(?) GROUP BY 1) AS m WHERE subscription.subject = m.subject AND status = 'active' AND paused = 0")
+            .bind(write("event", &moments)?)
+            .execute(tx.conn())
+            .await?;
+    }
+    let subjects: BTreeSet<_> = events.iter().map(|of| of.event.subject).collect();
+    let standings = standings(tx, &subjects).await?;
+    let wanted = events.iter().map(|Occurred { event, .. }| {
+        let standing = standings.get(&event.subject);
+        match standing.ok_or(JournalError::UnknownSubscription(event.subject))? {
+            Standing::Served => Ok(true),
+            // A computation that was begun is not lost; its delivery waits.
+            Standing::Paused => Ok(matches!(event.trigger, Trigger::Step(_))),
+            Standing::Gone => Ok(false),
+        }
+    });
+    wanted.collect()
+}
+
+/// Inserts the events that are wanted and not known, settled as they come. Returns their numbers.
+async fn insert_events(
+    tx: &mut Write<'_>,
+    cursor: Option<&str>,
+    events: &[(&Occurred, bool)],
+) -> Result<HashMap<EventId, i64>> {
+    let mut rows = Vec::new();
+    for (Occurred { event, routed }, _) in events.iter().filter(|(_, wanted)| *wanted) {
+        let (status, reason) = routed.as_ref().map_or(("new", None), Routed::status);
+        let due = signed("event.due", event.trigger.due())?;
+        let (place, value) = (place(cursor, event)?, write("event", event)?);
+        rows.push((event, due, place, status, reason, value));
+    }
+    let insert = Insert {
+        head: "INSERT INTO event (id, subject, due, kind, cursor, block, status, reason, value) ",
+        tail: " ON CONFLICT (id) DO NOTHING RETURNING id, number",
+    };
+    let bind = |mut row: Values<'_>, (event, due, place, status, reason, value): Row<'_>| {
+        row.push_bind(event.id.to_string())
+            .push_bind(event.subject.to_string())
+            .push_bind(due)
+            .push_bind(event.trigger.name())
+            .push_bind(place.map(|place| place.0.to_owned()))
+            .push_bind(place.map(|place| place.1))
+            .push_bind(status)
+            .push_bind(reason)
+            .push_bind(value);
+    };
+    let mut numbers = HashMap::new();
+    for row in insert.rows(tx, rows, bind).await? {
+        let reader = Reader::new("event", "id", &row)?;
+        numbers.insert(reader.parsed("id")?, reader.column("number")?);
+    }
+    Ok(numbers)
+}
+
+type Row<'e> = (
+    &'e Event,
+    i64,
+    Option<(&'e str, i64)>,
+    &'static str,
+    Option<String>,
+    String,
+);
 
 /// The cursor and the block that can take the event back.
 fn place<'c>(cursor: Option<&'c str>, event: &Event) -> Result<Option<(&'c str, i64)>> {
@@ -216,32 +298,27 @@ fn place<'c>(cursor: Option<&'c str>, event: &Event) -> Result<Option<(&'c str, 
     Ok(cursor.map(|cursor| (cursor, block)))
 }
 
-/// Returns whether the event was new.
-async fn insert(tx: &mut Write<'_>, event: &Event, place: Option<(&str, i64)>) -> Result<bool> {
-    let done = sqlx::query("INSERT INTO event (id, subject, due, kind, cursor, block, status, value) VALUES (?, ?, ?, ?, ?, ?, 'new', ?) ON CONFLICT (id) DO NOTHING")
-        .bind(event.id.to_string())
-        .bind(event.subject.to_string())
-        .bind(signed("event.due", event.trigger.due())?)
-        .bind(event.trigger.name())
-        .bind(place.map(|place| place.0))
-        .bind(place.map(|place| place.1))
-        .bind(write("event", event)?)
-        .execute(tx.conn())
-        .await?;
-    Ok(done.rows_affected() == 1)
-}
-
-/// What a known event is now, and whether it waits to be routed. One that had been taken back has occurred after all:
-/// where it stands now is what counts. A job that came to its end meanwhile stays as it is.
+/// What a known event is now, and the number of its job if that is to be done now. One that had been taken back has
+/// occurred after all: where it stands now is what counts. A job that came to its end meanwhile stays as it is.
 async fn known(
     tx: &mut Write<'_>,
-    event: &Event,
-    place: Option<(&str, i64)>,
-) -> Result<(How, bool)> {
-    let status = status(tx, event.id).await?;
-    if status != "withdrawn" {
-        return Ok((How::Known, status == "new"));
+    cursor: Option<&str>,
+    occurred: &Occurred,
+) -> Result<(How, Option<u64>)> {
+    let Occurred { event, routed } = occurred;
+    let (how, waits) = match status(tx, event.id).await?.as_str() {
+        "withdrawn" => (How::Revived, revive(tx, cursor, event).await?),
+        status => (How::Known, status == "new"),
+    };
+    match routed {
+        Some(routed) if waits => Ok((how, settle(tx, routed).await?)),
+        _ => Ok((how, None)),
     }
+}
+
+/// Returns whether the event waits to be routed again.
+async fn revive(tx: &mut Write<'_>, cursor: Option<&str>, event: &Event) -> Result<bool> {
+    let place = place(cursor, event)?;
     let row = sqlx::query("UPDATE event SET status = CASE WHEN EXISTS (SELECT 1 FROM job WHERE job.event = event.number AND job.state <> 'withdrawn') THEN 'routed' ELSE 'new' END, due = ?, cursor = ?, block = ?, value = ? WHERE id = ? RETURNING status = 'new' AS waits")
         .bind(signed("event.due", event.trigger.due())?)
         .bind(place.map(|place| place.0))
@@ -250,7 +327,7 @@ async fn known(
         .bind(event.id.to_string())
         .fetch_one(tx.conn())
         .await?;
-    Ok((How::Revived, row.try_get("waits")?))
+    Ok(row.try_get("waits")?)
 }
 
 /// `new`, `routed`, `refused` or `withdrawn`.

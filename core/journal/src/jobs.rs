@@ -3,12 +3,18 @@
 use crate::{
     Cursor,
     error::{JournalError, Result},
-    events::{Occurred, Taken, take},
+    events::{Occurred, Taken, take_all},
     store::{Journal, Write},
-    values::{Reader, signed, write},
+    values::{Insert, Reader, Values, signed, write},
 };
+use alloy_primitives::B256;
 use cryptlet_types::{Job, JobId, JobState, RunRecord, bounded::clip};
+use serde::Serialize;
 use sqlx::Row;
+use std::{
+    collections::HashMap,
+    mem::{Discriminant, discriminant},
+};
 
 /// What became of a job's run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,14 +53,8 @@ impl Journal {
     pub async fn record_runs(&self, runs: &[Ran]) -> Result<Vec<Result<Option<Taken>>>> {
         let mut tx = self.write().await?;
         let mut told = Vec::new();
-        for ran in runs {
-            told.push(match record_run(&mut tx, ran).await? {
-                Err(stale) => Err(stale),
-                Ok(_) => match &ran.next {
-                    Some(next) => Ok(Some(take(&mut tx, None, next).await?)),
-                    None => Ok(None),
-                },
-            });
+        for alike in runs.chunk_by(|one, next| one.outcome.kind() == next.outcome.kind()) {
+            told.extend(record_alike(&mut tx, alike).await?);
         }
         tx.commit().await?;
         Ok(told)
@@ -67,15 +67,15 @@ impl Journal {
     /// # Errors
     /// [`JournalError::UnknownJob`], [`JournalError::Full`] or [`JournalError::Database`].
     pub async fn reopen(&self, jobs: &[(JobId, &str)]) -> Result<Vec<Result<()>>> {
+        let moves: Vec<_> = jobs
+            .iter()
+            .map(|(id, reason)| Move::new(*id).note(&clip(reason)))
+            .collect();
+        let step = Step::new([JobState::Reported, JobState::Submitted], JobState::Routed)
+            .counted()
+            .anew();
         let mut tx = self.write().await?;
-        let mut told = Vec::new();
-        for (id, reason) in jobs {
-            let step = Step::new([JobState::Reported, JobState::Submitted], JobState::Routed)
-                .note(&clip(reason))
-                .counted()
-                .anew();
-            told.push(start_over(&mut tx, *id, &step).await?);
-        }
+        let told = start_over(&mut tx, &step, &moves).await?;
         tx.commit().await?;
         Ok(told)
     }
@@ -88,43 +88,85 @@ impl Journal {
     pub async fn unpark(&self, id: JobId) -> Result<()> {
         let mut tx = self.write().await?;
         let step = Step::new([JobState::Parked], JobState::Routed)
-            .note("tried again by hand")
             .anew()
             .uncounted();
-        start_over(&mut tx, id, &step).await??;
+        let moves = [Move::new(id).note("tried again by hand")];
+        for told in start_over(&mut tx, &step, &moves).await? {
+            told?;
+        }
         tx.commit().await
     }
 }
 
-async fn record_run(tx: &mut Write<'_>, ran: &Ran) -> Result<Result<i64>> {
-    use JobState::{Failed, Parked, Reported, Routed, Skipped, Submitted};
-    let unfinished = [Routed, Reported, Submitted];
-    let step = match &ran.outcome {
-        RunOutcome::Reported(run) => {
-            same_job(ran.job, run.input.job)?;
-            Step::new([Routed], Reported)
-        }
-        RunOutcome::Skipped(reason) => Step::new([Routed], Skipped).note(&clip(reason)),
-        RunOutcome::Attempt(reason) => Step::new([Routed], Routed).note(&clip(reason)).counted(),
-        RunOutcome::Failed(reason) => Step::new(unfinished, Failed).note(&clip(reason)),
-        RunOutcome::Parked(reason) => Step::new(unfinished, Parked).note(&clip(reason)),
-    };
-    let job = advance(tx, ran.job, &step).await?;
-    if let (Ok(job), RunOutcome::Reported(run)) = (&job, &ran.outcome) {
-        sqlx::query("INSERT INTO run (job, value) VALUES (?, ?)")
-            .bind(job)
-            .bind(write("run", run)?)
-            .execute(tx.conn())
-            .await?;
+impl RunOutcome {
+    fn kind(&self) -> Discriminant<Self> {
+        discriminant(self)
     }
-    Ok(job)
+
+    fn step(&self) -> Step {
+        use JobState::{Failed, Parked, Reported, Routed, Skipped, Submitted};
+        let unfinished = [Routed, Reported, Submitted];
+        match self {
+            Self::Reported(_) => Step::new([Routed], Reported),
+            Self::Skipped(_) => Step::new([Routed], Skipped),
+            Self::Attempt(_) => Step::new([Routed], Routed).counted(),
+            Self::Failed(_) => Step::new(unfinished, Failed),
+            Self::Parked(_) => Step::new(unfinished, Parked),
+        }
+    }
+
+    fn moves(&self, job: JobId) -> Result<Move> {
+        match self {
+            Self::Reported(run) => same_job(job, run.input.job).map(|()| Move::new(job)),
+            Self::Skipped(reason)
+            | Self::Attempt(reason)
+            | Self::Failed(reason)
+            | Self::Parked(reason) => Ok(Move::new(job).note(&clip(reason))),
+        }
+    }
 }
 
-async fn start_over(tx: &mut Write<'_>, id: JobId, step: &Step) -> Result<Result<()>> {
-    match advance(tx, id, step).await? {
-        Ok(job) => forget_run(tx, job).await.map(Ok),
-        Err(stale) => Ok(Err(stale)),
+/// Outcomes of one kind, and what follows from them.
+async fn record_alike(tx: &mut Write<'_>, alike: &[Ran]) -> Result<Vec<Result<Option<Taken>>>> {
+    let Some(first) = alike.first() else {
+        return Ok(Vec::new());
+    };
+    let moves: Result<Vec<_>> = alike.iter().map(|ran| ran.outcome.moves(ran.job)).collect();
+    let moved = advance(tx, &first.outcome.step(), &moves?).await?;
+    let (mut values, mut next) = (Vec::new(), Vec::new());
+    for (ran, moved) in alike.iter().zip(&moved) {
+        let Ok(job) = moved else { continue };
+        if let RunOutcome::Reported(run) = &ran.outcome {
+            values.push((*job, write("run", run)?));
+        }
+        next.extend(ran.next.clone());
     }
+    let insert = Insert {
+        head: "INSERT INTO run (job, value) ",
+        tail: "",
+    };
+    insert.rows(tx, values, bind_value).await?;
+    let mut taken = take_all(tx, None, &next).await?.into_iter();
+    let told = alike.iter().zip(moved).map(|(ran, moved)| {
+        let follows = ran.next.is_some();
+        moved.map(|_| follows.then(|| taken.next()).flatten())
+    });
+    Ok(told.collect())
+}
+
+fn bind_value(mut row: Values<'_>, (job, value): (i64, String)) {
+    row.push_bind(job).push_bind(value);
+}
+
+async fn start_over(tx: &mut Write<'_>, step: &Step, moves: &[Move]) -> Result<Vec<Result<()>>> {
+    let mut told = Vec::new();
+    for moved in advance(tx, step, moves).await? {
+        told.push(match moved {
+            Ok(job) => Ok(forget_run(tx, job).await?),
+            Err(stale) => Err(stale),
+        });
+    }
+    Ok(told)
 }
 
 async fn forget_run(tx: &mut Write<'_>, job: i64) -> Result<()> {
@@ -135,7 +177,47 @@ async fn forget_run(tx: &mut Write<'_>, job: i64) -> Result<()> {
     Ok(())
 }
 
-/// Makes the job of an event, or has a withdrawn one start over. Returns its number.
+/// Makes the jobs of new events. Returns their numbers, in the order given.
+pub(crate) async fn make_all(tx: &mut Write<'_>, jobs: &[(&Job, i64)]) -> Result<Vec<u64>> {
+    let mut rows = Vec::new();
+    for (job, event) in jobs {
+        same_job(Job::id_of(&job.event), job.id)?;
+        rows.push((*job, *event, signed("event.due", job.event.trigger.due())?));
+    }
+    let at = tx.at;
+    let insert = Insert {
+        head: "INSERT INTO job (id, event, subject, cryptlet, due, state, at) ",
+        tail: " RETURNING id, number",
+    };
+    let bind = |mut row: Values<'_>, (job, event, due): (&Job, i64, i64)| {
+        row.push_bind(job.id.to_string())
+            .push_bind(event)
+            .push_bind(job.event.subject.to_string())
+            .push_bind(job.subscription.cryptlet.to_string())
+            .push_bind(due)
+            .push_bind(JobState::Routed.as_str())
+            .push_bind(at);
+    };
+    let mut made: HashMap<JobId, i64> = HashMap::new();
+    for row in insert.rows(tx, rows, bind).await? {
+        let reader = Reader::new("job", "id", &row)?;
+        made.insert(reader.parsed("id")?, reader.column("number")?);
+    }
+    let (mut numbers, mut values) = (Vec::new(), Vec::new());
+    for (job, _) in jobs {
+        let number = *made.get(&job.id).ok_or(JournalError::UnknownJob(job.id))?;
+        values.push((number, write("work", job)?));
+        numbers.push(number.unsigned_abs());
+    }
+    let insert = Insert {
+        head: "INSERT INTO work (job, value) ",
+        tail: "",
+    };
+    insert.rows(tx, values, bind_value).await?;
+    Ok(numbers)
+}
+
+/// Makes the job of an event that waited, or has a withdrawn one start over. Returns its number.
 pub(crate) async fn make(tx: &mut Write<'_>, job: &Job, event: i64) -> Result<u64> {
     same_job(Job::id_of(&job.event), job.id)?;
     let at = tx.at;
@@ -164,17 +246,15 @@ pub(crate) async fn make(tx: &mut Write<'_>, job: &Job, event: i64) -> Result<u6
     Reader::new("job", "id", &row)?.unsigned("number")
 }
 
-/// Where a job may come from, where it goes, and what changes with it.
+/// Where jobs may come from, where they go, and what changes with it.
 pub(crate) struct Step {
     from: Vec<JobState>,
     to: JobState,
-    note: Option<String>,
     /// What was sent belongs to the round: a new one starts without.
     anew: bool,
     /// Attempts become `attempts * keep + add`.
     keep: bool,
     add: bool,
-    block: Option<Cursor>,
 }
 
 /// Most states that one step may start from.
@@ -186,17 +266,10 @@ impl Step {
         Self {
             from: from.to_vec(),
             to,
-            note: None,
             anew: false,
             keep: true,
             add: false,
-            block: None,
         }
-    }
-
-    pub(crate) fn note(mut self, note: &str) -> Self {
-        self.note = Some(note.to_owned());
-        self
     }
 
     fn anew(mut self) -> Self {
@@ -213,36 +286,74 @@ impl Step {
         self.keep = false;
         self
     }
+}
+
+/// One job that takes a step, in the JSON that the statement reads.
+#[derive(Serialize)]
+pub(crate) struct Move {
+    id: JobId,
+    note: Option<String>,
+    block: Option<i64>,
+    hash: Option<B256>,
+}
+
+impl Move {
+    pub(crate) fn new(id: JobId) -> Self {
+        Self {
+            id,
+            note: None,
+            block: None,
+            hash: None,
+        }
+    }
+
+    pub(crate) fn note(mut self, note: &str) -> Self {
+        self.note = Some(note.to_owned());
+        self
+    }
 
     /// The block that holds the delivery.
-    pub(crate) fn in_block(mut self, block: Cursor) -> Self {
-        self.block = Some(block);
-        self
+    pub(crate) fn in_block(mut self, block: Cursor) -> Result<Self> {
+        self.block = Some(signed("block", block.number)?);
+        self.hash = Some(block.hash);
+        Ok(self)
     }
 }
 
-/// Compares the state and sets it. Returns the job's number, or why it cannot go that way. Nothing is delivered that was
-/// not reported.
-pub(crate) async fn advance(tx: &mut Write<'_>, id: JobId, step: &Step) -> Result<Result<i64>> {
+/// Compares the states and sets them. Returns the jobs' numbers, or why they cannot go that way, in the order given.
+/// Nothing is delivered that was not reported.
+///
+/// One statement for all: each one more would cost a change of threads, there and back.
+pub(crate) async fn advance(
+    tx: &mut Write<'_>,
+    step: &Step,
+    moves: &[Move],
+) -> Result<Vec<Result<i64>>> {
     let at = tx.at;
-    let block = step.block.map(|block| signed("block", block.number));
-    let mut query = sqlx::query("UPDATE job SET state = ?1, note = ?2, at = ?3, round = round + ?4, attempts = attempts * ?5 + ?6, block = ?7, block_hash = ?8 WHERE id = ?9 AND state IN (?10, ?11, ?12, ?13) AND (?1 <> 'delivered' OR EXISTS (SELECT 1 FROM run WHERE run.job = job.number)) RETURNING number")
+    let mut query = sqlx::query("UPDATE job SET state = ?1, note = m.value ->> 'note', at = ?2, round = round + ?3, attempts = attempts * ?4 + ?5, block = m.value ->> 'block', block_hash = m.value ->> 'hash' FROM json_each(?6) AS m WHERE job.id = m.value ->> 'id' AND +state IN (?7, ?8, ?9, ?10) AND (?1 <> 'delivered' OR EXISTS (SELECT 1 FROM run WHERE run.job = job.number)) RETURNING id, number")
         .bind(step.to.as_str())
-        .bind(&step.note)
         .bind(at)
         .bind(step.anew)
         .bind(step.keep)
         .bind(step.add)
-        .bind(block.transpose()?)
-        .bind(step.block.map(|block| block.hash.to_string()))
-        .bind(id.to_string());
+        .bind(write("job", &moves)?);
     for place in 0..ORIGINS {
         query = query.bind(step.from.get(place).map(|state| state.as_str()));
     }
-    match query.fetch_optional(tx.conn()).await? {
-        Some(row) => Ok(Ok(row.try_get("number")?)),
-        None => Ok(Err(wrong(id, state_of(tx, id).await?, step.to))),
+    let mut numbers = HashMap::new();
+    for row in query.fetch_all(tx.conn()).await? {
+        let id: JobId = Reader::new("job", "id", &row)?.parsed("id")?;
+        numbers.insert(id, row.try_get("number")?);
     }
+    let mut moved = Vec::new();
+    for Move { id, .. } in moves {
+        // The same job once more is where it went.
+        moved.push(match numbers.remove(id) {
+            Some(number) => Ok(number),
+            None => Err(wrong(*id, state_of(tx, *id).await?, step.to)),
+        });
+    }
+    Ok(moved)
 }
 
 fn wrong(job: JobId, is: JobState, wanted: JobState) -> JournalError {

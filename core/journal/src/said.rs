@@ -58,7 +58,7 @@ impl Journal {
         .bind(write("message", message)?)
         .execute(tx.conn())
         .await?;
-        let taken = take_all(&mut tx, events).await?;
+        let taken = take_all(&mut tx, None, events).await?;
         tx.commit().await?;
         Ok(MessageOutcome::New(taken))
     }
@@ -97,7 +97,7 @@ impl Journal {
             .bind(write("feed", observation)?)
             .execute(tx.conn())
             .await?;
-        let taken = take_all(&mut tx, events).await?;
+        let taken = take_all(&mut tx, None, events).await?;
         for (subject, state) in states {
             let done = sqlx::query("UPDATE subscription SET state = ? WHERE subject = ?")
                 .bind(state)

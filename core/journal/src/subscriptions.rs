@@ -1,14 +1,14 @@
 //! Subscriptions: what the delegate's logs say about them, and what a reorganisation makes of it.
 
 use crate::{
-    error::{JournalError, Result},
+    error::Result,
     events::event_of,
     store::{Journal, Write},
-    values::{Reader, pack, signed},
+    values::{Insert, Reader, Values, pack, signed, write},
 };
 use cryptlet_types::{Event, Subject, Subscription, UnixSeconds, bounded::clip};
 use sqlx::sqlite::SqliteRow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the delegate's logs said about one subscription, and in which block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,36 +131,47 @@ pub(crate) async fn change(
     tx: &mut Write<'_>,
     changes: &[SubscriptionChange],
 ) -> Result<Vec<Event>> {
-    let vanished = vanished(tx).await?;
     let mut restored = Vec::new();
-    for change in changes {
-        match change {
-            SubscriptionChange::Added {
-                subscription,
-                block,
-            } => {
-                add(tx, subscription, signed("block", *block)?).await?;
-                if vanished.contains(&subscription.subject) {
-                    restored.extend(restore(tx, subscription).await?);
-                }
-            }
-            SubscriptionChange::Ended { subject, block } => {
-                end(tx, *subject, signed("block", *block)?).await?;
-            }
-            SubscriptionChange::Paused { subject, block } => {
-                pause(tx, *subject, signed("block", *block)?, None).await?;
-            }
-            SubscriptionChange::Resumed { subject, block, at } => {
-                pause(tx, *subject, signed("block", *block)?, Some(*at)).await?;
-            }
-            SubscriptionChange::Refused {
-                subject,
-                block,
-                reason,
-            } => refuse(tx, *subject, signed("block", *block)?, reason).await?,
+    for alike in changes.chunk_by(|one, next| one.added().is_some() && next.added().is_some()) {
+        let added: Vec<_> = alike.iter().filter_map(SubscriptionChange::added).collect();
+        restored.extend(add(tx, &added).await?);
+        for change in alike {
+            change_one(tx, change).await?;
         }
     }
     Ok(restored)
+}
+
+impl SubscriptionChange {
+    fn added(&self) -> Option<(&Subscription, u64)> {
+        match self {
+            Self::Added {
+                subscription,
+                block,
+            } => Some((subscription, *block)),
+            _ => None,
+        }
+    }
+}
+
+async fn change_one(tx: &mut Write<'_>, change: &SubscriptionChange) -> Result<()> {
+    match change {
+        SubscriptionChange::Added { .. } => Ok(()),
+        SubscriptionChange::Ended { subject, block } => {
+            end(tx, *subject, signed("block", *block)?).await
+        }
+        SubscriptionChange::Paused { subject, block } => {
+            pause(tx, *subject, signed("block", *block)?, None).await
+        }
+        SubscriptionChange::Resumed { subject, block, at } => {
+            pause(tx, *subject, signed("block", *block)?, Some(*at)).await
+        }
+        SubscriptionChange::Refused {
+            subject,
+            block,
+            reason,
+        } => refuse(tx, *subject, signed("block", *block)?, reason).await,
+    }
 }
 
 async fn vanished(tx: &mut Write<'_>) -> Result<BTreeSet<Subject>> {
@@ -177,18 +188,42 @@ fn subjects<T: FromIterator<Subject>>(rows: &[SqliteRow]) -> Result<T> {
 }
 
 /// An ended subscription stays ended; one that an older version refused is served from now on; one that vanished is
-/// back, perhaps in another block, with another `since`.
-async fn add(tx: &mut Write<'_>, subscription: &Subscription, block: i64) -> Result<()> {
-    // What is due in the very second of `since` has not fired yet.
-    let fired_until = signed("subscription.since", subscription.since.saturating_sub(1))?;
-    sqlx::query("INSERT INTO subscription (subject, status, block, value, fired_until) VALUES (?, 'active', ?, ?, ?) ON CONFLICT (subject) DO UPDATE SET status = 'active', block = excluded.block, value = excluded.value, reason = NULL, fired_until = max(fired_until, excluded.fired_until) WHERE status <> 'ended'")
-        .bind(subscription.subject.to_string())
-        .bind(block)
-        .bind(pack("subscription", subscription)?)
-        .bind(fired_until)
-        .execute(tx.conn())
-        .await?;
-    Ok(())
+/// back, perhaps in another block, with another `since`. Returns the events that wait for a job again.
+async fn add(tx: &mut Write<'_>, added: &[(&Subscription, u64)]) -> Result<Vec<Event>> {
+    let mut restored = Vec::new();
+    if added.is_empty() {
+        return Ok(restored);
+    }
+    let vanished = vanished(tx).await?;
+    let mut rows = Vec::new();
+    for (subscription, block) in added {
+        // What is due in the very second of `since` has not fired yet.
+        let fired_until = signed("subscription.since", subscription.since.saturating_sub(1))?;
+        let (block, value) = (
+            signed("block", *block)?,
+            pack("subscription", subscription)?,
+        );
+        rows.push((subscription.subject, block, value, fired_until));
+    }
+    let insert = Insert {
+        head: "INSERT INTO subscription (subject, status, block, value, fired_until) ",
+        tail: " ON CONFLICT (subject) DO UPDATE SET status = 'active', block = excluded.block, value = excluded.value, reason = NULL, fired_until = max(fired_until, excluded.fired_until) WHERE status <> 'ended'",
+    };
+    let bind = |mut row: Values<'_>,
+                (subject, block, value, fired_until): (Subject, i64, Vec<u8>, i64)| {
+        row.push_bind(subject.to_string())
+            .push_bind("active")
+            .push_bind(block)
+            .push_bind(value)
+            .push_bind(fired_until);
+    };
+    insert.rows(tx, rows, bind).await?;
+    for (subscription, _) in added {
+        if vanished.contains(&subscription.subject) {
+            restored.extend(restore(tx, subscription).await?);
+        }
+    }
+    Ok(restored)
 }
 
 /// Logs, blocks and moments are found again by whoever finds the subscription again; what an application, a feed or a
@@ -300,21 +335,27 @@ pub(crate) async fn vanish(tx: &mut Write<'_>, above: u64) -> Result<Vec<Subject
     Ok(found)
 }
 
-/// Whether events of the subscription are taken over now: it is served, and not paused.
-pub(crate) async fn standing(tx: &mut Write<'_>, subject: Subject) -> Result<Standing> {
-    let row = sqlx::query("SELECT subject, status, paused FROM subscription WHERE subject = ?")
-        .bind(subject.to_string())
-        .fetch_optional(tx.conn())
-        .await?
-        .ok_or(JournalError::UnknownSubscription(subject))?;
-    let reader = Reader::new("subscription", "subject", &row)?;
-    if reader.column::<&str>("status")? != "active" {
-        Ok(Standing::Gone)
-    } else if reader.column("paused")? {
-        Ok(Standing::Paused)
-    } else {
-        Ok(Standing::Served)
-    }
+/// How these subscriptions stand; those that are not known are left out.
+pub(crate) async fn standings(
+    tx: &mut Write<'_>,
+    subjects: &BTreeSet<Subject>,
+) -> Result<BTreeMap<Subject, Standing>> {
+    let rows = sqlx::query("SELECT subject, status, paused FROM subscription WHERE subject IN (SELECT value FROM json_each(?))")
+        .bind(write("subscription", subjects)?)
+        .fetch_all(tx.conn())
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let reader = Reader::new("subscription", "subject", row)?;
+            let served = reader.column::<&str>("status")? == "active";
+            let standing = match reader.column("paused")? {
+                _ if !served => Standing::Gone,
+                true => Standing::Paused,
+                false => Standing::Served,
+            };
+            Ok((reader.parsed("subject")?, standing))
+        })
+        .collect()
 }
 
 /// How a subscription stands.
