@@ -4,10 +4,10 @@
 //! day as Unix seconds of its midnight UTC, and units of each currency for one euro with 18 decimals, in the
 //! order asked for. Setting `feed`: the URL that is asked, with `?date=YYYY-MM-DD` added.
 //!
-//! As a feed it has the rate of the one currency that the parameters name, today's or, before that is published, none; a
-//! caller gets what a contract would get at that moment.
+//! As a feed it has the day's rate of the one currency that the parameters name, or none while there is none; a caller gets what
+//! a contract would get at that moment.
 //!
-//! The day is the UTC date of the moment at which the trigger was due. For a schedule between 02:00 and
+//! The day is the UTC date of the moment that the trigger is of: due, observed, or asked. For a schedule between 02:00 and
 //! midnight in Europe/Berlin (the example's is 16:00) that is also the date in Frankfurt, where the rates are set.
 
 mod date;
@@ -38,10 +38,17 @@ impl Cryptlet for MarketWatcher {
         trigger: Trigger,
         (only_if_open, currencies): (bool, Vec<String>),
     ) -> Result<Answer<(u64, Vec<U256>)>, Failure> {
-        let Trigger::Clock(due) = trigger else {
-            return Err(Failure::Refused("the clock alone wakes it".into()));
+        let moment = match trigger {
+            Trigger::Clock(due) => due,
+            Trigger::Threshold(seen) => seen.at,
+            Trigger::Request(at) => at,
+            _ => {
+                return Err(Failure::Refused(
+                    "only moments and its own rates wake it".into(),
+                ));
+            }
         };
-        match rates(context, due, &currencies)? {
+        match rates(context, moment, &currencies)? {
             Ok(rates) => Ok(Answer::Deliver(rates)),
             Err(closed) if only_if_open => Ok(Answer::Skip(closed)),
             Err(closed) => Err(Failure::Refused(closed)),
