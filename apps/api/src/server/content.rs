@@ -256,7 +256,8 @@ fn is_json(media_type: &str) -> bool {
 }
 
 /// An attribute that the specification does not know.
-fn extension((name, value): (&String, &RawValue)) -> Result<()> {
+#[allow(clippy::borrowed_box, reason = "what the map of attributes yields")]
+fn extension((name, value): (&String, &Box<RawValue>)) -> Result<()> {
     let named = (1..=64).contains(&name.len())
         && name
             .bytes()
