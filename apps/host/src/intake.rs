@@ -5,21 +5,34 @@ use crate::{
     crew::Word,
     desk::Said,
     fetcher::{Fetcher, Hope},
+    feeds::Feeds,
     known::Known,
     manifests::Manifests,
     rules::Basis,
+    streams::{self, Brought, Streams},
     yard::Crews,
 };
-use cryptlet_chain::{Chain, ChangeKind, SubscriptionChange as Change};
+use cryptlet_chain::{Chain, ChangeKind, LogFilter, RawLog, SubscriptionChange as Change};
 use cryptlet_journal::{
     ActiveSubscription, Cursor, DELEGATE, Journal, JournalError, MessageOutcome, Occurred, Rewound,
     Routed, SubscriptionChange, Taken,
 };
 use cryptlet_register::{Current, Register, Replica};
 use cryptlet_route::{Registered, Router};
-use cryptlet_types::{CryptletId, Event, Job, JobState, Subject, Subscription, UnixSeconds};
-use cryptlet_watch::{self as watch, Advance, Agenda, ClockWatch, SubscriptionWatch, WatchError};
-use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
+use cryptlet_types::{
+    CryptletId, Event, Job, JobState, Subject, Subscription, UnixSeconds,
+    event::{BlockEntry, Observation},
+    subscription::{Finality, TriggerSpec},
+};
+use cryptlet_watch::{
+    self as watch, Advance, Last, Restored, State, SubscriptionWatch, Subscriptions, WatchError,
+};
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::{broadcast, mpsc, watch as standings};
 
 /// Blocks read at once.
@@ -41,7 +54,9 @@ pub(crate) struct Intake {
     router: Arc<Router>,
     standing: standings::Receiver<Standing>,
     subscriptions: Arc<SubscriptionWatch>,
-    schedule: ClockWatch,
+    engine: Subscriptions,
+    streams: Streams,
+    feeds: Feeds,
     cursor: Option<watch::Cursor>,
     /// Nothing is due before all logs were read once: a subscription may have ended long ago.
     caught_up: bool,
@@ -70,17 +85,20 @@ impl Intake {
             rules,
             clock,
             first_block,
+            calendars,
+            log_chains,
             ..
         } = parts;
         let cursor = journal.cursor(DELEGATE).await?;
-        let agenda = Agenda::new(chain.domain());
         let mut intake = Self {
             caught_up: cursor.is_some(),
             cursor: cursor.map(|Cursor { number, hash }| watch::Cursor { number, hash }),
             router,
             standing: rules.watch(),
             subscriptions: Arc::new(SubscriptionWatch::new(chain.clone(), first_block, SPAN)),
-            schedule: ClockWatch::new(agenda, clock.clock(), BATCH),
+            engine: Subscriptions::new(chain.domain(), calendars),
+            streams: Streams::new(log_chains, journal.clone()),
+            feeds: Feeds::new(crews.yard().runner.clone()),
             known: Known::new(journal.clone()),
             manifests,
             journal,
@@ -100,6 +118,13 @@ impl Intake {
 
     /// Reads the subscriptions that are served.
     async fn load(&mut self) -> Result<(), HostError> {
+        for seen in self.journal.feeds().await? {
+            let last = Last {
+                value: seen.value,
+                at: seen.at,
+            };
+            self.engine.thresholds.restore(seen.feed, last);
+        }
         let mut after = None;
         loop {
             let page = self.journal.subscriptions_page(after, PAGE).await?;
@@ -113,14 +138,17 @@ impl Intake {
         }
     }
 
-    /// Puts a subscription where its trigger is looked out for, unless it is paused.
+    /// Puts a subscription where its trigger is looked out for.
     fn serve(&mut self, active: &ActiveSubscription) {
         let subscription = &active.subscription;
-        if active.paused {
-            return;
-        }
-        let agenda = &mut self.schedule.agenda;
-        if let Err(error) = agenda.add(subscription, Some(active.fired_until)) {
+        let state = active.state.as_deref();
+        let restored = Restored {
+            fired_until: Some(active.fired_until),
+            threshold: state.and_then(|state| serde_json::from_str(state).ok()),
+            paused: active.paused,
+        };
+        let added = self.engine.add(subscription, &restored, self.clock.now());
+        if let Err(error) = added {
             tracing::error!(subject = %subscription.subject, %error, "subscription cannot be served");
         }
     }
@@ -167,7 +195,16 @@ impl Intake {
         let subscriptions = self.subscriptions.clone();
         // One read, whatever else happens meanwhile: what is begun again at each turn may never come to its end.
         let mut reading = pin!(subscriptions.next(self.cursor));
+        let clock = self.clock.clock();
         loop {
+            self.look_for_logs().await;
+            let next = self.engine.next_due().filter(|_| self.caught_up);
+            let due = async {
+                match next {
+                    Some(at) => clock.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 advance = &mut reading => {
                     let taken = match advance {
@@ -179,9 +216,13 @@ impl Intake {
                     }
                     reading.set(subscriptions.next(self.cursor));
                 }
-                events = self.schedule.next(), if self.caught_up => {
-                    self.take_events(events).await?;
+                brought = self.streams.next(), if self.caught_up => {
+                    if let Err(error) = self.take_stream(brought).await {
+                        self.trouble(error).await?;
+                    }
                 }
+                seen = self.feeds.next() => self.take_observation(seen).await?,
+                () = due => self.take_due().await?,
                 Some(said) = self.said.recv() => self.take_message(said).await?,
                 changed = self.standing.changed() => match changed {
                     Ok(()) => self.route_waiting().await?,
@@ -204,6 +245,7 @@ impl Intake {
         if caught_up {
             self.clock.observe(&head);
         }
+        let from = self.next_block();
         let mut changes = Vec::with_capacity(advance.changes.len());
         let mut events = Vec::new();
         for change in &advance.changes {
@@ -212,6 +254,7 @@ impl Intake {
             changes.push(change);
             events.extend(event);
         }
+        events.extend(self.own_events(from, &advance).await?);
         let watch::Cursor { number, hash } = advance.cursor;
         let cursor = Cursor { number, hash };
         let occurred = self.occurred(events).await?;
@@ -256,12 +299,12 @@ impl Intake {
                 SubscriptionChange::Ended { subject, block }
             }
             ChangeKind::Paused => {
-                self.stop_serving(subject);
+                self.engine.pause(subject);
                 tracing::info!(%subject, "subscription paused");
                 SubscriptionChange::Paused { subject, block }
             }
             ChangeKind::Resumed { at } => {
-                self.serve_again(subject, *at).await?;
+                self.engine.resume(subject, *at);
                 tracing::info!(%subject, "subscription goes on");
                 SubscriptionChange::Resumed {
                     subject,
@@ -282,18 +325,8 @@ impl Intake {
     }
 
     fn stop_serving(&mut self, subject: Subject) {
-        self.schedule.agenda.remove(subject);
+        self.engine.remove(subject);
         self.known.forget(subject);
-    }
-
-    /// What was due while a subscription was paused is not made up.
-    async fn serve_again(&mut self, subject: Subject, at: UnixSeconds) -> Result<(), HostError> {
-        if let Some(mut active) = self.journal.subscription(subject).await? {
-            active.paused = false;
-            active.fired_until = active.fired_until.max(at.saturating_sub(1));
-            self.serve(&active);
-        }
-        Ok(())
     }
 
     /// Takes over a subscription. One that has consumed reports which this journal knows nothing of is served
@@ -318,22 +351,241 @@ impl Intake {
             subscription.since = subscription.since.max(self.clock.now().saturating_add(1));
             tracing::warn!(%subject, consumed, "subscription was served by another journal; it is served from now on");
         }
-        if let Err(error) = self.schedule.agenda.add(&subscription, None) {
-            tracing::warn!(%subject, %error, "subscription cannot be served");
-            let refused = SubscriptionChange::Refused {
-                subject,
-                block,
-                reason: error.to_string(),
-            };
-            return Ok((refused, None));
-        }
+        let served = self.begin(&subscription, consumed);
+        let event = match served {
+            Ok(event) => event,
+            Err(reason) => {
+                tracing::warn!(%subject, reason, "subscription cannot be served");
+                let refused = SubscriptionChange::Refused {
+                    subject,
+                    block,
+                    reason,
+                };
+                return Ok((refused, None));
+            }
+        };
         tracing::info!(%subject, consumer = %subscription.consumer, cryptlet = %subscription.cryptlet, "subscription");
         self.known.learn(&subscription);
         let added = SubscriptionChange::Added {
             subscription,
             block,
         };
-        Ok((added, None))
+        Ok((added, event))
+    }
+
+    /// Looks out for a new subscription's trigger; the event of one that is itself the request.
+    fn begin(
+        &mut self,
+        subscription: &Subscription,
+        consumed: u64,
+    ) -> Result<Option<Event>, String> {
+        let chain = match &subscription.trigger {
+            TriggerSpec::Log(spec) => Some(spec.chain_id),
+            TriggerSpec::Blocks(spec) => Some(spec.chain_id),
+            _ => None,
+        };
+        if let Some(chain) = chain.filter(|chain| !self.streams.knows(*chain)) {
+            return Err(format!("condition.chainId: this host reads no chain {chain}"));
+        }
+        let restored = Restored::default();
+        let added = self.engine.add(subscription, &restored, self.clock.now());
+        let event = added.map_err(|error| error.to_string())?;
+        // Another journal's host has answered the request.
+        Ok(event.filter(|_| consumed == 0))
+    }
+
+    /// The first block that was not read yet.
+    fn next_block(&self) -> u64 {
+        let after = |cursor: watch::Cursor| cursor.number.saturating_add(1);
+        self.cursor.map_or(0, after)
+    }
+
+    /// What the delegate's own chain brings for subscriptions, beside what the delegate said.
+    async fn own_events(
+        &self,
+        from: u64,
+        advance: &Advance<Change>,
+    ) -> Result<Vec<Event>, HostError> {
+        let key = (self.chain.domain().chain_id, Finality::Latest);
+        let Some(chain) = self.streams.chain(key) else {
+            return Ok(vec![]);
+        };
+        let filter = self.filter(key);
+        let (cursor, head) = (advance.cursor, &advance.head);
+        let logs = streams::own_logs(chain.as_ref(), &filter, from, cursor, head).await?;
+        let made = advance.changes.iter();
+        let made = made.filter(|change| matches!(change.kind, ChangeKind::Subscribed(_)));
+        let made: HashMap<_, _> = made
+            .map(|change| (change.subject, (change.block, change.log_index)))
+            .collect();
+        let mut events = Vec::new();
+        for log in &logs {
+            let later = |event: &Event| {
+                made.get(&event.subject)
+                    .is_none_or(|made| *made < (log.block, log.index))
+            };
+            events.extend(self.log_events(key, log).into_iter().filter(later));
+        }
+        let range = (from, cursor.number);
+        events.extend(self.block_events(key, range, Some(head)).await?);
+        Ok(events)
+    }
+
+    /// What a stream is to look for.
+    fn filter(&self, (chain, finality): streams::Key) -> LogFilter {
+        let asked = self.engine.logs.filter(chain, finality);
+        LogFilter {
+            emitters: asked.addresses,
+            topics: [asked.topics, vec![], vec![], vec![]],
+        }
+    }
+
+    fn log_events(&self, (chain, finality): streams::Key, log: &RawLog) -> Vec<Event> {
+        let Some(entry) = log.entry(chain) else {
+            let (emitter, block, index) = (log.emitter, log.block, log.index);
+            tracing::warn!(chain, block, index, %emitter, "a log is too large to wake anybody with");
+            return vec![];
+        };
+        self.engine.log(&entry, finality)
+    }
+
+    /// The blocks of a range that somebody waits for.
+    async fn block_events(
+        &self,
+        key: streams::Key,
+        (from, to): (u64, u64),
+        head: Option<&cryptlet_chain::Head>,
+    ) -> Result<Vec<Event>, HostError> {
+        let (chain_id, finality) = key;
+        let mut events = Vec::new();
+        let Some(chain) = self.streams.chain(key) else {
+            return Ok(events);
+        };
+        let blocks = &self.engine.blocks;
+        let mut next = blocks.next_after(chain_id, finality, from.saturating_sub(1));
+        while let Some(number) = next.filter(|number| *number <= to) {
+            let known = head.filter(|head| head.number == number).copied();
+            let found = match known {
+                Some(head) => Some(head),
+                None => chain.header(number).await?,
+            };
+            let Some(head) = found else {
+                return Err(cryptlet_chain::ChainError::Reorged { number }.into());
+            };
+            let block = BlockEntry {
+                chain_id,
+                number,
+                hash: head.hash,
+                at: head.timestamp,
+            };
+            events.extend(self.engine.block(&block, finality));
+            next = blocks.next_after(chain_id, finality, number);
+        }
+        Ok(events)
+    }
+
+    /// Has each chain asked for what subscriptions wait for, as it is now. The newest blocks of the delegate's own chain are
+    /// read together with what the delegate says.
+    async fn look_for_logs(&mut self) {
+        if !self.caught_up {
+            return;
+        }
+        let own = (self.chain.domain().chain_id, Finality::Latest);
+        let mut wanted = self.engine.logs.chains();
+        wanted.extend(self.engine.blocks.chains());
+        wanted.extend(self.streams.keys());
+        for key in wanted.into_iter().filter(|key| *key != own) {
+            let filter = self.filter(key);
+            if let Err(error) = self.streams.look_for(key, filter).await {
+                tracing::warn!(stream = streams::name(key), %error, "chain cannot be read yet");
+            }
+        }
+    }
+
+    /// Takes over what a chain brought.
+    async fn take_stream(&mut self, brought: Brought) -> Result<(), HostError> {
+        match brought {
+            Brought::Blocks(key, advance) => self.take_logs(key, advance).await,
+            Brought::Reorged(key) => self.take_back(key).await,
+        }
+    }
+
+    async fn take_logs(
+        &mut self,
+        key: streams::Key,
+        advance: Advance<RawLog>,
+    ) -> Result<(), HostError> {
+        let watch::Cursor { number, hash } = advance.cursor;
+        let first = self.journal.cursor(&streams::name(key)).await?;
+        let from = first.map_or(number, |cursor| cursor.number.saturating_add(1));
+        let mut events = Vec::new();
+        for log in &advance.changes {
+            events.extend(self.log_events(key, log));
+        }
+        events.extend(self.block_events(key, (from, number), None).await?);
+        let occurred = self.occurred(events).await?;
+        let cursor = Cursor { number, hash };
+        let applied = self.journal.apply(&streams::name(key), cursor, &[], &occurred);
+        let applied = applied.await?;
+        self.put_to_work(&occurred, &applied.events);
+        self.streams.go_on(key, advance.cursor);
+        self.route_rest(&occurred).await
+    }
+
+    /// Another chain than the delegate's was reorganised.
+    async fn take_back(&mut self, key: streams::Key) -> Result<(), HostError> {
+        let name = streams::name(key);
+        let Some(to) = self.streams.shared(key).await? else {
+            tracing::error!(
+                stream = name,
+                "the chain has none of the blocks that the journal remembers; it is read from its head on"
+            );
+            return Err(HostError::TooDeep);
+        };
+        let rewound = self.journal.rewind(&name, to).await?;
+        let withdrawn = rewound.withdrawn.len();
+        tracing::warn!(stream = name, withdrawn, "the chain was reorganised");
+        let Cursor { number, hash } = to;
+        self.streams.go_on(key, watch::Cursor { number, hash });
+        Ok(())
+    }
+
+    /// What the clock says is due: events, and feeds that are to be observed.
+    async fn take_due(&mut self) -> Result<(), HostError> {
+        let now = self.clock.now();
+        for feed in self.engine.thresholds.take_due(now, BATCH) {
+            match self.registered(feed.cryptlet).await {
+                Ok(Runs::This(registered)) => self.feeds.observe(&feed, &registered, now),
+                Ok(_) => tracing::warn!(feed = %feed.feed, cryptlet = %feed.cryptlet, "feed cannot be observed: its cryptlet does not run here"),
+                Err(error) => tracing::warn!(feed = %feed.feed, %error, "feed cannot be observed"),
+            }
+        }
+        let events = self.engine.agenda.take_due(now, BATCH);
+        for (subject, end) in self.engine.agenda.take_ended() {
+            tracing::warn!(%subject, %end, "nothing will be due any more");
+        }
+        self.take_events(events).await
+    }
+
+    /// Takes over a feed's value, with the events of those whose bound it has crossed.
+    async fn take_observation(&mut self, seen: Observation) -> Result<(), HostError> {
+        let events = self.engine.observe(&seen);
+        let states: Vec<_> = self.engine.thresholds.take_changed();
+        let states = states.iter().filter_map(|(subject, state)| kept(*subject, state));
+        let states: Vec<_> = states.collect();
+        let occurred = self.occurred(events).await?;
+        let recorded = self.journal.record_observation(&seen, &occurred, &states);
+        let taken = recorded.await?;
+        self.put_to_work(&occurred, &taken);
+        self.route_rest(&occurred).await
+    }
+
+    /// Routes what could not be routed at once.
+    async fn route_rest(&mut self, occurred: &[Occurred]) -> Result<(), HostError> {
+        if occurred.iter().any(|occurred| occurred.routed.is_none()) {
+            self.route_waiting().await?;
+        }
+        Ok(())
     }
 
     /// Takes over events that no block holds.
@@ -341,22 +593,18 @@ impl Intake {
         let occurred = self.occurred(events).await?;
         let taken = self.journal.record_events(&occurred).await?;
         self.put_to_work(&occurred, &taken);
-        if occurred.iter().any(|occurred| occurred.routed.is_none()) {
-            self.route_waiting().await?;
-        }
-        Ok(())
+        self.route_rest(&occurred).await
     }
 
     /// Takes over what an application said, with the events that it causes.
     async fn take_message(&mut self, said: Said) -> Result<(), HostError> {
         let Said { message, answer } = said;
-        let occurred = self.occurred(vec![]).await?;
+        let events = self.engine.message(&message);
+        let occurred = self.occurred(events).await?;
         let outcome = self.journal.record_message(&message, &occurred).await?;
         if let MessageOutcome::New(taken) = &outcome {
             self.put_to_work(&occurred, taken);
-            if occurred.iter().any(|occurred| occurred.routed.is_none()) {
-                self.route_waiting().await?;
-            }
+            self.route_rest(&occurred).await?;
         }
         let _the_caller_has_gone = answer.send(outcome);
         Ok(())
@@ -607,6 +855,11 @@ impl Intake {
         }
         self.resume_reports(&numbers).await
     }
+}
+
+/// What the journal keeps of where a subscription stands with its bound.
+fn kept(subject: Subject, state: &State) -> Option<(Subject, String)> {
+    Some((subject, serde_json::to_string(state).ok()?))
 }
 
 /// What a cryptlet runs.
