@@ -61,14 +61,15 @@ impl Intake {
             manifests,
             rules,
             clock,
+            calendars,
             first_block,
             ..
         } = parts;
-        let mut agenda = Agenda::new(chain.domain());
+        let mut agenda = Agenda::new(chain.domain(), calendars);
         let mut active = HashMap::new();
         for known in journal.subscriptions().await? {
             let subscription = known.subscription;
-            if let Err(error) = agenda.add(&subscription, Some(known.fired_until)) {
+            if let Err(error) = agenda.add(&subscription, Some(known.fired_until), clock.now()) {
                 tracing::error!(subject = %subscription.subject, %error, "subscription cannot be served");
             }
             active.insert(subscription.subject, subscription);
@@ -195,7 +196,11 @@ impl Intake {
             subscription.since = subscription.since.max(self.clock.now().saturating_add(1));
             tracing::warn!(%subject, consumed, "subscription was served by another journal; it is served from now on");
         }
-        match self.schedule.agenda.add(&subscription, None) {
+        match self
+            .schedule
+            .agenda
+            .add(&subscription, None, self.clock.now())
+        {
             Ok(()) => {
                 tracing::info!(%subject, consumer = %subscription.consumer, cryptlet = %subscription.cryptlet, "subscription");
                 self.active.insert(subject, subscription.clone());

@@ -51,6 +51,7 @@ pub(crate) struct Service {
     delegations: Arc<Delegations>,
     spare_keys: Mutex<SpareKeys>,
     clock: crate::HostClock,
+    calendars: Arc<cryptlet_watch::Calendars>,
     about: About,
 }
 
@@ -105,6 +106,7 @@ impl Service {
             delegations: parts.delegations.clone(),
             spare_keys: Mutex::new(spare_keys),
             clock: parts.clock.clone(),
+            calendars: parts.calendars.clone(),
             about: About {
                 host: parts.host,
                 url,
