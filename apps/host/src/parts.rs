@@ -11,7 +11,7 @@ use cryptlet_journal::{Journal, wall_clock};
 use cryptlet_register::{Index, PackageStore, PolicyStore, Replica};
 use cryptlet_types::{UnixSeconds, policy::SignedPolicy};
 use cryptlet_vault::{KeyId, Vault};
-use cryptlet_watch::{ChainClock, Clock, SystemClock};
+use cryptlet_watch::{Calendars, ChainClock, Clock, SystemClock};
 use std::{path::Path, sync::Arc};
 
 /// A host's clock.
@@ -73,6 +73,8 @@ pub struct Parts {
     pub call_out: Arc<dyn CallOutHandler>,
     /// The time.
     pub clock: HostClock,
+    /// The markets whose hours are known.
+    pub calendars: Arc<Calendars>,
     /// Address of the host's key.
     pub host: Address,
     /// Address of the account that sends transactions.
@@ -149,6 +151,7 @@ impl Parts {
                 Arc::new(TracingLog::new("cryptlet")),
             )),
             clock,
+            calendars: Arc::new(Calendars::bundled()?),
             first_block: config.first_block,
             register_first_block: config.register.first_block,
             register_max_head_age: config.register.max_head_age_seconds,

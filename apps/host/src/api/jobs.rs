@@ -14,7 +14,7 @@ use cryptlet_journal::{
 };
 use cryptlet_register::Register;
 use cryptlet_types::{CryptletId, JobId, JobState, Subject, bounded::clip};
-use cryptlet_watch::next_due;
+use cryptlet_watch::{Calendars, next_due};
 use std::{
     collections::{HashMap, hash_map::Entry},
     str::FromStr,
@@ -39,7 +39,7 @@ impl Service {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(place) => place.insert(self.served(cryptlet).await?),
             };
-            items.push(subscription_row(known, served));
+            items.push(subscription_row(known, served, &self.calendars));
         }
         Ok(Page {
             items,
@@ -142,7 +142,11 @@ struct Served {
     refused: Option<String>,
 }
 
-fn subscription_row(known: ActiveSubscription, served: &Served) -> SubscriptionRow {
+fn subscription_row(
+    known: ActiveSubscription,
+    served: &Served,
+    calendars: &Calendars,
+) -> SubscriptionRow {
     let ActiveSubscription {
         subscription,
         fired_until,
@@ -157,7 +161,7 @@ fn subscription_row(known: ActiveSubscription, served: &Served) -> SubscriptionR
         callback_gas: subscription.callback_gas,
         validity: subscription.validity,
         trigger: clip(&subscription.trigger.to_string()),
-        next_due: next_due(&subscription, fired_until),
+        next_due: next_due(&subscription, fired_until, calendars),
         on_behalf_of: (subscription.on_behalf_of != Address::ZERO)
             .then(|| subscription.on_behalf_of.into()),
         params: HexBytes(subscription.params),

@@ -56,6 +56,7 @@ pub(crate) struct Service {
     applications: Applications,
     desk: Desk,
     clock: crate::HostClock,
+    calendars: Arc<cryptlet_watch::Calendars>,
     about: About,
 }
 
@@ -122,6 +123,7 @@ impl Service {
             applications: kept.applications,
             desk: kept.desk,
             clock: parts.clock.clone(),
+            calendars: parts.calendars.clone(),
             about: About {
                 host: parts.host,
                 url,
