@@ -553,9 +553,16 @@ impl Intake {
     /// What the clock says is due: events, and feeds that are to be observed.
     async fn take_due(&mut self) -> Result<(), HostError> {
         let now = self.clock.now();
-        for feed in self.engine.thresholds.take_due(now, BATCH) {
+        let may_run = self.basis().is_some();
+        let feeds = self.engine.thresholds.take_due(now, BATCH);
+        for feed in feeds.into_iter().filter(|_| may_run) {
             match self.registered(feed.cryptlet).await {
-                Ok(Runs::This(registered)) => self.feeds.observe(&feed, &registered, now),
+                Ok(Runs::This(registered)) => match self.router.runs(feed.cryptlet, &registered) {
+                    Ok(()) => self.feeds.observe(&feed, &registered, now),
+                    Err(error) => {
+                        tracing::warn!(feed = %feed.feed, %error, "feed cannot be observed");
+                    }
+                },
                 Ok(_) => tracing::warn!(feed = %feed.feed, cryptlet = %feed.cryptlet, "feed cannot be observed: its cryptlet does not run here"),
                 Err(error) => tracing::warn!(feed = %feed.feed, %error, "feed cannot be observed"),
             }

@@ -25,6 +25,7 @@ mod delegations;
 mod delivery;
 mod desk;
 mod error;
+mod feeds;
 mod fetcher;
 mod files;
 mod follower;
@@ -44,11 +45,12 @@ mod rules;
 mod sequences;
 pub mod setup;
 mod spare_keys;
+mod streams;
 mod yard;
 
 pub use api::ApiServer;
 pub use config::{
-    ApiConfig, CertificateFiles, ClockSource, HostConfig, PackagesConfig, PinConfig,
+    ApiConfig, CertificateFiles, ClockSource, HostConfig, OtherChain, PackagesConfig, PinConfig,
     RegisterConfig, VaultConfig, VaultUnlock,
 };
 pub use delegations::Delegations;

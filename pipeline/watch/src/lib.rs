@@ -16,6 +16,7 @@
 pub mod agenda;
 pub mod applications;
 pub mod calendar;
+pub mod chain_watch;
 pub mod clock;
 pub mod clock_watch;
 mod groups;
@@ -32,6 +33,7 @@ mod zone;
 pub use agenda::{Agenda, next_due};
 pub use applications::Applications;
 pub use calendar::{Calendar, CalendarError, Calendars};
+pub use chain_watch::{ChainWatch, SharedFilter};
 pub use clock::{ChainClock, Clock, ManualClock, SystemClock};
 pub use clock_watch::ClockWatch;
 pub use log_watch::{Advance, Cursor, WatchError};
