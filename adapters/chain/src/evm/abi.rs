@@ -76,6 +76,8 @@ alloy::sol! {
         error UnknownSubscription();
         error NotTheConsumer(address caller);
         error SubscriptionPaused();
+        error SubscriptionNotPaused();
+        error InvalidBatchSize(uint256 size);
         error WrongSequence(uint64 expected, uint64 given);
         error NotYetValid();
         error Expired();
@@ -97,6 +99,8 @@ alloy::sol! {
         function deliverBatch(Batch calldata batch, bytes32 r, bytes32 vs) external;
         function pause(address cryptlet, bytes32 subject) external;
         function resume(address cryptlet, bytes32 subject) external;
+        function isPaused(address cryptlet, bytes32 subject) external view returns (bool);
+        function hashBatch(Batch calldata batch) public view returns (bytes32);
         function revokeDelegation(Delegation calldata delegation) external;
         function isDelegationRevoked(bytes32 digest) external view returns (bool);
         function onBehalfOf() external view returns (address);
@@ -333,7 +337,11 @@ mod tests {
     }
 
     /// What is agreed upon and not compiled yet.
-    const AHEAD: [&str; 7] = [
+    const AHEAD: [&str; 11] = [
+        "isPaused(address,bytes32)",
+        "hashBatch((address,bytes32,(bytes32,uint64,uint64,uint64,bytes)[]))",
+        "SubscriptionNotPaused()",
+        "InvalidBatchSize(uint256)",
         "deliverBatch((address,bytes32,(bytes32,uint64,uint64,uint64,bytes)[]),bytes32,bytes32)",
         "pause(address,bytes32)",
         "resume(address,bytes32)",

@@ -6,6 +6,7 @@
     reason = "a test that fails panics"
 )]
 
+mod anvil;
 mod blocks;
 mod endpoints;
 mod logs;
