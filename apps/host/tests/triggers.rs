@@ -77,8 +77,14 @@ async fn messages(play: &Play, host: &Host, queue: Watched, many: u64) -> Vec<(U
     let came = within_patience(|| async { (count(play, queue).await >= many).then_some(()) });
     if came.await.is_none() {
         let jobs = crate::support::account::jobs(host.journal(), queue.subject).await;
-        let states: Vec<_> = jobs.iter().map(|job| (job.state, job.note.clone())).collect();
-        panic!("{} of {many} messages came: {states:?}", count(play, queue).await);
+        let states: Vec<_> = jobs
+            .iter()
+            .map(|job| (job.state, job.note.clone()))
+            .collect();
+        panic!(
+            "{} of {many} messages came: {states:?}",
+            count(play, queue).await
+        );
     }
     let jobs = crate::support::account::jobs(host.journal(), queue.subject).await;
     jobs.iter()
@@ -169,7 +175,11 @@ async fn blocks_requests_and_pauses() {
     let host = play.host().await;
     assert_eq!(messages(&play, &host, request, 1).await.len(), 1);
     let numbers = messages(&play, &host, every, 2).await;
-    assert!(numbers.iter().all(|(number, _)| number % U256::from(5) == U256::ZERO));
+    assert!(
+        numbers
+            .iter()
+            .all(|(number, _)| number % U256::from(5) == U256::ZERO)
+    );
     let contract = MessageQueue::new(every.consumer, &play.stage.provider);
     send(&play, contract.pause().into_transaction_request()).await;
     let paused = within_patience(|| async {
@@ -218,7 +228,10 @@ async fn moments_intervals_and_market_hours() {
 #[tokio::test]
 async fn a_value_that_crosses_a_bound_wakes_those_who_wait_for_it() {
     let play = relay().await;
-    let start = play.stage.provider.get_block(alloy::eips::BlockId::latest());
+    let start = play
+        .stage
+        .provider
+        .get_block(alloy::eips::BlockId::latest());
     let start = start.await.unwrap().unwrap().header.timestamp;
     // The relay's feed is the time itself.
     let above = |bound: u64| {
@@ -235,7 +248,10 @@ async fn a_value_that_crosses_a_bound_wakes_those_who_wait_for_it() {
     let (near, far) = (queue(&play, &near).await, queue(&play, &far).await);
     let host = play.host().await;
     for minutes in 1..=15 {
-        play.stage.set_time(start + 60 + minutes * 60).await.unwrap();
+        play.stage
+            .set_time(start + 60 + minutes * 60)
+            .await
+            .unwrap();
         let at = start + 60 + minutes * 60;
         let seen = within_patience(|| async {
             let feeds = host.journal().feeds().await.unwrap();
@@ -250,7 +266,8 @@ async fn a_value_that_crosses_a_bound_wakes_those_who_wait_for_it() {
 }
 
 #[tokio::test]
-async fn a_log_that_a_reorganisation_takes_away_is_withdrawn_and_one_that_comes_back_is_not_doubled() {
+async fn a_log_that_a_reorganisation_takes_away_is_withdrawn_and_one_that_comes_back_is_not_doubled()
+ {
     let play = relay().await;
     let emitter = emitter(&play).await;
     let queue = queue(&play, &logs_of(&play, emitter, Finality::Latest)).await;

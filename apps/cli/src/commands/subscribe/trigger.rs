@@ -2,7 +2,7 @@
 
 use crate::{
     args::developer::{FinalityWord, TriggerArgs},
-    error::CliError,
+    error::{CliError, Doing},
 };
 use alloy::primitives::{I256, U256};
 use cryptlet_types::{
@@ -12,7 +12,7 @@ use cryptlet_types::{
         LogSpec, Missed, ScheduleSpec, ThresholdSpec,
     },
 };
-use cryptlet_watch::Schedule;
+use cryptlet_watch::{Calendars, Schedule};
 use std::fmt::Display;
 
 /// Longest time between two: a leap year.
@@ -180,7 +180,9 @@ fn schedule(args: &TriggerArgs, cron: &str, missed: Missed) -> Result<TriggerSpe
             cron: cron.to_owned(),
             time_zone: zone.clone().unwrap_or_else(|| "UTC".to_owned()),
         };
-        Schedule::parse(&clock).map_err(|error| CliError::new(format_args!("cron: {error}")))?;
+        let calendars = Calendars::bundled().doing("the calendars of this program")?;
+        Schedule::parse(&TriggerSpec::Clock(clock.clone()), 0, &calendars)
+            .map_err(|error| CliError::new(format_args!("cron: {error}")))?;
         if calendar.is_none() && missed == Missed::CatchUp {
             return Ok(TriggerSpec::Clock(clock));
         }
