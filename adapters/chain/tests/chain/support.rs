@@ -224,8 +224,9 @@ impl Puppet {
 async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<Vec<u8>> {
     loop {
         let text = String::from_utf8_lossy(read).to_ascii_lowercase();
-        if let Some(end) = text.find("\r\n\r\n") {
-            let length = text[..end]
+        if let Some((head, _)) = text.split_once("\r\n\r\n") {
+            let end = head.len();
+            let length = head
                 .lines()
                 .find_map(|line| line.strip_prefix("content-length: "))
                 .map_or(0, |length| length.parse().unwrap());
