@@ -4,15 +4,15 @@
 use crate::support::{Play, account::Watched, retry, within_patience};
 use alloy::{
     network::TransactionBuilder,
-    primitives::{Address, B256, Bytes, U256, hex, keccak256},
+    primitives::{Address, B256, Bytes, U256, hex},
     providers::Provider,
     rpc::types::TransactionRequest,
     sol_types::SolValue,
 };
-use cryptlet_host::{Host, Parts};
+use cryptlet_host::Host;
 use cryptlet_stage::CryptletSource;
 use cryptlet_types::{
-    Subject, TriggerSpec,
+    TriggerSpec,
     subscription::{
         BlocksSpec, Direction, Finality, InstantsSpec, IntervalSpec, LogSpec, Missed, ScheduleSpec,
         ThresholdSpec,
