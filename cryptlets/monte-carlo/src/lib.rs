@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused_by_name() {
-        let changes: [(&str, fn(&mut Params)); 8] = [
+        type Change = (&'static str, fn(&mut Params));
+        let changes: [Change; 8] = [
             ("spot", |p| p.0 = U256::ZERO),
             ("spot", |p| p.0 = U256::MAX),
             ("strike", |p| p.1 = U256::ZERO),

@@ -519,7 +519,8 @@ fn the_value_of_a_feed_is_signed_and_wakes_what_waits_for_it() {
     let answer = run(&mut session, waiting(&asked, seen.clone())).unwrap();
     assert!(String::from_utf8_lossy(&said(&answer)).starts_with("Threshold("));
 
-    let forgeries: [(&str, fn(&mut Observation)); 6] = [
+    type Change = (&'static str, fn(&mut Observation));
+    let forgeries: [Change; 6] = [
         ("observation", |seen| seen.value += I256::ONE),
         ("observation", |seen| seen.at -= 1),
         ("observation", |seen| {
@@ -684,7 +685,8 @@ fn reports_that_were_signed_one_by_one_are_signed_together() {
     let (mut fresh, _) = ready(|statement| wrapped(Some(statement), &key()));
     assert_eq!(sign_batch(&mut fresh, DOMAIN, &all), Ok(signature));
 
-    let forgeries: [(&str, fn(&mut SignedReport)); 6] = [
+    type Change = (&'static str, fn(&mut SignedReport));
+    let forgeries: [Change; 6] = [
         ("reports[1]", |signed| signed.report.payload = Bytes::new()),
         ("reports[1]", |signed| signed.report.sequence = 9),
         ("reports[1]", |signed| {
