@@ -7,15 +7,12 @@
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use alloy_sol_types::{SolType, SolValue, sol_data};
 use async_trait::async_trait;
-use cryptlet_types::{CryptletId, UnixSeconds};
+use cryptlet_types::{CryptletId, UnixSeconds, answer::MAX_WINDOW_SECONDS};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::OnceCell;
-
-/// Longest window, in seconds, as `CryptletCaller` has it: 7 days.
-const MAX_WINDOW_SECONDS: u64 = 7 * 86_400;
 
 /// `abi.encode(address cryptlet, bytes params, uint64 windowLength)`: what `CryptletCaller` gives a gateway.
 type CallForm = (sol_data::Address, sol_data::Bytes, sol_data::Uint<64>);
