@@ -184,6 +184,11 @@ pub enum ChangeKind {
         /// Timestamp of the log's block.
         at: UnixSeconds,
     },
+    /// The delegate has consumed a report, whoever submitted it.
+    Consumed {
+        /// The report's number.
+        sequence: u64,
+    },
     /// A contract subscribed to something that this version cannot serve.
     Refused {
         /// Why, naming the field.

@@ -55,6 +55,9 @@ pub(crate) struct Intake {
     cursor: Option<watch::Cursor>,
     /// Nothing is due before all logs were read once: a subscription may have ended long ago.
     caught_up: bool,
+    /// Subscriptions have changed since chains were told what to look for.
+    unasked: bool,
+    own_filter: LogFilter,
     known: Known,
     manifests: Arc<Manifests>,
     crews: Arc<Crews>,
@@ -94,6 +97,8 @@ impl Intake {
             engine: Subscriptions::new(chain.domain(), calendars),
             streams: Streams::new(log_chains, journal.clone()),
             feeds: Feeds::new(crews.yard().runner.clone()),
+            unasked: true,
+            own_filter: LogFilter::default(),
             known: Known::new(journal.clone()),
             manifests,
             journal,
@@ -124,13 +129,15 @@ impl Intake {
         loop {
             let page = self.journal.subscriptions_page(after, PAGE).await?;
             let Some(last) = page.last() else {
-                return Ok(());
+                break;
             };
             after = Some(last.subscription.subject);
             for active in page {
                 self.serve(&active);
             }
         }
+        self.ask_anew();
+        Ok(())
     }
 
     /// Puts a subscription where its trigger is looked out for.
@@ -246,8 +253,11 @@ impl Intake {
         for change in &advance.changes {
             let count = consumed.get(&change.subject).copied();
             let (change, event) = self.take_change(change, count).await?;
-            changes.push(change);
+            changes.extend(change);
             events.extend(event);
+        }
+        if advance.changes.iter().any(is_about_subscriptions) {
+            self.ask_anew();
         }
         events.extend(self.own_events(from, &advance).await?);
         let watch::Cursor { number, hash } = advance.cursor;
@@ -282,11 +292,20 @@ impl Intake {
         &mut self,
         change: &Change,
         consumed: Option<u64>,
-    ) -> Result<(SubscriptionChange, Option<Event>), HostError> {
+    ) -> Result<(Option<SubscriptionChange>, Option<Event>), HostError> {
         let (subject, block) = (change.subject, change.block);
         let changed = match &change.kind {
             ChangeKind::Subscribed(subscription) => {
-                return self.adopt((**subscription).clone(), block, consumed).await;
+                let adopted = self
+                    .adopt((**subscription).clone(), block, consumed)
+                    .await?;
+                return Ok((Some(adopted.0), adopted.1));
+            }
+            // Perhaps by another host: the next number is the one after it.
+            ChangeKind::Consumed { sequence } => {
+                let sequences = &self.crews.yard().sequences;
+                sequences.consumed(subject, *sequence);
+                return Ok((None, None));
             }
             ChangeKind::Unsubscribed => {
                 self.stop_serving(subject);
@@ -316,7 +335,7 @@ impl Intake {
                 }
             }
         };
-        Ok((changed, None))
+        Ok((Some(changed), None))
     }
 
     fn stop_serving(&mut self, subject: Subject) {
@@ -407,9 +426,9 @@ impl Intake {
         let Some(chain) = self.streams.chain(key) else {
             return Ok(vec![]);
         };
-        let filter = self.filter(key);
         let (cursor, head) = (advance.cursor, &advance.head);
-        let logs = streams::own_logs(chain.as_ref(), &filter, from, cursor, head).await?;
+        let filter = &self.own_filter;
+        let logs = streams::own_logs(chain.as_ref(), filter, from, cursor, head).await?;
         let made = advance.changes.iter();
         let made = made.filter(|change| matches!(change.kind, ChangeKind::Subscribed(_)));
         let made: HashMap<_, _> = made
@@ -426,6 +445,12 @@ impl Intake {
         let range = (from, cursor.number);
         events.extend(self.block_events(key, range, Some(head)).await?);
         Ok(events)
+    }
+
+    /// Subscriptions have changed: chains are to be told what to look for.
+    fn ask_anew(&mut self) {
+        self.unasked = true;
+        self.own_filter = self.filter((self.chain.domain().chain_id, Finality::Latest));
     }
 
     /// What a stream is to look for.
@@ -484,7 +509,7 @@ impl Intake {
     /// Has each chain asked for what subscriptions wait for, as it is now. The newest blocks of the delegate's own chain are
     /// read together with what the delegate says.
     async fn look_for_logs(&mut self) {
-        if !self.caught_up {
+        if !self.caught_up || !std::mem::take(&mut self.unasked) {
             return;
         }
         let own = (self.chain.domain().chain_id, Finality::Latest);
@@ -495,6 +520,7 @@ impl Intake {
             let filter = self.filter(key);
             if let Err(error) = self.streams.look_for(key, filter).await {
                 tracing::warn!(stream = streams::name(key), %error, "chain cannot be read yet");
+                self.unasked = true;
             }
         }
     }
@@ -854,6 +880,7 @@ impl Intake {
                 self.serve(&active);
             }
         }
+        self.ask_anew();
         let yard = self.crews.yard();
         yard.sequences.doubt();
         yard.deliverer.doubt();
@@ -863,6 +890,10 @@ impl Intake {
         }
         self.resume_reports(&numbers).await
     }
+}
+
+fn is_about_subscriptions(change: &Change) -> bool {
+    !matches!(change.kind, ChangeKind::Consumed { .. })
 }
 
 /// What the journal keeps of where a subscription stands with its bound.

@@ -174,6 +174,9 @@ async fn blocks_requests_and_pauses() {
     let every = queue(&play, &blocks).await;
     let host = play.host().await;
     assert_eq!(messages(&play, &host, request, 1).await.len(), 1);
+    for _ in 0..10 {
+        play.stage.rpc("evm_mine", ()).await.unwrap();
+    }
     let numbers = messages(&play, &host, every, 2).await;
     assert!(
         numbers

@@ -44,6 +44,11 @@ pub fn subscription_change(
         ChangeKind::Paused
     } else if topic == abi::Resumed::SIGNATURE_HASH {
         ChangeKind::Resumed { at: at.timestamp }
+    } else if topic == abi::Delivered::SIGNATURE_HASH {
+        let consumed = abi::Delivered::decode_log_data_validate(&log.data).ok()?;
+        ChangeKind::Consumed {
+            sequence: consumed.sequence,
+        }
     } else {
         return None;
     };
@@ -191,7 +196,8 @@ pub fn rejection(revert_data: &[u8]) -> Rejection {
 }
 
 /// Topics of the logs about subscriptions.
-pub(crate) const SUBSCRIPTION_TOPICS: [B256; 4] = [
+pub(crate) const SUBSCRIPTION_TOPICS: [B256; 5] = [
+    abi::Delivered::SIGNATURE_HASH,
     abi::Subscribed::SIGNATURE_HASH,
     abi::Unsubscribed::SIGNATURE_HASH,
     abi::Paused::SIGNATURE_HASH,

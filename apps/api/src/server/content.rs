@@ -236,7 +236,9 @@ fn cloud_event(body: &[u8]) -> Result<Content> {
         }
         (Some(value), None) => plain_data(&value, json)?,
     };
-    event.0.iter().try_for_each(extension)?;
+    for (name, value) in &event.0 {
+        extension(name, value)?;
+    }
     Ok(Content { kind, data })
 }
 
@@ -256,8 +258,7 @@ fn is_json(media_type: &str) -> bool {
 }
 
 /// An attribute that the specification does not know.
-#[allow(clippy::borrowed_box, reason = "what the map of attributes yields")]
-fn extension((name, value): (&String, &Box<RawValue>)) -> Result<()> {
+fn extension(name: &str, value: &RawValue) -> Result<()> {
     let named = (1..=64).contains(&name.len())
         && name
             .bytes()
