@@ -12,6 +12,7 @@ use crate::{
     streams::{self, Brought, Streams},
     yard::Crews,
 };
+use alloy_primitives::B256;
 use cryptlet_chain::{Chain, ChangeKind, LogFilter, RawLog, SubscriptionChange as Change};
 use cryptlet_journal::{
     ActiveSubscription, Cursor, DELEGATE, Journal, JournalError, MessageOutcome, Occurred, Rewound,
@@ -25,9 +26,15 @@ use cryptlet_types::{
     subscription::{Finality, TriggerSpec},
 };
 use cryptlet_watch::{
-    self as watch, Advance, Last, Restored, State, SubscriptionWatch, Subscriptions, WatchError,
+    self as watch, Advance, FeedDue, Last, Restored, State, SubscriptionWatch, Subscriptions,
+    WatchError,
 };
-use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::{broadcast, mpsc, watch as standings};
 
 /// Blocks read at once.
@@ -52,6 +59,8 @@ pub(crate) struct Intake {
     engine: Subscriptions,
     streams: Streams,
     feeds: Feeds,
+    /// Feeds that are to be observed once cryptlets may run.
+    unseen: BTreeMap<B256, FeedDue>,
     cursor: Option<watch::Cursor>,
     /// Nothing is due before all logs were read once: a subscription may have ended long ago.
     caught_up: bool,
@@ -97,6 +106,7 @@ impl Intake {
             engine: Subscriptions::new(chain.domain(), calendars),
             streams: Streams::new(log_chains, journal.clone()),
             feeds: Feeds::new(crews.yard().runner.clone()),
+            unseen: BTreeMap::new(),
             unasked: true,
             own_filter: LogFilter::default(),
             known: Known::new(journal.clone()),
@@ -219,15 +229,16 @@ impl Intake {
                     reading.set(subscriptions.next(self.cursor));
                 }
                 brought = self.streams.next(), if self.caught_up => {
-                    if let Err(error) = self.take_stream(brought).await {
-                        self.trouble(error).await?;
-                    }
+                    self.take_stream(brought).await?;
                 }
                 seen = self.feeds.next() => self.take_observation(seen).await?,
                 () = due => self.take_due().await?,
                 Some(said) = self.said.recv() => self.take_message(said).await?,
                 changed = self.standing.changed() => match changed {
-                    Ok(()) => self.route_waiting().await?,
+                    Ok(()) => {
+                        self.observe_feeds().await;
+                        self.route_waiting().await?;
+                    }
                     Err(_) => return Err(HostError::Ended("rules")),
                 },
             }
@@ -527,10 +538,16 @@ impl Intake {
 
     /// Takes over what a chain brought.
     async fn take_stream(&mut self, brought: Brought) -> Result<(), HostError> {
-        match brought {
-            Brought::Blocks(key, advance) => self.take_logs(key, advance).await,
-            Brought::Reorged(key) => self.take_back(key).await,
+        let (key, taken) = match brought {
+            Brought::Blocks(key, advance) => (key, self.take_logs(key, advance).await),
+            Brought::Reorged(key) => (key, self.take_back(key).await),
+        };
+        match taken {
+            // The other chains go on meanwhile.
+            Err(HostError::Chain(error)) => self.streams.again(key, &error),
+            taken => taken?,
         }
+        Ok(())
     }
 
     async fn take_logs(
@@ -561,9 +578,9 @@ impl Intake {
         let Some(to) = self.streams.shared(key).await? else {
             tracing::error!(
                 stream = name,
-                "the chain has none of the blocks that the journal remembers; it is read from its head on"
+                "the chain has none of the blocks that the journal remembers: it is another chain now, and not read any more"
             );
-            return Err(HostError::TooDeep);
+            return Ok(());
         };
         let rewound = self.journal.rewind(&name, to).await?;
         let withdrawn = rewound.withdrawn.len();
@@ -576,9 +593,24 @@ impl Intake {
     /// What the clock says is due: events, and feeds that are to be observed.
     async fn take_due(&mut self) -> Result<(), HostError> {
         let now = self.clock.now();
-        let may_run = self.basis().is_some();
         let feeds = self.engine.thresholds.take_due(now, BATCH);
-        for feed in feeds.into_iter().filter(|_| may_run) {
+        self.unseen
+            .extend(feeds.into_iter().map(|feed| (feed.feed, feed)));
+        self.observe_feeds().await;
+        let events = self.engine.agenda.take_due(now, BATCH);
+        for (subject, end) in self.engine.agenda.take_ended() {
+            tracing::warn!(%subject, %end, "nothing will be due any more");
+        }
+        self.take_events(events).await
+    }
+
+    /// Has feeds observed whose moment has come, as soon as a policy lets cryptlets run.
+    async fn observe_feeds(&mut self) {
+        if self.unseen.is_empty() || self.basis().is_none() {
+            return;
+        }
+        let now = self.clock.now();
+        for feed in std::mem::take(&mut self.unseen).into_values() {
             match self.registered(feed.cryptlet).await {
                 Ok(Runs::This(registered)) => match self.router.runs(feed.cryptlet, &registered) {
                     Ok(()) => self.feeds.observe(&feed, &registered, now),
@@ -592,11 +624,6 @@ impl Intake {
                 Err(error) => tracing::warn!(feed = %feed.feed, %error, "feed cannot be observed"),
             }
         }
-        let events = self.engine.agenda.take_due(now, BATCH);
-        for (subject, end) in self.engine.agenda.take_ended() {
-            tracing::warn!(%subject, %end, "nothing will be due any more");
-        }
-        self.take_events(events).await
     }
 
     /// Takes over a feed's value, with the events of those whose bound it has crossed.
