@@ -30,7 +30,7 @@ use cryptlet_watch::{
     WatchError,
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -64,6 +64,8 @@ pub(crate) struct Intake {
     cursor: Option<watch::Cursor>,
     /// Nothing is due before all logs were read once: a subscription may have ended long ago.
     caught_up: bool,
+    /// Events wait in the journal to be routed: none that occurs later may pass them.
+    waiting: bool,
     /// Subscriptions have changed since chains were told what to look for.
     unasked: bool,
     own_filter: LogFilter,
@@ -107,6 +109,7 @@ impl Intake {
             streams: Streams::new(log_chains, journal.clone()),
             feeds: Feeds::new(crews.yard().runner.clone()),
             unseen: BTreeMap::new(),
+            waiting: true,
             unasked: true,
             own_filter: LogFilter::default(),
             known: Known::new(journal.clone()),
@@ -121,8 +124,9 @@ impl Intake {
             progress,
         };
         intake.load().await?;
-        intake.route_waiting().await?;
+        // Older jobs first: none that is routed now may pass them.
         intake.take_up().await?;
+        intake.route_waiting().await?;
         Ok(intake)
     }
 
@@ -167,17 +171,18 @@ impl Intake {
 
     /// Hands the crews what an earlier life of this host left undone.
     async fn take_up(&mut self) -> Result<(), HostError> {
-        let mut on_the_way = Vec::new();
-        for job in self.journal.unfinished().await? {
-            match job.state {
-                JobState::Routed => {
-                    let word = Word::Job(job.number, job.subject);
-                    self.crews.tell(job.cryptlet, word);
-                }
-                _ => on_the_way.push(job.number),
-            }
+        let unfinished = self.journal.unfinished().await?;
+        let (routed, on_the_way): (Vec<_>, Vec<_>) = unfinished
+            .into_iter()
+            .partition(|job| job.state == JobState::Routed);
+        // Reports first: they hold numbers that no other report may get.
+        let numbers: Vec<_> = on_the_way.iter().map(|job| job.number).collect();
+        self.resume_reports(&numbers).await?;
+        for job in routed {
+            let word = Word::Job(job.number, job.subject);
+            self.crews.tell(job.cryptlet, word);
         }
-        self.resume_reports(&on_the_way).await
+        Ok(())
     }
 
     /// Hands the crews reports that were on their way: those together that were sent together.
@@ -674,17 +679,22 @@ impl Intake {
     /// Events with what they lead to, as far as that can be said now. Where policy has subscriptions woken at intervals, that
     /// depends on the events before, which have to be in the journal first.
     async fn occurred(&mut self, events: Vec<Event>) -> Result<Vec<Occurred>, HostError> {
-        let basis = self.basis();
+        let basis = self.basis().filter(|_| !self.waiting);
         let at_once = basis.filter(|basis| {
             let policy = basis.standing().policy.as_ref();
             policy.is_some_and(|policy| policy.policy.serve.minimum_interval_seconds == 0)
         });
         let Some(basis) = at_once else {
+            self.waiting |= !events.is_empty();
             return Ok(events.into_iter().map(Occurred::from).collect());
         };
         let mut occurred = Vec::with_capacity(events.len());
         for event in events {
-            let routed = self.route(&event, None, &basis).await?;
+            let routed = match self.waiting {
+                true => None,
+                false => self.route(&event, None, &basis).await?,
+            };
+            self.waiting |= routed.is_none();
             occurred.push(Occurred { event, routed });
         }
         Ok(occurred)
@@ -721,16 +731,24 @@ impl Intake {
         if self.basis().is_none() {
             return Ok(());
         }
+        let mut left = HashSet::new();
         for event in self.journal.unrouted_events().await? {
             let Some(basis) = self.basis() else {
                 return Ok(());
             };
+            if left.contains(&event.subject) {
+                continue;
+            }
             let due = event.trigger.due();
             let last_due = self.journal.due_before(event.subject, due).await?;
-            if let Some(routed) = self.route(&event, last_due, &basis).await? {
-                self.settle(&event, routed).await?;
+            match self.route(&event, last_due, &basis).await? {
+                Some(routed) => self.settle(&event, routed).await?,
+                None => {
+                    left.insert(event.subject);
+                }
             }
         }
+        self.waiting = !left.is_empty();
         Ok(())
     }
 
