@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Explain(developer::OneOptions),
     /// Bring a cryptlet's Solidity header into this project and lock it.
     Import(developer::ImportOptions),
+    /// Print the call that subscribes to a cryptlet by a trigger, or make it for an account of your own.
+    Subscribe(Box<developer::SubscribeOptions>),
     /// List the subscriptions that the host serves.
     Subscriptions(developer::ListOptions),
     /// Follow jobs from event to receipt.

@@ -49,6 +49,7 @@ async fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Source(options) => commands::source::run(&options).await,
         Command::Explain(options) => commands::look::explain(&options).await,
         Command::Import(options) => commands::import::run(&options).await,
+        Command::Subscribe(options) => commands::subscribe::run(&options).await,
         Command::Subscriptions(options) => commands::look::subscriptions(&options).await,
         Command::Trace(options) => commands::trace::run(&options).await,
         Command::Jobs(options) => commands::look::list_jobs(&options).await,

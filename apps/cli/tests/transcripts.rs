@@ -90,7 +90,8 @@ fn usage_errors() {
 #[test]
 fn usage_errors_of_developers() {
     let id = "0x00000000000000000000000000000000000000a1";
-    let cases: [&[&str]; 15] = [
+    let cases: [&[&str]; 16] = [
+        &["subscribe", "gold-price"],
         &["jobs", "--state", "stuck"],
         &["jobs", "retry", "0x12"],
         &["application", "add", "CRM"],
@@ -118,7 +119,31 @@ fn no_host() {
     let digest = format!("0x{}", "11".repeat(32));
     std::fs::write(folder.path().join("foundry.toml"), "").unwrap();
     std::fs::write(folder.path().join("d.json"), "{}").unwrap();
-    let cases: [&[&str]; 31] = [
+    let cases: [&[&str]; 34] = [
+        &[
+            "subscribe",
+            "gold-price",
+            "--callback",
+            "f(uint256)",
+            "--every",
+            "2h",
+        ],
+        &[
+            "subscribe",
+            "gold-price",
+            "--callback",
+            "f(uint256)",
+            "--every",
+            "0s",
+        ],
+        &[
+            "subscribe",
+            "gold-price",
+            "--callback",
+            "f(uint256)",
+            "--at",
+            "2001-01-01T00:00:00Z",
+        ],
         &["jobs"],
         &["jobs", "retry", &digest],
         &["application", "add", "crm"],

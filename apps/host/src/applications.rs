@@ -391,7 +391,10 @@ mod tests {
             keys(&applications, NOW + 99).await,
             [second.clone(), first.clone()]
         );
-        assert_eq!(keys(&applications, NOW + 100).await, std::slice::from_ref(&second));
+        assert_eq!(
+            keys(&applications, NOW + 100).await,
+            std::slice::from_ref(&second)
+        );
         let third = rotate(100, NOW + 1).await;
         assert_eq!(keys(&applications, NOW + 1).await, [third.clone(), second]);
         // A secret that got about counts no more at once.

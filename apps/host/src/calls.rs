@@ -4,14 +4,18 @@
 //! transaction that carries it see one value. The first answer of a window is kept before it is given out, so that a restart
 //! gives it out again.
 
-use alloy_primitives::{B256, Bytes};
+use alloy_primitives::{Address, B256, Bytes, keccak256};
+use alloy_sol_types::{SolType, SolValue, sol_data};
 use async_trait::async_trait;
-use cryptlet_types::{CryptletId, UnixSeconds};
+use cryptlet_types::{CryptletId, UnixSeconds, answer::MAX_WINDOW_SECONDS};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::OnceCell;
+
+/// `abi.encode(address cryptlet, bytes params, uint64 windowLength)`: what `CryptletCaller` gives a gateway.
+type CallForm = (sol_data::Address, sol_data::Bytes, sol_data::Uint<64>);
 
 /// Answers that are remembered at the same time. Others are looked up where they are kept.
 const MOST: usize = 4_096;
@@ -33,6 +37,66 @@ impl Window {
         let start = now.checked_sub(now.checked_rem(length)?)?;
         let end = start.checked_add(length)?;
         Some(Self { start, end })
+    }
+}
+
+/// What a contract asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The contract.
+    pub sender: Address,
+    /// Whom.
+    pub cryptlet: CryptletId,
+    /// What, ABI-encoded as the cryptlet's header says.
+    pub params: Bytes,
+    /// Seconds for which the answer stays the same.
+    pub window_length: u64,
+}
+
+impl Asked {
+    /// Reads the call data of a contract that builds on `CryptletCaller`.
+    ///
+    /// # Errors
+    /// What it must be: it is not the one encoding, or the window has no length or a longer one than there is.
+    pub fn read(sender: Address, data: &[u8]) -> Result<Self, &'static str> {
+        let read = CallForm::abi_decode_params_validate(data);
+        let (cryptlet, params, window_length) = read.map_err(
+            |_| "expected abi.encode(address cryptlet, bytes params, uint64 windowLength)",
+        )?;
+        if (cryptlet, params.clone(), window_length).abi_encode_params() != data {
+            return Err("expected the one encoding of cryptlet, params and windowLength");
+        }
+        if !(1..=MAX_WINDOW_SECONDS).contains(&window_length) {
+            return Err("windowLength: expected 1 second to 7 days");
+        }
+        Ok(Self {
+            sender,
+            cryptlet: CryptletId(cryptlet),
+            params,
+            window_length,
+        })
+    }
+
+    /// What an answer names: `keccak256(abi.encode(sender, cryptlet, params, windowLength))`.
+    #[must_use]
+    pub fn request(&self) -> B256 {
+        let named = (
+            self.sender,
+            self.cryptlet.0,
+            self.params.clone(),
+            self.window_length,
+        );
+        keccak256(named.abi_encode_params())
+    }
+
+    /// The question that it is at `now`. Nothing, if that moment has no window.
+    #[must_use]
+    pub fn question(&self, now: UnixSeconds) -> Option<Question> {
+        Some(Question {
+            window: Window::of(now, self.window_length)?,
+            cryptlet: self.cryptlet,
+            request: self.request(),
+        })
     }
 }
 
@@ -259,6 +323,37 @@ mod tests {
         assert_eq!(answers.len(), MOST);
         assert!(answers.contains_key(&question(0, 1)));
         assert!(!answers.contains_key(&question(10 * 60, 1)));
+    }
+
+    #[test]
+    fn what_a_contract_asks_is_read_strictly() {
+        let (sender, cryptlet) = (Address::repeat_byte(1), Address::repeat_byte(2));
+        let data = |length: u64| (cryptlet, Bytes::from_static(b"USD"), length).abi_encode_params();
+        let asked = Asked::read(sender, &data(60)).unwrap();
+        assert_eq!(
+            (asked.cryptlet.0, &asked.params[..]),
+            (cryptlet, &b"USD"[..])
+        );
+        let again = Asked::read(Address::repeat_byte(3), &data(60)).unwrap();
+        assert_ne!(asked.request(), again.request(), "who asks is part of it");
+        let window = asked.question(119).unwrap().window;
+        assert_eq!(
+            window,
+            Window {
+                start: 60,
+                end: 120
+            }
+        );
+        for length in [0, MAX_WINDOW_SECONDS + 1, u64::MAX] {
+            assert!(Asked::read(sender, &data(length)).is_err(), "{length}");
+        }
+        let good = data(60);
+        let padded = [good.as_slice(), &[0; 32]].concat();
+        let mut dirty = good.clone();
+        dirty[0] = 1;
+        for wrong in [&[][..], &good[..good.len() - 1], &padded, &dirty] {
+            assert!(Asked::read(sender, wrong).is_err());
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::{crew::Word, yard::Crews};
 use cryptlet_journal::MessageOutcome;
+use cryptlet_run::Runner;
 use cryptlet_types::{CryptletId, Subject, event::Message};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -47,6 +48,11 @@ impl Desk {
             mpsc::error::TrySendError::Closed(_) => NotTaken::Stopping,
         })?;
         heard.await.map_err(|_| NotTaken::Stopping)
+    }
+
+    /// What runs cryptlets.
+    pub(crate) fn runner(&self) -> &Runner {
+        &self.crews.yard().runner
     }
 
     /// The journal has a job to be run again.

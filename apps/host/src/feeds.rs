@@ -1,19 +1,18 @@
 //! Observations of feeds: the cryptlet is asked in its region, one observation for all who wait for a value of the feed.
 
+use alloy_primitives::B256;
 use cryptlet_route::Registered;
 use cryptlet_run::{Program, Runner};
 use cryptlet_types::{UnixSeconds, event::Observation};
 use cryptlet_watch::FeedDue;
-use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use std::{collections::BTreeSet, sync::Arc};
-
-type Observing = BoxFuture<'static, (alloy_primitives::B256, Option<Observation>)>;
+use tokio::task::JoinSet;
 
 /// Feeds that are being observed.
 pub(crate) struct Feeds {
     runner: Arc<Runner>,
-    under_way: BTreeSet<alloy_primitives::B256>,
-    observing: FuturesUnordered<Observing>,
+    under_way: BTreeSet<B256>,
+    observing: JoinSet<(B256, Option<Observation>)>,
 }
 
 impl Feeds {
@@ -21,7 +20,7 @@ impl Feeds {
         Self {
             runner,
             under_way: BTreeSet::new(),
-            observing: FuturesUnordered::new(),
+            observing: JoinSet::new(),
         }
     }
 
@@ -37,7 +36,7 @@ impl Feeds {
             package: registered.package,
             limits: registered.manifest.config.limits,
         };
-        self.observing.push(Box::pin(async move {
+        self.observing.spawn(async move {
             match runner.observe(&program, params, every, now).await {
                 Ok(seen) => (id, Some(seen)),
                 Err(error) => {
@@ -45,15 +44,22 @@ impl Feeds {
                     (id, None)
                 }
             }
-        }));
+        });
     }
 
     /// Waits for the next value. May be dropped at any point: what is being observed goes on.
     pub(crate) async fn next(&mut self) -> Observation {
         loop {
-            let Some((feed, seen)) = self.observing.next().await else {
-                std::future::pending::<()>().await;
-                continue;
+            let (feed, seen) = match self.observing.join_next().await {
+                Some(Ok(seen)) => seen,
+                Some(Err(error)) => {
+                    tracing::error!(%error, "a feed is not observed any more");
+                    continue;
+                }
+                None => {
+                    std::future::pending::<()>().await;
+                    continue;
+                }
             };
             self.under_way.remove(&feed);
             if let Some(seen) = seen {

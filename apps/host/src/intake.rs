@@ -4,8 +4,8 @@ use crate::{
     HostClock, HostError, Parts, Progress, Standing,
     crew::Word,
     desk::Said,
-    fetcher::{Fetcher, Hope},
     feeds::Feeds,
+    fetcher::{Fetcher, Hope},
     known::Known,
     manifests::Manifests,
     rules::Basis,
@@ -27,12 +27,7 @@ use cryptlet_types::{
 use cryptlet_watch::{
     self as watch, Advance, Last, Restored, State, SubscriptionWatch, Subscriptions, WatchError,
 };
-use std::{
-    collections::HashMap,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 use tokio::sync::{broadcast, mpsc, watch as standings};
 
 /// Blocks read at once.
@@ -385,7 +380,9 @@ impl Intake {
             _ => None,
         };
         if let Some(chain) = chain.filter(|chain| !self.streams.knows(*chain)) {
-            return Err(format!("condition.chainId: this host reads no chain {chain}"));
+            return Err(format!(
+                "condition.chainId: this host reads no chain {chain}"
+            ));
         }
         let restored = Restored::default();
         let added = self.engine.add(subscription, &restored, self.clock.now());
@@ -525,8 +522,8 @@ impl Intake {
         events.extend(self.block_events(key, (from, number), None).await?);
         let occurred = self.occurred(events).await?;
         let cursor = Cursor { number, hash };
-        let applied = self.journal.apply(&streams::name(key), cursor, &[], &occurred);
-        let applied = applied.await?;
+        let name = streams::name(key);
+        let applied = self.journal.apply(&name, cursor, &[], &occurred).await?;
         self.put_to_work(&occurred, &applied.events);
         self.streams.go_on(key, advance.cursor);
         self.route_rest(&occurred).await
@@ -563,7 +560,9 @@ impl Intake {
                         tracing::warn!(feed = %feed.feed, %error, "feed cannot be observed");
                     }
                 },
-                Ok(_) => tracing::warn!(feed = %feed.feed, cryptlet = %feed.cryptlet, "feed cannot be observed: its cryptlet does not run here"),
+                Ok(_) => {
+                    tracing::warn!(feed = %feed.feed, cryptlet = %feed.cryptlet, "feed cannot be observed: its cryptlet does not run here")
+                }
                 Err(error) => tracing::warn!(feed = %feed.feed, %error, "feed cannot be observed"),
             }
         }
@@ -578,7 +577,9 @@ impl Intake {
     async fn take_observation(&mut self, seen: Observation) -> Result<(), HostError> {
         let events = self.engine.observe(&seen);
         let states: Vec<_> = self.engine.thresholds.take_changed();
-        let states = states.iter().filter_map(|(subject, state)| kept(*subject, state));
+        let states = states
+            .iter()
+            .filter_map(|(subject, state)| kept(*subject, state));
         let states: Vec<_> = states.collect();
         let occurred = self.occurred(events).await?;
         let recorded = self.journal.record_observation(&seen, &occurred, &states);

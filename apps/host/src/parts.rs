@@ -195,7 +195,9 @@ async fn log_chains(
         if chains.insert(id, Arc::new(chain)).is_some() {
             return Err(HostError::Config {
                 path: PathBuf::from("chains"),
-                reason: format!("chain {id} is named twice ({named} nodes); list its nodes together"),
+                reason: format!(
+                    "chain {id} is named twice ({named} nodes); list its nodes together"
+                ),
             });
         }
     }

@@ -6,13 +6,12 @@ use cryptlet_chain::{ChainError, Head, LogChain, LogFilter, RawLog};
 use cryptlet_journal::{Cursor, Journal};
 use cryptlet_types::subscription::Finality;
 use cryptlet_watch::{self as watch, Advance, ChainWatch, SharedFilter, WatchError};
-use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
-use tokio::time::sleep;
+use tokio::{task::JoinSet, time::sleep};
 
 /// Blocks read at once.
 const SPAN: u64 = 1_000;
@@ -32,7 +31,7 @@ pub(crate) enum Brought {
     Reorged(Key),
 }
 
-type Reading = BoxFuture<'static, (Key, Result<Advance<RawLog>, WatchError>)>;
+type Read = (Key, Result<Advance<RawLog>, WatchError>);
 
 struct Stream {
     watch: Arc<ChainWatch>,
@@ -46,7 +45,7 @@ pub(crate) struct Streams {
     chains: Arc<BTreeMap<u64, Arc<dyn LogChain>>>,
     journal: Arc<Journal>,
     streams: BTreeMap<Key, Stream>,
-    reading: FuturesUnordered<Reading>,
+    reading: JoinSet<Read>,
 }
 
 /// Name of a stream's cursor in the journal.
@@ -68,7 +67,7 @@ impl Streams {
             chains,
             journal,
             streams: BTreeMap::new(),
-            reading: FuturesUnordered::new(),
+            reading: JoinSet::new(),
         }
     }
 
@@ -136,23 +135,30 @@ impl Streams {
         self.read_on(key, Duration::ZERO);
     }
 
-    fn read_on(&self, key: Key, pause: Duration) {
+    fn read_on(&mut self, key: Key, pause: Duration) {
         let Some(stream) = self.streams.get(&key) else {
             return;
         };
         let (watch, cursor) = (stream.watch.clone(), stream.cursor);
-        self.reading.push(Box::pin(async move {
+        self.reading.spawn(async move {
             sleep(pause).await;
             (key, watch.next(cursor).await)
-        }));
+        });
     }
 
     /// Waits until a stream has brought something. May be dropped at any point: what is being read goes on.
     pub(crate) async fn next(&mut self) -> Brought {
         loop {
-            let Some((key, read)) = self.reading.next().await else {
-                std::future::pending::<()>().await;
-                continue;
+            let (key, read) = match self.reading.join_next().await {
+                Some(Ok(read)) => read,
+                Some(Err(error)) => {
+                    tracing::error!(%error, "a chain is not read any more");
+                    continue;
+                }
+                None => {
+                    std::future::pending::<()>().await;
+                    continue;
+                }
             };
             match read {
                 Ok(advance) => return Brought::Blocks(key, advance),

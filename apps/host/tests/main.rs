@@ -26,4 +26,5 @@ mod register;
 mod slow;
 mod sources;
 mod support;
+mod triggers;
 mod vault;

@@ -45,6 +45,6 @@ pub use error::{JournalError, Result};
 pub use events::{How, Occurred, Routed, Taken};
 pub use jobs::{Ran, RunOutcome};
 pub use read::{HistoryEntry, JobFilter, JobRecord, Listing, Page, Unfinished};
-pub use said::MessageOutcome;
+pub use said::{FrozenAnswer, MessageOutcome};
 pub use store::{Clock, Journal, wall_clock};
 pub use subscriptions::{ActiveSubscription, SubscriptionChange};

@@ -6,9 +6,9 @@ use crate::{
     store::Journal,
     values::{Reader, signed, write},
 };
-use alloy_primitives::{B256, keccak256};
+use alloy_primitives::{B256, Bytes, keccak256};
 use cryptlet_types::{
-    Subject, UnixSeconds,
+    CryptletId, Subject, UnixSeconds,
     event::{Message, Observation},
 };
 use sqlx::Row;
@@ -22,6 +22,19 @@ pub enum MessageOutcome {
     Known,
     /// The application used the same id for another message. Nothing changed.
     Conflict,
+}
+
+/// What an answer is kept for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrozenAnswer {
+    /// Who answered.
+    pub cryptlet: CryptletId,
+    /// Hash of what was asked, and by whom.
+    pub request: B256,
+    /// First second of the window.
+    pub from: UnixSeconds,
+    /// First second after the window.
+    pub until: UnixSeconds,
 }
 
 impl Journal {
@@ -110,6 +123,47 @@ impl Journal {
         }
         tx.commit().await?;
         Ok(taken)
+    }
+
+    /// The answer that was given in a window, if one was.
+    ///
+    /// # Errors
+    /// [`JournalError::OutOfRange`], [`JournalError::Corrupt`] or [`JournalError::Database`].
+    pub async fn answer(&self, place: &FrozenAnswer) -> Result<Option<Bytes>> {
+        let mut db = self.read().await?;
+        let row = sqlx::query("SELECT request, value FROM answer WHERE cryptlet = ? AND request = ? AND start = ? AND until = ?")
+            .bind(place.cryptlet.to_string())
+            .bind(place.request.to_string())
+            .bind(signed("answer.from", place.from)?)
+            .bind(signed("answer.until", place.until)?)
+            .fetch_optional(db.conn())
+            .await?;
+        row.map(|row| Reader::new("answer", "request", &row)?.parsed("value"))
+            .transpose()
+    }
+
+    /// Keeps the answer of a window, and says which one is kept: the first one stays. Answers whose windows were over before
+    /// this one began are forgotten.
+    ///
+    /// # Errors
+    /// [`JournalError::OutOfRange`], [`JournalError::Corrupt`], [`JournalError::Full`] or [`JournalError::Database`].
+    pub async fn freeze_answer(&self, place: &FrozenAnswer, answer: &Bytes) -> Result<Bytes> {
+        let mut tx = self.write().await?;
+        sqlx::query("DELETE FROM answer WHERE until <= ?")
+            .bind(signed("answer.from", place.from)?)
+            .execute(tx.conn())
+            .await?;
+        let row = sqlx::query("INSERT INTO answer (cryptlet, request, start, until, value) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = value RETURNING request, value")
+            .bind(place.cryptlet.to_string())
+            .bind(place.request.to_string())
+            .bind(signed("answer.from", place.from)?)
+            .bind(signed("answer.until", place.until)?)
+            .bind(answer.to_string())
+            .fetch_one(tx.conn())
+            .await?;
+        let kept = Reader::new("answer", "request", &row)?.parsed("value")?;
+        tx.commit().await?;
+        Ok(kept)
     }
 
     /// The last value of every feed.

@@ -158,6 +158,16 @@ CREATE TABLE message (
 ) STRICT;
 CREATE INDEX message_received ON message (received);
 
+CREATE TABLE answer (
+    cryptlet TEXT NOT NULL,
+    request  TEXT NOT NULL,
+    start    INTEGER NOT NULL,
+    until    INTEGER NOT NULL,
+    value    TEXT NOT NULL,
+    PRIMARY KEY (cryptlet, request, start, until)
+) STRICT;
+CREATE INDEX answer_until ON answer (until);
+
 CREATE TABLE feed (
     id    TEXT NOT NULL PRIMARY KEY,
     at    INTEGER NOT NULL,

@@ -9,8 +9,8 @@ use alloy_primitives::{Address, B256, Bytes, keccak256};
 use alloy_sol_types::{SolStruct, SolValue};
 use serde::{Deserialize, Serialize};
 
-/// Longest window, in seconds: a day.
-pub const MAX_WINDOW_SECONDS: u64 = 86_400;
+/// Longest window, in seconds, as in `CryptletCaller`: 7 days.
+pub const MAX_WINDOW_SECONDS: u64 = 7 * 86_400;
 
 mod abi {
     alloy_sol_types::sol! {
@@ -77,19 +77,31 @@ pub fn window(at: UnixSeconds, length: u64) -> Option<(UnixSeconds, UnixSeconds)
     Some((start, start.checked_add(length)?))
 }
 
-impl Answer {
-    /// The EIP-712 digest that is signed.
+impl SignedAnswer {
+    /// What `CryptletCaller` takes: `abi.encode(Answer answer, bytes32 r, bytes32 vs)`.
     #[must_use]
-    pub fn digest(&self, domain: &ReportDomain) -> B256 {
-        let said = abi::Answer {
+    pub fn response(&self) -> Bytes {
+        let CompactSignature { r, vs } = self.signature;
+        (self.answer.to_abi(), r, vs).abi_encode_params().into()
+    }
+}
+
+impl Answer {
+    fn to_abi(&self) -> abi::Answer {
+        abi::Answer {
             cryptlet: self.cryptlet.0,
             request: self.request,
             windowStart: self.window_start,
             windowEnd: self.window_end,
             region: self.region.0,
             value: self.value.clone(),
-        };
-        said.eip712_signing_hash(&domain.eip712())
+        }
+    }
+
+    /// The EIP-712 digest that is signed.
+    #[must_use]
+    pub fn digest(&self, domain: &ReportDomain) -> B256 {
+        self.to_abi().eip712_signing_hash(&domain.eip712())
     }
 }
 

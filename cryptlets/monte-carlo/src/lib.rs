@@ -3,7 +3,7 @@
 //! Parameters: `(uint256 spot, uint256 strike, uint256 volatility, int256 rate, uint256 years, uint64 paths, uint64 seed)`,
 //! all but the last two with 18 decimals; volatility and rate are per year, the rate continuously compounded. Payload:
 //! `(uint64 done, uint64 total, uint256 price, uint256 standardError)`: paths so far and in all, and both figures with
-//! 18 decimals. Each run takes [`PATHS_OF_A_RUN`] paths, tells the contract how far it is, and goes on; the last word has
+//! 18 decimals. Each run takes 100,000 paths, tells the contract how far it is, and goes on; the last word has
 //! `done == total`.
 //!
 //! The same parameters give the same figures to the last bit, however the paths are split into runs: the generator counts
@@ -17,7 +17,7 @@ use cryptlet::{
 };
 use model::{Model, Sums};
 
-/// Paths of one run: about a tenth of the fuel that the manifest asks for.
+/// Paths of one run: less than half of the fuel that the manifest asks for.
 const PATHS_OF_A_RUN: u64 = 100_000;
 /// Most paths: a thousand runs.
 const MAX_PATHS: u64 = 100_000_000;
@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused_by_name() {
-        let changes: [(&str, fn(&mut Params)); 8] = [
+        type Change = (&'static str, fn(&mut Params));
+        let changes: [Change; 8] = [
             ("spot", |p| p.0 = U256::ZERO),
             ("spot", |p| p.0 = U256::MAX),
             ("strike", |p| p.1 = U256::ZERO),

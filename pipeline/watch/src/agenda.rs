@@ -8,10 +8,10 @@
 //! **Pauses.** What falls into a pause is not made up for, whatever the subscription says, nor is what nobody had taken when the
 //! pause began: while it lasts, no report would be delivered.
 //!
-//! **A million of them.** Schedules that are equal are kept once, and remember the last answer, which is that of all who share
-//! them. An entry is a subject, a moment and a number. Measured with a million subscriptions, in bytes each: see
-//! `benches/million.rs`; about 130 for shared schedules, 60 of them in the queue, a B-tree (a heap would be smaller, and could not
-//! give up what ends). A schedule of its own costs up to 1,200 more, nearly all of it the parsed cron expression.
+//! **A million of them.** Schedules that are equal are kept once, and remember the last answers, which are those of all who share
+//! them. An entry is a subject, a moment and a number. Measured with a million subscriptions (`benches/million.rs`, resident memory):
+//! 146 bytes each with shared schedules, about 60 of them in the queue, a B-tree: a heap would be smaller, and could not give up what
+//! ends.
 
 use crate::{
     Calendars, End, Schedule, ScheduleError,
@@ -236,8 +236,9 @@ struct Shared {
     key: Key,
     schedule: Schedule,
     users: u32,
-    /// No occurrence lies after the first and before the second, which is one.
-    gap: Option<(UnixSeconds, UnixSeconds)>,
+    /// No occurrence lies after the first and before the second, which is one. The two answers that were found last: those who
+    /// are added after a restart ask now for this occurrence, now for the one before.
+    gaps: [Option<(UnixSeconds, UnixSeconds)>; 2],
 }
 
 /// What makes two schedules equal.
@@ -292,13 +293,13 @@ impl<'a> KeyRef<'a> {
 
 impl Shared {
     fn next_after(&mut self, after: UnixSeconds) -> Result<UnixSeconds, End> {
-        if let Some((from, next)) = self.gap
-            && (from..next).contains(&after)
-        {
+        let mut gaps = self.gaps.into_iter().flatten();
+        if let Some((_, next)) = gaps.find(|(from, next)| (*from..*next).contains(&after)) {
             return Ok(next);
         }
         let next = self.schedule.next_after(after)?;
-        self.gap = Some((after, next));
+        let [newest, _] = self.gaps;
+        self.gaps = [Some((after, next)), newest];
         Ok(next)
     }
 }
@@ -361,7 +362,7 @@ impl Schedules {
             key,
             schedule,
             users: 0,
-            gap: None,
+            gaps: [None; 2],
         });
         let place = match self.free.pop() {
             Some(place) => place,

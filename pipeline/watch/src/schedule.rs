@@ -292,10 +292,11 @@ impl Moment {
     }
 }
 
-/// A cron expression on a zone's wall clock.
+/// A cron expression on a zone's wall clock. Its text is kept and parsed when it is asked, in microseconds: parsed, it would take
+/// six thousand bytes, and anyone may subscribe with expressions of their own.
 #[derive(Clone, Debug)]
 pub struct WallClock {
-    cron: Cron,
+    cron: Box<str>,
     zone: TimeZone,
 }
 
@@ -314,11 +315,11 @@ impl WallClock {
     #[must_use]
     pub fn next_after(&self, after: UnixSeconds) -> Option<UnixSeconds> {
         let after = zone::timestamp(after)?;
+        let cron = read_cron(&self.cron, Seconds::Disallowed, Year::Disallowed).ok()?;
         let mut wall = to_chrono(self.zone.to_datetime(after))?;
         // More than one step only where a wall time repeats: those before `after` fired in the first pass.
         loop {
-            wall = self
-                .cron
+            wall = cron
                 .find_next_occurrence(&wall, false)
                 .ok()
                 .filter(|next| *next > wall)?;
@@ -330,7 +331,7 @@ impl WallClock {
     }
 }
 
-fn parse_cron(text: &str) -> Result<Cron, ScheduleError> {
+fn parse_cron(text: &str) -> Result<Box<str>, ScheduleError> {
     let refuse = |reason: &str| ScheduleError::Cron(reason.to_owned());
     if text.len() > MAX_CRON_BYTES {
         return Err(refuse("longer than 128 bytes"));
@@ -342,23 +343,24 @@ fn parse_cron(text: &str) -> Result<Cron, ScheduleError> {
     if text.split(' ').filter(|field| !field.is_empty()).count() != 5 {
         return Err(refuse("not five fields"));
     }
-    let parse = |text: &str, seconds, year| {
-        CronParser::builder()
-            .seconds(seconds)
-            .year(year)
-            .build()
-            .parse(text)
-            .map_err(|error| ScheduleError::Cron(clip(&error.to_string())))
-    };
-    let cron = parse(text, Seconds::Disallowed, Year::Disallowed)?;
+    read_cron(text, Seconds::Disallowed, Year::Disallowed)?;
     // Thirty years hold every date that exists; without them croner would search for an impossible one, day by
     // day, until the year 5000.
     let bounded = format!("0 {text} 1970-1999");
-    let soon = parse(&bounded, Seconds::Required, Year::Required)?;
+    let soon = read_cron(&bounded, Seconds::Required, Year::Required)?;
     match soon.find_next_occurrence(&DateTime::<Utc>::UNIX_EPOCH, true) {
-        Ok(_) => Ok(cron),
+        Ok(_) => Ok(text.into()),
         Err(_) => Err(ScheduleError::Never),
     }
+}
+
+fn read_cron(text: &str, seconds: Seconds, year: Year) -> Result<Cron, ScheduleError> {
+    CronParser::builder()
+        .seconds(seconds)
+        .year(year)
+        .build()
+        .parse(text)
+        .map_err(|error| ScheduleError::Cron(clip(&error.to_string())))
 }
 
 fn parse_zone(name: &str) -> Result<TimeZone, ScheduleError> {

@@ -16,8 +16,11 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
-use tokio::sync::Mutex;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio::{net::TcpStream, sync::Mutex};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream,
+    tungstenite::{self, client::IntoClientRequest},
+};
 use url::Url;
 
 /// Pause between two signs of life that are asked of a WebSocket.
@@ -212,16 +215,21 @@ impl Endpoint {
 #[derive(Clone, Debug)]
 struct Undelayed(WsConnect);
 
+impl Undelayed {
+    async fn open(&self) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, tungstenite::Error> {
+        let request = self.0.clone().into_client_request()?;
+        let opened = tokio_tungstenite::connect_async_with_config(request, None, true).await;
+        Ok(opened?.0)
+    }
+}
+
 impl PubSubConnect for Undelayed {
     fn is_local(&self) -> bool {
         self.0.is_local()
     }
 
     async fn connect(&self) -> TransportResult<ConnectionHandle> {
-        let request = self.0.clone().into_client_request();
-        let request = request.map_err(TransportErrorKind::custom)?;
-        let opened = tokio_tungstenite::connect_async_with_config(request, None, true).await;
-        let (socket, _) = opened.map_err(TransportErrorKind::custom)?;
+        let socket = self.open().await.map_err(TransportErrorKind::custom)?;
         let (handle, interface) = ConnectionHandle::new();
         WsBackend::from_socket(socket, interface, KEEP_ALIVE).spawn();
         Ok(handle)
@@ -390,5 +398,76 @@ impl Hidden {
             },
             error => error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy::rpc::json_rpc::ErrorPayload;
+
+    #[tokio::test]
+    async fn a_web_socket_delays_nothing() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}", listener.local_addr().unwrap());
+        let serve = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio_tungstenite::accept_async(stream).await.unwrap()
+        };
+        let connect = Undelayed(WsConnect::new(url));
+        let (opened, _served) = tokio::join!(connect.open(), serve);
+        let opened = opened.unwrap();
+        let MaybeTlsStream::Plain(stream) = opened.get_ref() else {
+            panic!("no TLS was asked for")
+        };
+        assert!(stream.nodelay().unwrap());
+    }
+
+    fn refused(code: i64, message: &str) -> TransportError {
+        RpcError::ErrorResp(ErrorPayload {
+            code,
+            message: message.to_owned().into(),
+            data: None,
+        })
+    }
+
+    #[test]
+    fn a_refusal_of_the_node_does_not_show_its_urls_secrets() {
+        let url: Url = "https://user:word@node.example/v3/s3cret?key=k3y"
+            .parse()
+            .unwrap();
+        let hidden = Hidden::of(&url);
+        let error = hidden.cleaned(refused(-32000, "no project at /v3/s3cret?key=k3y"));
+        let shown = format!("{error} {error:?}");
+        assert!(
+            !shown.contains("s3cret") && !shown.contains("k3y"),
+            "{shown}"
+        );
+        let endpoint = Endpoint::at(url.as_str(), HeaderRule::Hashes).unwrap();
+        assert_eq!(endpoint.place(), "https://node.example:443");
+    }
+
+    #[test]
+    fn another_endpoint_is_asked_where_one_is_busy_or_broken_and_not_where_it_refuses() {
+        let cases = [
+            (429, "busy", true),
+            (-32005, "daily request count exceeded", true),
+            (-32000, "Too Many Requests", true),
+            (-32016, "over the limit", true),
+            (-32603, "internal error", true),
+            (
+                -32603,
+                "VM Exception while processing transaction: revert",
+                false,
+            ),
+            (3, "execution reverted", false),
+            (-32601, "the method does not exist", false),
+        ];
+        for (code, message, expected) in cases {
+            let error = CallError::Rpc(refused(code, message));
+            assert_eq!(error.is_the_endpoints(), expected, "{message}");
+        }
+        let behind = |seen, found| CallError::Chain(ChainError::Behind { seen, found });
+        assert!(behind(9, 7).is_near(2) && !behind(9, 6).is_near(2));
     }
 }

@@ -30,7 +30,7 @@ async fn one_that_is_dead_at_the_start_is_passed_over_and_used_when_it_is_back()
     puppet.always(Reply::Hang);
     let config = EvmConfig {
         timeout: Duration::from_millis(500),
-        ..world.config([dead, dead_socket, puppet.url.clone(), world.node.url()])
+        ..world.config([dead, dead_socket, puppet.url.clone(), world.url.clone()])
     };
     let chain = EvmLogChain::open(config).await.unwrap();
     assert_eq!(chain.chain_id(), 31_337);
@@ -81,7 +81,7 @@ async fn one_that_fails_midway_is_replaced_for_the_same_question() {
         let config = EvmConfig {
             // It is not tried again here.
             rest: Duration::from_secs(3600),
-            ..world.config([puppet.url.clone(), world.node.url()])
+            ..world.config([puppet.url.clone(), world.url.clone()])
         };
         let chain = EvmLogChain::open(config).await.unwrap();
         number(&chain).await;
@@ -121,7 +121,7 @@ async fn nodes_of_different_chains_are_refused_at_the_start_and_passed_over_late
         _ => Reply::Forward,
     };
     puppet.does(another);
-    let config = world.config([puppet.url.clone(), world.node.url()]);
+    let config = world.config([puppet.url.clone(), world.url.clone()]);
     let error = EvmLogChain::open(config.clone()).await.unwrap_err();
     assert!(error.is_misconfigured(), "{error}");
 
@@ -165,7 +165,7 @@ fn stuck_at(block: Value) -> impl Fn(&str, &Value) -> Reply + Send + 'static {
 async fn a_newest_block_that_is_older_than_one_seen_is_not_believed() {
     let world = World::new().await;
     let puppet = Puppet::of(&world).await;
-    let config = world.config([puppet.url.clone(), world.node.url()]);
+    let config = world.config([puppet.url.clone(), world.url.clone()]);
     let chain = EvmLogChain::open(config).await.unwrap();
     let old = block(&world, "latest").await;
     for _ in 0..5 {
@@ -187,7 +187,7 @@ async fn one_that_stands_still_behind_the_others_is_found_out_by_comparison() {
     puppet.does(stuck_at(block(&world, "latest").await));
     let config = EvmConfig {
         stall: Duration::ZERO,
-        ..world.config([puppet.url.clone(), world.node.url()])
+        ..world.config([puppet.url.clone(), world.url.clone()])
     };
     let chain = EvmLogChain::open(config).await.unwrap();
     assert_eq!(number(&chain).await, 1);
@@ -240,7 +240,7 @@ async fn a_chain_that_was_turned_back_is_believed_in_the_end() {
     world.mine().await;
     let config = EvmConfig {
         rollback_patience: Duration::from_millis(50),
-        ..world.config([world.node.url()])
+        ..world.config([world.url.clone()])
     };
     let chain = EvmLogChain::open(config).await.unwrap();
     assert_eq!(number(&chain).await, 2);
@@ -259,7 +259,7 @@ async fn a_chain_that_was_turned_back_is_believed_in_the_end() {
 async fn a_header_that_does_not_hash_to_its_block_is_asked_of_another() {
     let world = World::new().await;
     let puppet = Puppet::of(&world).await;
-    let config = world.config([puppet.url.clone(), world.node.url()]);
+    let config = world.config([puppet.url.clone(), world.url.clone()]);
     let chain = EvmLogChain::open(config).await.unwrap();
     let mut forged = block(&world, "latest").await;
     forged["number"] = json!("0x3e8");

@@ -99,7 +99,7 @@ async fn a_log_that_was_not_asked_for_is_asked_of_another_node() {
             .unwrap();
         let error = alone.logs(&filter(&world), 0..=2).await.unwrap_err();
         assert!(matches!(error, ChainError::Malformed { .. }), "{error}");
-        let both = world.config([puppet.url.clone(), world.node.url()]);
+        let both = world.config([puppet.url.clone(), world.url.clone()]);
         let both = EvmLogChain::open(both).await.unwrap();
         assert_eq!(both.logs(&filter(&world), 0..=2).await.unwrap().len(), 1);
     }
@@ -146,7 +146,7 @@ async fn a_node_that_does_not_have_the_last_block_yet_knows_of_no_logs() {
         matches!(error, ChainError::Behind { .. }) && error.is_retryable(),
         "{error}"
     );
-    let both = world.config([behind.url.clone(), world.node.url()]);
+    let both = world.config([behind.url.clone(), world.url.clone()]);
     let both = EvmLogChain::open(both).await.unwrap();
     assert_eq!(both.logs(&filter(&world), 0..=2).await.unwrap().len(), 1);
     let head = both.header(2).await.unwrap().unwrap();
@@ -206,7 +206,7 @@ async fn a_blocks_logs_are_those_of_that_fork_and_are_not_asked_for_where_there_
 async fn logs_too_large_for_a_cryptlet_are_there_and_said_to_be() {
     let world = World::new().await;
     world.log(vec![1; MAX_TRIGGER_BYTES + 1]).await;
-    let chain = EvmLogChain::open(world.config([world.node.url()]))
+    let chain = EvmLogChain::open(world.config([world.url.clone()]))
         .await
         .unwrap();
     let logs = chain.logs(&filter(&world), 0..=2).await.unwrap();

@@ -27,7 +27,7 @@ impl Wire {
     async fn to(world: &World) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}", listener.local_addr().unwrap());
-        let node = world.node.url().trim_start_matches("http://").to_owned();
+        let node = world.url.trim_start_matches("http://").to_owned();
         let sent = Arc::new(AtomicUsize::new(0));
         let counted = sent.clone();
         let task = tokio::spawn(async move {
@@ -63,7 +63,7 @@ async fn copy(
 }
 
 /// Mines until one block was pushed, so that the stream is known to be open.
-async fn streaming(world: &World, chain: &EvmLogChain) -> Head {
+pub(crate) async fn streaming(world: &World, chain: &EvmLogChain) -> Head {
     loop {
         let head = chain.head(Finality::Latest).await.unwrap().unwrap();
         world.mine().await;
@@ -115,7 +115,7 @@ async fn the_stream_goes_on_at_another_node_when_its_own_is_gone() {
     let world = World::new().await;
     let wire = Wire::to(&world).await;
     let (_taken, dead) = nobody("ws");
-    let urls = [dead, wire.url.clone(), world.node.ws_url()];
+    let urls = [dead, wire.url.clone(), world.ws_url()];
     let config = never_polling(&world, urls);
     let chain = EvmLogChain::open(config).await.unwrap();
     streaming(&world, &chain).await;
@@ -141,7 +141,7 @@ async fn a_stream_that_broke_is_opened_again() {
     };
     assert!(error.is_retryable(), "{error}");
     let listener = TcpListener::bind(&address).await.unwrap();
-    let node = world.node.url().trim_start_matches("http://").to_owned();
+    let node = world.url.trim_start_matches("http://").to_owned();
     tokio::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
             let mut far = TcpStream::connect(&node).await.unwrap();

@@ -23,7 +23,9 @@ use tokio::{
 const LOGGER: [u8; 18] = hex!("69365f5f37602a365fa1005f52600a6016f3");
 
 pub(crate) struct World {
-    pub(crate) node: Node,
+    pub(crate) url: String,
+    /// Stops when dropped.
+    node: Option<Node>,
     pub(crate) provider: DynProvider,
     pub(crate) wallet: EthereumWallet,
     pub(crate) account: Address,
@@ -37,16 +39,23 @@ pub(crate) fn topic() -> B256 {
 impl World {
     pub(crate) async fn new() -> Self {
         let node = Node::start(NodeConfig::default()).await.unwrap();
-        let signer = PrivateKeySigner::from_bytes(&node.accounts()[0].1).unwrap();
+        let mut world = Self::on(&node.url(), node.accounts()[0].1).await;
+        world.node = Some(node);
+        world
+    }
+
+    pub(crate) async fn on(url: &str, key: B256) -> Self {
+        let signer = PrivateKeySigner::from_bytes(&key).unwrap();
         let (account, wallet) = (signer.address(), EthereumWallet::from(signer));
         let _known_already = rustls::crypto::ring::default_provider().install_default();
         let provider = ProviderBuilder::new()
             .with_simple_nonce_management()
             .wallet(wallet.clone())
-            .connect_http(node.url().parse().unwrap())
+            .connect_http(url.parse().unwrap())
             .erased();
         let mut world = Self {
-            node,
+            url: url.to_owned(),
+            node: None,
             provider,
             wallet,
             account,
@@ -57,13 +66,23 @@ impl World {
         world
     }
 
-    /// The node mines at once, so the receipt is there.
+    pub(crate) fn ws_url(&self) -> String {
+        self.url.replace("http://", "ws://")
+    }
+
     pub(crate) async fn send(&self, request: TransactionRequest) -> TransactionReceipt {
         let pending = self.provider.send_transaction(request).await.unwrap();
-        let receipt = self.provider.get_transaction_receipt(*pending.tx_hash());
-        let receipt = receipt.await.unwrap().unwrap();
-        assert!(receipt.status(), "reverted: {receipt:?}");
-        receipt
+        let hash = *pending.tx_hash();
+        // Our own node has mined it by now; others soon have.
+        for _ in 0..1_000 {
+            let receipt = self.provider.get_transaction_receipt(hash).await.unwrap();
+            if let Some(receipt) = receipt {
+                assert!(receipt.status(), "reverted: {receipt:?}");
+                return receipt;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        panic!("no receipt of {hash}");
     }
 
     pub(crate) async fn log(&self, data: impl Into<Bytes>) -> TransactionReceipt {
@@ -205,8 +224,9 @@ impl Puppet {
 async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<Vec<u8>> {
     loop {
         let text = String::from_utf8_lossy(read).to_ascii_lowercase();
-        if let Some(end) = text.find("\r\n\r\n") {
-            let length = text[..end]
+        if let Some((head, _)) = text.split_once("\r\n\r\n") {
+            let end = head.len();
+            let length = head
                 .lines()
                 .find_map(|line| line.strip_prefix("content-length: "))
                 .map_or(0, |length| length.parse().unwrap());

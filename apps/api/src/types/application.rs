@@ -236,7 +236,8 @@ mod tests {
         assert_eq!(text.len(), 49);
         assert_eq!(text.parse::<WebhookPublicKey>().unwrap().bytes(), bytes);
         let short = format!("whpk_{}", STANDARD.encode([7; 31]));
-        for wrong in ["", "whpk_", &text[5..], &text[..48], &short, "whpk_!"] {
+        let (bare, cut) = (text.trim_start_matches("whpk_"), text.trim_end_matches('='));
+        for wrong in ["", "whpk_", bare, cut, &short, "whpk_!"] {
             assert!(wrong.parse::<WebhookPublicKey>().is_err(), "{wrong}");
         }
     }

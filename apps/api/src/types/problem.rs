@@ -181,7 +181,9 @@ impl Problem {
         )
     }
 
-    pub(crate) fn malformed(detail: impl Into<String>) -> Self {
+    /// What was sent cannot be read.
+    #[must_use]
+    pub fn malformed(detail: impl Into<String>) -> Self {
         Self::new(
             ProblemKind::Malformed,
             detail,

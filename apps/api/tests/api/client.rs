@@ -133,7 +133,7 @@ async fn every_operation_is_within_reach() {
     };
     let made = client.add_application(&new).await.unwrap();
     let listed = client.applications(&all).await.unwrap();
-    assert_eq!(listed.items, [made.info.clone()]);
+    assert_eq!(listed.items, std::slice::from_ref(&made.info));
     let send = async |secret: &Option<String>| {
         let message = Outgoing {
             id: "1",

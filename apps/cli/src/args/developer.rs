@@ -1,6 +1,6 @@
 //! What authors, contract developers and administrators can say.
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, Bytes};
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use cryptlet_api::types::{
     ApplicationName, CryptletRef, JobStateName, Label, Role, SearchText, TokenId, WebhookPublicKey,
@@ -604,4 +604,109 @@ pub(crate) struct SendMessageOptions {
     /// Connection file. Default: CRYPTLET_HOST, else .cryptlet/connection.json here or above, else that of `cryptlet dev`.
     #[arg(long, value_name = "FILE")]
     pub(crate) host_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SubscribeOptions {
+    /// Name or id.
+    #[arg(value_name = "CRYPTLET")]
+    pub(crate) cryptlet: CryptletRef,
+    /// Function that is called back: a selector, or a signature such as priceOf(uint64,uint256).
+    #[arg(long, value_name = "FUNCTION")]
+    pub(crate) callback: String,
+    /// Gas that it gets.
+    #[arg(long, value_name = "GAS", default_value_t = 100_000)]
+    pub(crate) callback_gas: u32,
+    /// For how long a report stays deliverable: 90s, 15m, 2h, 1d.
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    pub(crate) validity: String,
+    /// ABI-encoded parameters for the cryptlet.
+    #[arg(long, value_name = "0x…", default_value = "0x")]
+    pub(crate) params: Bytes,
+    /// Send it: the wallet's account is the consumer. Without it, the call is printed.
+    #[arg(long)]
+    pub(crate) send: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) trigger: TriggerArgs,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    #[command(flatten)]
+    pub(crate) wallet: WalletArgs,
+}
+
+/// When to wake: one of these, with what belongs to it.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Trigger")]
+pub(crate) struct TriggerArgs {
+    /// Five-field cron expression; with a calendar also open, close, open+MINUTES, close-MINUTES.
+    #[arg(long, value_name = "CRON")]
+    pub(crate) cron: Option<String>,
+    /// Moment such as 2026-12-24T17:00:00Z; may be repeated.
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) at: Vec<String>,
+    /// Time between two: 90s, 15m, 2h, 1d. With --above or --below: between two looks at the value.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) every: Option<String>,
+    /// Bound that the value of the cryptlet's feed rises to, such as 40e18.
+    #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
+    pub(crate) above: Option<String>,
+    /// Bound that it falls to.
+    #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
+    pub(crate) below: Option<String>,
+    /// Contract that logs.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) log: Option<Address>,
+    /// Number of blocks between two.
+    #[arg(long, value_name = "N")]
+    pub(crate) blocks: Option<u64>,
+    /// Application that says so.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) application: Option<ApplicationName>,
+    /// Once, as soon as it is subscribed.
+    #[arg(long)]
+    pub(crate) request: bool,
+    /// Time zone of --cron (IANA). Default: the calendar's.
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) time_zone: Option<String>,
+    /// Market calendar on whose open days --cron, in whose sessions --every counts, such as XNYS.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) calendar: Option<String>,
+    /// Leave out what was missed while nobody watched (--cron, --at, --every).
+    #[arg(long)]
+    pub(crate) skip_missed: bool,
+    /// ABI-encoded parameters with which the feed is asked (--above, --below).
+    #[arg(long, value_name = "0x…")]
+    pub(crate) feed: Option<Bytes>,
+    /// How far the value has to go back before it counts again (--above, --below).
+    #[arg(long, value_name = "VALUE")]
+    pub(crate) hysteresis: Option<String>,
+    /// Only the first time (--above, --below).
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Topic of the log, by place; 0x and zeros: any. May be repeated.
+    #[arg(long, value_name = "0x…")]
+    pub(crate) topic: Vec<B256>,
+    /// Chain of --log or --blocks (EIP-155). Default: the delegate's.
+    #[arg(long, value_name = "ID")]
+    pub(crate) chain_id: Option<u64>,
+    /// How sure a block of --log or --blocks has to be: latest, safe or finalized. Default: latest.
+    #[arg(long, value_name = "WORD")]
+    pub(crate) finality: Option<FinalityWord>,
+    /// Kind of the application's message. Default: any.
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+}
+
+/// How sure a block has to be.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum FinalityWord {
+    /// The newest one.
+    Latest,
+    /// One that the chain calls safe.
+    Safe,
+    /// One that cannot be taken back.
+    Finalized,
 }

@@ -15,6 +15,7 @@ pub(crate) mod node;
 pub(crate) mod publish;
 pub(crate) mod session;
 pub(crate) mod source;
+pub(crate) mod subscribe;
 pub(crate) mod trace;
 pub(crate) mod verify;
 

@@ -6,6 +6,7 @@
 
 mod admin;
 mod applications;
+mod calls;
 mod cryptlets;
 mod explain;
 mod jobs;
@@ -17,9 +18,10 @@ pub use serve::ApiServer;
 pub(crate) use serve::{Shown, own_authority, tokens};
 
 use crate::{
-    ApiConfig, HostError, Parts, applications::Applications, delegations::Delegations, desk::Desk,
+    ApiConfig, HostError, Parts, applications::Applications, calls::Calls, delegations::Delegations, desk::Desk,
     manifests::Manifests, spare_keys::SpareKeys,
 };
+use self::calls::JournalAnswers;
 use alloy_primitives::{Address, Bytes};
 use async_trait::async_trait;
 use cryptlet_api::{
@@ -55,6 +57,7 @@ pub(crate) struct Service {
     spare_keys: Mutex<SpareKeys>,
     applications: Applications,
     desk: Desk,
+    calls: Calls<JournalAnswers>,
     clock: crate::HostClock,
     calendars: Arc<cryptlet_watch::Calendars>,
     about: About,
@@ -122,6 +125,7 @@ impl Service {
             spare_keys: Mutex::new(kept.spare_keys),
             applications: kept.applications,
             desk: kept.desk,
+            calls: Calls::new(JournalAnswers(parts.journal.clone())),
             clock: parts.clock.clone(),
             calendars: parts.calendars.clone(),
             about: About {
@@ -308,9 +312,7 @@ impl HostApi for Service {
         self.take_message(message).await
     }
 
-    async fn call(&self, _request: CallRequest) -> Result<Bytes> {
-        Err(Problem::unavailable(
-            "this host answers no reads of contracts yet",
-        ))
+    async fn call(&self, request: CallRequest) -> Result<Bytes> {
+        self.answer_call(request).await
     }
 }

@@ -255,8 +255,8 @@ proptest! {
                     prop_assert_eq!(numbers(matcher.subjects(&block, finality)), expected);
                     let next = all.values()
                         .filter(|(_, spec, active)| *active && asked(spec))
-                        .map(|(_, spec, _)| (block.number / spec.every + 1).checked_mul(spec.every))
-                        .flatten().min();
+                        .filter_map(|(_, spec, _)| (block.number / spec.every + 1).checked_mul(spec.every))
+                        .min();
                     prop_assert_eq!(matcher.next_after(block.chain_id, finality, block.number), next);
                 }
             }
