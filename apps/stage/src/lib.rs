@@ -393,10 +393,7 @@ impl Stage {
     pub async fn close(self) -> Result<(), StageError> {
         drop(self.provider);
         match self.chain {
-            Chain::Own(node) => node
-                .shutdown()
-                .await
-                .doing("the node did not stop cleanly"),
+            Chain::Own(node) => node.shutdown().await.doing("the node did not stop cleanly"),
             Chain::Elsewhere(_) => Ok(()),
         }
     }

@@ -17,11 +17,11 @@ mod serve;
 pub use serve::ApiServer;
 pub(crate) use serve::{Shown, own_authority, tokens};
 
-use crate::{
-    ApiConfig, HostError, Parts, applications::Applications, calls::Calls, delegations::Delegations, desk::Desk,
-    manifests::Manifests, spare_keys::SpareKeys,
-};
 use self::calls::JournalAnswers;
+use crate::{
+    ApiConfig, HostError, Parts, applications::Applications, calls::Calls,
+    delegations::Delegations, desk::Desk, manifests::Manifests, spare_keys::SpareKeys,
+};
 use alloy_primitives::{Address, Bytes};
 use async_trait::async_trait;
 use cryptlet_api::{

@@ -302,7 +302,10 @@ impl Arena {
         let mut numbers = BTreeMap::new();
         let mut note = |subject, sequence, payload: &[u8]| {
             let word = payload.first_chunk::<32>().copied().unwrap_or_default();
-            numbers.insert((subject, sequence), U256::from_be_bytes(word).saturating_to());
+            numbers.insert(
+                (subject, sequence),
+                U256::from_be_bytes(word).saturating_to(),
+            );
         };
         if let Ok(call) = CryptoDelegate::deliverCall::abi_decode(&input) {
             let report = call.report;
@@ -317,7 +320,7 @@ impl Arena {
 }
 
 /// A stage whose cryptlet asks nobody, where nothing hinders.
-async fn stage(folder: &Path, chain: Option<&Opened>) -> Result<Stage, CliError> {
+pub(crate) async fn stage(folder: &Path, chain: Option<&Opened>) -> Result<Stage, CliError> {
     let doing = "the bench cannot be set up";
     let now = SystemTime::now().duration_since(UNIX_EPOCH).doing(doing)?;
     let out = folder.to_owned();

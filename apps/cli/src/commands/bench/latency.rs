@@ -52,11 +52,7 @@ pub(crate) async fn measure(
 }
 
 /// Transfers, signed beforehand.
-async fn bare_transfers(
-    arena: &mut Arena,
-    count: u32,
-    steps: &Steps,
-) -> Result<Figures, CliError> {
+async fn bare_transfers(arena: &mut Arena, count: u32, steps: &Steps) -> Result<Figures, CliError> {
     steps.begin("bare transfers", count.into());
     let mut series = Vec::new();
     for number in 0..count {
@@ -104,7 +100,9 @@ async fn without_waiting(arena: &mut Arena, count: u32) -> Result<Figures, CliEr
     for raw in &signed {
         arena.send(raw).await?;
     }
-    let delivered = arena.observer.all_delivered(had.saturating_add(count.into()));
+    let delivered = arena
+        .observer
+        .all_delivered(had.saturating_add(count.into()));
     let delivered = delivered.await;
     delivered.map_err(|error| arena.explained(&error))?;
     latencies(arena, from, count).await

@@ -45,7 +45,8 @@ impl Observer {
     /// Watches the delegate's chain from now on.
     pub(crate) async fn start(ws_url: &str, delegate: Address) -> Result<Self, CliError> {
         let heads = subscribe(ws_url, json!(["newHeads"])).await?;
-        let of = json!({ "address": delegate, "topics": [CryptoDelegate::Delivered::SIGNATURE_HASH] });
+        let of =
+            json!({ "address": delegate, "topics": [CryptoDelegate::Delivered::SIGNATURE_HASH] });
         let logs = subscribe(ws_url, json!(["logs", of])).await?;
         let times = Arc::default();
         let (told_newest, newest) = watch::channel(0);

@@ -87,7 +87,9 @@ pub(crate) async fn per_block(ground: &Ground, steps: &Steps) -> Result<u64, Cli
     set.await.doing(doing)?;
     let range = arena.take(SLOW_EVENTS);
     arena.ping(range).await?;
-    let all = arena.observer.all_delivered(had.saturating_add(SLOW_EVENTS));
+    let all = arena
+        .observer
+        .all_delivered(had.saturating_add(SLOW_EVENTS));
     let all = all.await;
     all.map_err(|error| arena.explained(&error))?;
     check(&arena, range).await?;
