@@ -35,9 +35,9 @@ pub(crate) async fn measure(
         arena.warm_up().await?;
     }
     steps.begin("one event at a time", count.into());
-    let from = arena.observer.newest().saturating_add(1);
+    let from = arena.height().await?.saturating_add(1);
     let idle = one_by_one(arena, count, PAUSE, steps).await?;
-    let idle_blocks = (from, arena.observer.newest());
+    let idle_blocks = (from, arena.height().await?);
     steps.begin("back to back", count.into());
     let back_to_back = one_by_one(arena, count, Duration::ZERO, steps).await?;
     steps.begin("without waiting", count.into());
@@ -74,7 +74,7 @@ async fn one_by_one(
     pause: Duration,
     steps: &Steps,
 ) -> Result<Figures, CliError> {
-    let from = arena.observer.newest().saturating_add(1);
+    let from = arena.height().await?.saturating_add(1);
     for number in 0..count {
         let range = arena.take(1);
         let raw = arena.signed_ping(range).await?;
@@ -90,7 +90,7 @@ async fn one_by_one(
 }
 
 async fn without_waiting(arena: &mut Arena, count: u32) -> Result<Figures, CliError> {
-    let from = arena.observer.newest().saturating_add(1);
+    let from = arena.height().await?.saturating_add(1);
     let mut signed = Vec::new();
     for _ in 0..count {
         let range = arena.take(1);

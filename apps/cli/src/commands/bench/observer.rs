@@ -62,11 +62,6 @@ impl Observer {
         })
     }
 
-    /// The newest block so far; zero before the first notice.
-    pub(crate) fn newest(&self) -> u64 {
-        *self.newest.borrow()
-    }
-
     /// What was delivered so far.
     pub(crate) fn seen(&self) -> Seen {
         *self.seen.borrow()
