@@ -154,7 +154,8 @@ async fn write(
         next = end;
         steps.at(next);
     }
-    Ok(())
+    // The host is to have it to itself.
+    journal.close().await.doing(doing)
 }
 
 /// Takes up what the journal says, as a host does.
