@@ -3,7 +3,7 @@
 //! `name` and `publicKey` are required; unknown fields are refused. Goldens: `vectors/manifest`.
 
 use crate::{
-    Limits,
+    Limits, TriggerSpec,
     bounded::{MAX_DOCUMENT_BYTES, clip},
 };
 use alloy_primitives::Address;
@@ -42,7 +42,7 @@ pub struct ManifestConfig {
     #[serde(default)]
     pub imports: Vec<String>,
     /// Kinds of trigger that it answers.
-    #[serde(default = "every_trigger")]
+    #[serde(default = "clock_alone")]
     pub triggers: Vec<TriggerKind>,
     /// What it wants to use up in one run.
     #[serde(default)]
@@ -63,7 +63,7 @@ impl Default for ManifestConfig {
             kind: Kind::default(),
             isolation: true,
             imports: vec![],
-            triggers: every_trigger(),
+            triggers: clock_alone(),
             limits: Limits::default(),
             egress: vec![],
             settings: BTreeMap::new(),
@@ -84,11 +84,52 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum TriggerKind {
-    /// [`TriggerSpec::Clock`](crate::TriggerSpec::Clock).
+    /// Moments: [`TriggerSpec::Clock`], [`TriggerSpec::Instants`], [`TriggerSpec::Schedule`] and [`TriggerSpec::Interval`].
     Clock,
+    /// [`TriggerSpec::Threshold`].
+    Threshold,
+    /// [`TriggerSpec::Log`].
+    Log,
+    /// [`TriggerSpec::Blocks`].
+    Blocks,
+    /// [`TriggerSpec::Application`].
+    Application,
+    /// [`TriggerSpec::Request`].
+    Request,
 }
 
-fn every_trigger() -> Vec<TriggerKind> {
+impl TriggerKind {
+    /// The kind that a subscription's trigger is of.
+    #[must_use]
+    pub fn of(trigger: &TriggerSpec) -> Self {
+        match trigger {
+            TriggerSpec::Clock(_)
+            | TriggerSpec::Instants(_)
+            | TriggerSpec::Schedule(_)
+            | TriggerSpec::Interval(_) => Self::Clock,
+            TriggerSpec::Threshold(_) => Self::Threshold,
+            TriggerSpec::Log(_) => Self::Log,
+            TriggerSpec::Blocks(_) => Self::Blocks,
+            TriggerSpec::Application(_) => Self::Application,
+            TriggerSpec::Request => Self::Request,
+        }
+    }
+
+    /// The word for it in a manifest.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Clock => "clock",
+            Self::Threshold => "threshold",
+            Self::Log => "log",
+            Self::Blocks => "blocks",
+            Self::Application => "application",
+            Self::Request => "request",
+        }
+    }
+}
+
+fn clock_alone() -> Vec<TriggerKind> {
     vec![TriggerKind::Clock]
 }
 

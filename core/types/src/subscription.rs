@@ -12,6 +12,13 @@ use alloy_primitives::{Address, Bytes, FixedBytes, keccak256};
 use alloy_sol_types::SolValue;
 use serde::{Deserialize, Serialize};
 
+pub mod trigger;
+
+pub use trigger::{
+    ApplicationSpec, BlocksSpec, ClockSpec, Direction, Finality, InstantsSpec, IntervalSpec,
+    LogSpec, Missed, ScheduleSpec, ThresholdSpec, TriggerSpec,
+};
+
 mod abi {
     alloy_sol_types::sol! {
         /// The Solidity struct, for the subject and for the delegate's calldata.
@@ -59,24 +66,6 @@ pub struct Subscription {
     pub since: UnixSeconds,
 }
 
-/// When a subscription is due.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "kind", deny_unknown_fields)]
-pub enum TriggerSpec {
-    /// By the calendar.
-    Clock(ClockSpec),
-}
-
-/// A schedule in a market's own time zone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ClockSpec {
-    /// Five-field cron expression on the zone's wall clock.
-    pub cron: String,
-    /// IANA time zone name, for example `Europe/Berlin`.
-    pub time_zone: String,
-}
-
 /// Why a subscription in a log cannot be served. None of these is helped by a retry: the log is final.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubscriptionError {
@@ -92,8 +81,16 @@ pub enum SubscriptionError {
         size: usize,
     },
     /// The condition is not the ABI encoding that its trigger kind asks for, byte for byte.
-    #[error("condition: not abi.encode(string cron, string timeZone)")]
-    MalformedCondition,
+    #[error("condition: not {0}")]
+    MalformedCondition(&'static str),
+    /// A field of the condition has a value that means nothing.
+    #[error("condition.{field}: {reason}")]
+    Condition {
+        /// The field.
+        field: &'static str,
+        /// What it must be.
+        reason: &'static str,
+    },
     /// A report would be deliverable never, or for longer than anything is signed for.
     #[error("validity: {0} s, at least 1 and at most {MAX_VALIDITY_SECONDS}")]
     Validity(u32),
@@ -187,57 +184,10 @@ impl Subscription {
     }
 }
 
-impl TriggerSpec {
-    /// Number of the clock trigger in `Subscription.trigger` of the delegate.
-    pub const CLOCK: u8 = 1;
-
-    /// Reads the delegate's `trigger` and `condition`.
-    ///
-    /// # Errors
-    /// Names the field that is unknown, too large or malformed.
-    pub fn decode(trigger: u8, condition: &[u8]) -> Result<Self, SubscriptionError> {
-        if trigger != Self::CLOCK {
-            return Err(SubscriptionError::UnknownTrigger(trigger));
-        }
-        if condition.len() > MAX_SUBSCRIPTION_BYTES {
-            let size = condition.len();
-            return Err(SubscriptionError::TooLarge {
-                field: "condition",
-                size,
-            });
-        }
-        let (cron, time_zone) = <(String, String)>::abi_decode_params_validate(condition)
-            .map_err(|_| SubscriptionError::MalformedCondition)?;
-        let spec = Self::Clock(ClockSpec { cron, time_zone });
-        // The subject commits to these very bytes, so that only the one encoding of a condition can be served.
-        if spec.encode_condition().as_ref() == condition {
-            Ok(spec)
-        } else {
-            Err(SubscriptionError::MalformedCondition)
-        }
-    }
-
-    /// Number of this trigger in `Subscription.trigger` of the delegate.
-    #[must_use]
-    pub fn number(&self) -> u8 {
-        match self {
-            Self::Clock(_) => Self::CLOCK,
-        }
-    }
-
-    /// The `condition` bytes of the delegate for this trigger.
-    #[must_use]
-    pub fn encode_condition(&self) -> Bytes {
-        let Self::Clock(ClockSpec { cron, time_zone }) = self;
-        (cron.clone(), time_zone.clone()).abi_encode_params().into()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloy_primitives::B256;
-    use proptest::prelude::*;
 
     const DOMAIN: ReportDomain = ReportDomain {
         chain_id: 31_337,
@@ -275,10 +225,7 @@ mod tests {
             |s| s.callback = FixedBytes([5; 4]),
             |s| s.callback_gas += 1,
             |s| s.validity += 1,
-            |s| {
-                let TriggerSpec::Clock(spec) = &mut s.trigger;
-                spec.cron = "1 16 * * *".into();
-            },
+            |s| s.trigger = TriggerSpec::Request,
             |s| s.params = Bytes::from_static(b"EUR"),
         ];
         let refused = |result| matches!(result, Err(SubscriptionError::WrongSubject { .. }));
@@ -310,42 +257,5 @@ mod tests {
                 Err(SubscriptionError::Validity(validity))
             );
         }
-    }
-
-    #[test]
-    fn only_the_one_encoding_of_a_condition_is_read() {
-        let condition = subscription().trigger.encode_condition();
-        let mut longer = condition.to_vec();
-        longer.extend([0; 32]);
-        assert_eq!(
-            TriggerSpec::decode(1, &longer),
-            Err(SubscriptionError::MalformedCondition)
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn conditions_survive_a_round_trip(cron in "\\PC{0,60}", time_zone in "\\PC{0,40}") {
-            let spec = TriggerSpec::Clock(ClockSpec { cron, time_zone });
-            prop_assert_eq!(TriggerSpec::decode(1, &spec.encode_condition()), Ok(spec));
-        }
-
-        #[test]
-        fn arbitrary_bytes_never_panic(kind: u8, bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-            let _ = TriggerSpec::decode(kind, &bytes);
-        }
-    }
-
-    #[test]
-    fn unknown_triggers_and_oversized_conditions_are_named() {
-        assert_eq!(
-            TriggerSpec::decode(9, &[]),
-            Err(SubscriptionError::UnknownTrigger(9))
-        );
-        let error = TriggerSpec::decode(1, &[0; MAX_SUBSCRIPTION_BYTES + 1]).unwrap_err();
-        assert!(
-            error.to_string().starts_with("condition: 4097 bytes"),
-            "{error}"
-        );
     }
 }

@@ -6,7 +6,7 @@
 use alloy_primitives::Address;
 use cryptlet_types::{
     CryptletId, Event, EventId, Job, Manifest, Provider, Sha256Digest, Subject, Subscription,
-    TriggerSpec, UnixSeconds,
+    UnixSeconds,
     manifest::TriggerKind,
     policy::{Policy, PolicyInForce, ServeRule},
 };
@@ -259,9 +259,7 @@ fn check_people(
 }
 
 fn check_trigger(manifest: &Manifest, subscription: &Subscription) -> Result<(), Refusal> {
-    let kind = match &subscription.trigger {
-        TriggerSpec::Clock(_) => TriggerKind::Clock,
-    };
+    let kind = TriggerKind::of(&subscription.trigger);
     if manifest.config.triggers.contains(&kind) {
         Ok(())
     } else {
@@ -300,7 +298,7 @@ mod tests {
     use super::*;
     use alloy_primitives::{B256, Bytes, FixedBytes};
     use cryptlet_types::{
-        ClockSpec, Limits, ReportDomain, Trigger,
+        ClockSpec, Limits, ReportDomain, Trigger, TriggerSpec,
         manifest::{Kind, ManifestConfig},
         policy::{EgressRule, EvidenceRule, Retry, Signing, Trust, Whom},
     };

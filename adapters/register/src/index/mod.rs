@@ -17,6 +17,7 @@ mod changes;
 mod lock;
 mod names;
 mod read;
+mod recent;
 mod schema;
 
 pub use read::{Known, PAGE};
@@ -28,6 +29,7 @@ use crate::{
 use alloy_primitives::B256;
 use cryptlet_types::register::{Board, PolicyRecord};
 use lock::Lock;
+use recent::Recent;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlx::{
     ConnectOptions, SqliteConnection, SqlitePool,
@@ -63,6 +65,7 @@ const READERS: u32 = 4;
 pub struct Index {
     writer: Mutex<Writer>,
     readers: SqlitePool,
+    recent: Recent,
     _lock: Lock,
 }
 
@@ -92,7 +95,8 @@ impl Index {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
+            // What a power cut takes away, the cursor included, is read again from the chain.
+            .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(Duration::from_secs(5))
             .disable_statement_logging();
         let mut conn = options.connect().await?;
@@ -105,6 +109,7 @@ impl Index {
         Ok(Self {
             writer: Mutex::new(Writer { conn, open: false }),
             readers,
+            recent: Recent::default(),
             _lock: lock,
         })
     }

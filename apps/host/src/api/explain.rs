@@ -60,10 +60,8 @@ fn imports(manifest: &Manifest) -> ExplanationRow {
 }
 
 fn triggers(manifest: &Manifest) -> ExplanationRow {
-    let word = |kind: &TriggerKind| match kind {
-        TriggerKind::Clock => "clock",
-    };
-    let named = list(manifest.config.triggers.iter().map(word));
+    let kinds = manifest.config.triggers.iter().copied();
+    let named = list(kinds.map(TriggerKind::as_str));
     row("triggers", &named, "what the manifest names", &named, false)
 }
 
