@@ -12,7 +12,7 @@ use alloy_primitives::B256;
 use async_trait::async_trait;
 use cryptlet_chain::{ChainError, Head};
 use std::{ops::RangeInclusive, time::Duration};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// A block up to which everything has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +106,7 @@ pub(crate) struct LogWatch<S> {
     source: S,
     first_block: u64,
     span: u64,
+    settle: Duration,
 }
 
 impl<S: LogSource> LogWatch<S> {
@@ -115,7 +116,14 @@ impl<S: LogSource> LogWatch<S> {
             source,
             first_block,
             span: span.max(1),
+            settle: Duration::ZERO,
         }
+    }
+
+    /// Lets blocks gather for so long after a new one, so that those of a burst are read together, and after whoever is in a
+    /// hurry.
+    pub(crate) fn gathering(self, settle: Duration) -> Self {
+        Self { settle, ..self }
     }
 
     /// Waits until there are blocks after `cursor` (from the first block on if there is none yet) and reads them.
@@ -150,7 +158,12 @@ impl<S: LogSource> LogWatch<S> {
                 return Ok(Some(advance));
             }
             match timeout_at(until, self.source.next_head(&head)).await {
-                Ok(next) => head = next?,
+                Ok(next) if self.settle.is_zero() => head = next?,
+                Ok(next) => {
+                    next?;
+                    sleep(self.settle).await;
+                    head = self.source.head().await?;
+                }
                 Err(_no_new_block) => return Ok(None),
             }
         }
