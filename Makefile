@@ -29,7 +29,7 @@ BENCH_ARGS ?=
 STEPS := fmt clippy build rust api contracts cryptlets rustdoc
 
 ##@ Use
-.PHONY: help demo bench bench-register install
+.PHONY: help demo bench bench-anvil bench-register install
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ bench: ## latency and throughput of the path, beside its limits
 	@scripts/setup.sh rust cc
 	@cargo build $(CARGO_ARGS) $(PROGRAMS)
 	@$(BIN)/cryptlet bench path $(BENCH_ARGS)
+
+bench-anvil: ## the same on Anvil, a node that is not ours
+	@scripts/setup.sh rust cc node anvil
+	@cargo build $(CARGO_ARGS) $(PROGRAMS)
+	@$(BIN)/cryptlet bench path --chain anvil $(BENCH_ARGS)
 
 bench-register: ## look-up and search among 100,000 registered cryptlets, beside a bare SELECT
 	@scripts/setup.sh rust cc

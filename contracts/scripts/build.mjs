@@ -19,6 +19,7 @@ const published = {
   'src/CryptletCaller.sol': 'CryptletCaller.json',
   'examples/PriceConsumer.sol': 'PriceConsumer.json',
   'examples/SpotPrice.sol': 'SpotPrice.json',
+  'test/consumers/BenchConsumer.sol': 'test/BenchConsumer.json',
   'test/consumers/StoreWord.sol': 'test/StoreWord.json',
   'test/consumers/IdentityConsumer.sol': 'test/IdentityConsumer.json',
   'test/consumers/RevertingConsumer.sol': 'test/RevertingConsumer.json',

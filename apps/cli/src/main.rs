@@ -5,7 +5,7 @@ mod commands;
 mod error;
 mod screen;
 
-use args::{Arguments, Command};
+use args::{Arguments, Bench, Command};
 use clap::Parser;
 use error::CliError;
 use std::{io::IsTerminal, process::ExitCode};
@@ -58,9 +58,10 @@ async fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Policy(what) => commands::govern::policy(&what).await,
         Command::Delegation(what) => commands::govern::delegation(&what).await,
         Command::Token(what) => commands::govern::token(&what).await,
-        Command::Bench {
-            what: args::Bench::Path(options),
-        } => commands::bench::run(options).await,
+        Command::Bench { what } => match what {
+            Bench::Path(options) => commands::bench::run(options).await,
+            Bench::Subscriptions(options) => commands::bench::million::run(options).await,
+        },
         Command::Completions { shell } => commands::completions::run(shell),
     }
 }

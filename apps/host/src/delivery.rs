@@ -203,11 +203,11 @@ impl Delivery {
                 Ok(settled) => return Ok(settled),
                 Err(reason) => reason,
             };
+            tracing::warn!(job = %item.job.id, reason = paused, "cannot go on for now");
+            sleep(PATIENCE).await;
             if !self.is_wanted(&item).await? {
                 return Ok(self.ended(&item, false));
             }
-            tracing::warn!(job = %item.job.id, reason = paused, "cannot go on for now");
-            sleep(PATIENCE).await;
             sent = self.journal.submissions(item.job.id).await?;
         }
     }

@@ -12,6 +12,7 @@ use crate::{
     streams::{self, Brought, Streams},
     yard::Crews,
 };
+use alloy_primitives::B256;
 use cryptlet_chain::{Chain, ChangeKind, LogFilter, RawLog, SubscriptionChange as Change};
 use cryptlet_journal::{
     ActiveSubscription, Cursor, DELEGATE, Journal, JournalError, MessageOutcome, Occurred, Rewound,
@@ -25,9 +26,15 @@ use cryptlet_types::{
     subscription::{Finality, TriggerSpec},
 };
 use cryptlet_watch::{
-    self as watch, Advance, Last, Restored, State, SubscriptionWatch, Subscriptions, WatchError,
+    self as watch, Advance, FeedDue, Last, Restored, State, SubscriptionWatch, Subscriptions,
+    WatchError,
 };
-use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::{broadcast, mpsc, watch as standings};
 
 /// Blocks read at once.
@@ -52,9 +59,13 @@ pub(crate) struct Intake {
     engine: Subscriptions,
     streams: Streams,
     feeds: Feeds,
+    /// Feeds that are to be observed once cryptlets may run.
+    unseen: BTreeMap<B256, FeedDue>,
     cursor: Option<watch::Cursor>,
     /// Nothing is due before all logs were read once: a subscription may have ended long ago.
     caught_up: bool,
+    /// Events wait in the journal to be routed: none that occurs later may pass them.
+    waiting: bool,
     /// Subscriptions have changed since chains were told what to look for.
     unasked: bool,
     own_filter: LogFilter,
@@ -97,6 +108,8 @@ impl Intake {
             engine: Subscriptions::new(chain.domain(), calendars),
             streams: Streams::new(log_chains, journal.clone()),
             feeds: Feeds::new(crews.yard().runner.clone()),
+            unseen: BTreeMap::new(),
+            waiting: true,
             unasked: true,
             own_filter: LogFilter::default(),
             known: Known::new(journal.clone()),
@@ -111,8 +124,9 @@ impl Intake {
             progress,
         };
         intake.load().await?;
-        intake.route_waiting().await?;
+        // Older jobs first: none that is routed now may pass them.
         intake.take_up().await?;
+        intake.route_waiting().await?;
         Ok(intake)
     }
 
@@ -157,17 +171,18 @@ impl Intake {
 
     /// Hands the crews what an earlier life of this host left undone.
     async fn take_up(&mut self) -> Result<(), HostError> {
-        let mut on_the_way = Vec::new();
-        for job in self.journal.unfinished().await? {
-            match job.state {
-                JobState::Routed => {
-                    let word = Word::Job(job.number, job.subject);
-                    self.crews.tell(job.cryptlet, word);
-                }
-                _ => on_the_way.push(job.number),
-            }
+        let unfinished = self.journal.unfinished().await?;
+        let (routed, on_the_way): (Vec<_>, Vec<_>) = unfinished
+            .into_iter()
+            .partition(|job| job.state == JobState::Routed);
+        // Reports first: they hold numbers that no other report may get.
+        let numbers: Vec<_> = on_the_way.iter().map(|job| job.number).collect();
+        self.resume_reports(&numbers).await?;
+        for job in routed {
+            let word = Word::Job(job.number, job.subject);
+            self.crews.tell(job.cryptlet, word);
         }
-        self.resume_reports(&on_the_way).await
+        Ok(())
     }
 
     /// Hands the crews reports that were on their way: those together that were sent together.
@@ -219,15 +234,16 @@ impl Intake {
                     reading.set(subscriptions.next(self.cursor));
                 }
                 brought = self.streams.next(), if self.caught_up => {
-                    if let Err(error) = self.take_stream(brought).await {
-                        self.trouble(error).await?;
-                    }
+                    self.take_stream(brought).await?;
                 }
                 seen = self.feeds.next() => self.take_observation(seen).await?,
                 () = due => self.take_due().await?,
                 Some(said) = self.said.recv() => self.take_message(said).await?,
                 changed = self.standing.changed() => match changed {
-                    Ok(()) => self.route_waiting().await?,
+                    Ok(()) => {
+                        self.observe_feeds().await;
+                        self.route_waiting().await?;
+                    }
                     Err(_) => return Err(HostError::Ended("rules")),
                 },
             }
@@ -527,10 +543,16 @@ impl Intake {
 
     /// Takes over what a chain brought.
     async fn take_stream(&mut self, brought: Brought) -> Result<(), HostError> {
-        match brought {
-            Brought::Blocks(key, advance) => self.take_logs(key, advance).await,
-            Brought::Reorged(key) => self.take_back(key).await,
+        let (key, taken) = match brought {
+            Brought::Blocks(key, advance) => (key, self.take_logs(key, advance).await),
+            Brought::Reorged(key) => (key, self.take_back(key).await),
+        };
+        match taken {
+            // The other chains go on meanwhile.
+            Err(HostError::Chain(error)) => self.streams.again(key, &error),
+            taken => taken?,
         }
+        Ok(())
     }
 
     async fn take_logs(
@@ -561,9 +583,9 @@ impl Intake {
         let Some(to) = self.streams.shared(key).await? else {
             tracing::error!(
                 stream = name,
-                "the chain has none of the blocks that the journal remembers; it is read from its head on"
+                "the chain has none of the blocks that the journal remembers: it is another chain now, and not read any more"
             );
-            return Err(HostError::TooDeep);
+            return Ok(());
         };
         let rewound = self.journal.rewind(&name, to).await?;
         let withdrawn = rewound.withdrawn.len();
@@ -576,9 +598,24 @@ impl Intake {
     /// What the clock says is due: events, and feeds that are to be observed.
     async fn take_due(&mut self) -> Result<(), HostError> {
         let now = self.clock.now();
-        let may_run = self.basis().is_some();
         let feeds = self.engine.thresholds.take_due(now, BATCH);
-        for feed in feeds.into_iter().filter(|_| may_run) {
+        self.unseen
+            .extend(feeds.into_iter().map(|feed| (feed.feed, feed)));
+        self.observe_feeds().await;
+        let events = self.engine.agenda.take_due(now, BATCH);
+        for (subject, end) in self.engine.agenda.take_ended() {
+            tracing::warn!(%subject, %end, "nothing will be due any more");
+        }
+        self.take_events(events).await
+    }
+
+    /// Has feeds observed whose moment has come, as soon as a policy lets cryptlets run.
+    async fn observe_feeds(&mut self) {
+        if self.unseen.is_empty() || self.basis().is_none() {
+            return;
+        }
+        let now = self.clock.now();
+        for feed in std::mem::take(&mut self.unseen).into_values() {
             match self.registered(feed.cryptlet).await {
                 Ok(Runs::This(registered)) => match self.router.runs(feed.cryptlet, &registered) {
                     Ok(()) => self.feeds.observe(&feed, &registered, now),
@@ -592,11 +629,6 @@ impl Intake {
                 Err(error) => tracing::warn!(feed = %feed.feed, %error, "feed cannot be observed"),
             }
         }
-        let events = self.engine.agenda.take_due(now, BATCH);
-        for (subject, end) in self.engine.agenda.take_ended() {
-            tracing::warn!(%subject, %end, "nothing will be due any more");
-        }
-        self.take_events(events).await
     }
 
     /// Takes over a feed's value, with the events of those whose bound it has crossed.
@@ -647,17 +679,22 @@ impl Intake {
     /// Events with what they lead to, as far as that can be said now. Where policy has subscriptions woken at intervals, that
     /// depends on the events before, which have to be in the journal first.
     async fn occurred(&mut self, events: Vec<Event>) -> Result<Vec<Occurred>, HostError> {
-        let basis = self.basis();
+        let basis = self.basis().filter(|_| !self.waiting);
         let at_once = basis.filter(|basis| {
             let policy = basis.standing().policy.as_ref();
             policy.is_some_and(|policy| policy.policy.serve.minimum_interval_seconds == 0)
         });
         let Some(basis) = at_once else {
+            self.waiting |= !events.is_empty();
             return Ok(events.into_iter().map(Occurred::from).collect());
         };
         let mut occurred = Vec::with_capacity(events.len());
         for event in events {
-            let routed = self.route(&event, None, &basis).await?;
+            let routed = match self.waiting {
+                true => None,
+                false => self.route(&event, None, &basis).await?,
+            };
+            self.waiting |= routed.is_none();
             occurred.push(Occurred { event, routed });
         }
         Ok(occurred)
@@ -694,16 +731,24 @@ impl Intake {
         if self.basis().is_none() {
             return Ok(());
         }
+        let mut left = HashSet::new();
         for event in self.journal.unrouted_events().await? {
             let Some(basis) = self.basis() else {
                 return Ok(());
             };
+            if left.contains(&event.subject) {
+                continue;
+            }
             let due = event.trigger.due();
             let last_due = self.journal.due_before(event.subject, due).await?;
-            if let Some(routed) = self.route(&event, last_due, &basis).await? {
-                self.settle(&event, routed).await?;
+            match self.route(&event, last_due, &basis).await? {
+                Some(routed) => self.settle(&event, routed).await?,
+                None => {
+                    left.insert(event.subject);
+                }
             }
         }
+        self.waiting = !left.is_empty();
         Ok(())
     }
 

@@ -163,13 +163,13 @@ impl Streams {
             match read {
                 Ok(advance) => return Brought::Blocks(key, advance),
                 Err(WatchError::Reorged { .. }) => return Brought::Reorged(key),
-                Err(WatchError::Chain(error)) => self.wait(key, &error),
+                Err(WatchError::Chain(error)) => self.again(key, &error),
             }
         }
     }
 
     /// Asks again later, and less and less often.
-    fn wait(&mut self, key: Key, error: &ChainError) {
+    pub(crate) fn again(&mut self, key: Key, error: &ChainError) {
         let Some(stream) = self.streams.get_mut(&key) else {
             return;
         };

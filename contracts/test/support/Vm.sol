@@ -31,6 +31,7 @@ interface Vm {
     function cool(address target) external;
     function deal(address account, uint256 balance) external;
     function etch(address target, bytes calldata code) external;
+    function getBlockTimestamp() external view returns (uint256 timestamp);
     function load(address target, bytes32 slot) external view returns (bytes32);
     function prank(address sender) external;
     function startPrank(address sender) external;

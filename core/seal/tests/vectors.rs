@@ -1,4 +1,5 @@
-//! The golden reports in `vectors/report` and batches in `vectors/batch`, which Solidity made and checks too.
+//! The golden reports in `vectors/report`, batches in `vectors/batch` and answers in `vectors/answer`, which Solidity made
+//! and checks too.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,7 +9,8 @@
 use alloy_primitives::{Address, B256, Bytes};
 use cryptlet_seal::{SigningKey, check};
 use cryptlet_types::{
-    Batch, CryptletId, Measurement, Report, ReportDomain, Subject, report::CompactSignature,
+    Answer, Batch, CryptletId, Measurement, Report, ReportDomain, SignedAnswer, Subject,
+    answer::request_id, report::CompactSignature,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use std::{fs, path::Path};
@@ -74,6 +76,28 @@ struct VectorItem {
     issued_at: u64,
     valid_until: u64,
     payload: Bytes,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AnswerVector {
+    domain: Domain,
+    asked: VectorAsked,
+    answer: Answer,
+    digest: B256,
+    private_key: B256,
+    r: B256,
+    vs: B256,
+    signer: Address,
+    response: Bytes,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct VectorAsked {
+    consumer: Address,
+    params: Bytes,
+    window_length: u64,
 }
 
 fn vectors<V: DeserializeOwned>(kind: &str) -> Vec<(String, V)> {
@@ -169,5 +193,40 @@ fn batches_are_hashed_and_signed_as_by_solidity() {
         assert_eq!(check(digest, &signature, vector.signer), Ok(()), "{file}");
         let key = SigningKey::from_secret(&vector.private_key).unwrap();
         assert_eq!(key.sign(digest), Ok(signature), "{file}");
+    }
+}
+
+#[test]
+fn answers_are_hashed_signed_and_encoded_as_by_solidity() {
+    let vectors = vectors::<AnswerVector>("answer");
+    assert!(vectors.len() >= 8, "only {} vectors", vectors.len());
+    for (file, vector) in vectors {
+        let domain = ReportDomain {
+            chain_id: vector.domain.chain_id,
+            delegate: vector.domain.verifying_contract,
+        };
+        let AnswerVector { asked, answer, .. } = vector;
+        let request = request_id(
+            asked.consumer,
+            answer.cryptlet,
+            &asked.params,
+            asked.window_length,
+        );
+        assert_eq!(request, answer.request, "{file}");
+        let digest = answer.digest(&domain);
+        assert_eq!(digest, vector.digest, "{file}");
+        let signature = CompactSignature {
+            r: vector.r,
+            vs: vector.vs,
+        };
+        assert_eq!(check(digest, &signature, vector.signer), Ok(()), "{file}");
+        let key = SigningKey::from_secret(&vector.private_key).unwrap();
+        assert_eq!(key.sign(digest), Ok(signature), "{file}");
+        let signed = SignedAnswer {
+            answer,
+            signer: vector.signer,
+            signature,
+        };
+        assert_eq!(signed.response(), vector.response, "{file}");
     }
 }

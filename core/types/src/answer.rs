@@ -2,7 +2,7 @@
 //!
 //! The type string is `Answer(address cryptlet,bytes32 request,uint64 windowStart,uint64 windowEnd,bytes32 region,bytes
 //! value)`; the domain is that of a [report](crate::report). Unlike a report it is consumed by nothing: it may be shown as often
-//! as its window lasts.
+//! as its window lasts. Golden files: `vectors/answer`.
 
 use crate::{CryptletId, Measurement, ReportDomain, UnixSeconds, report::CompactSignature};
 use alloy_primitives::{Address, B256, Bytes, keccak256};

@@ -174,7 +174,7 @@ impl Session {
         let (region, record) = self.ready()?;
         region.check_asked(&input.settings, &input.params)?;
         if window(input.at, input.window_length).is_none() {
-            return Err(protocol("windowLength: 1 to 86400 seconds").into());
+            return Err(protocol("windowLength: 1 second to 7 days").into());
         }
         record.needs_key(CALLS).map_err(signing)?;
         record

@@ -431,7 +431,7 @@ impl End {
     /// The reason of a job that was given up.
     pub(crate) fn failure(&self) -> (&Arc<Job>, &str) {
         match &self.last {
-            Progress::Failed { job, reason } => (job, reason),
+            Progress::Failed { job, reason } | Progress::Parked { job, reason } => (job, reason),
             other => panic!("not failed: {other:?}"),
         }
     }

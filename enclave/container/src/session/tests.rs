@@ -4,7 +4,7 @@ use alloy_primitives::{Address, B256, Bytes};
 use cryptlet_seal::{sha256, wrap};
 use cryptlet_types::{
     Batch, ClockSpec, CryptletId, EventId, Job, JobId, Limits, Subject, Subscription, TriggerSpec,
-    answer::request_id,
+    answer::{MAX_WINDOW_SECONDS, request_id},
     event::Observation,
     manifest::{Kind, ManifestConfig, TriggerKind},
     region::{CallOut, CallOutAnswer, Package},
@@ -630,7 +630,7 @@ fn a_contract_that_asks_is_answered_for_a_window() {
         Ok(())
     );
 
-    for window_length in [0, 86_401] {
+    for window_length in [0, MAX_WINDOW_SECONDS + 1] {
         let input = CallInput {
             window_length,
             ..question("relay")
