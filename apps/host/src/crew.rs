@@ -43,8 +43,8 @@ pub(crate) enum Word {
     Job(u64, Subject),
     /// The journal has jobs whose reports may have been sent together before this host was started.
     Resume(Vec<JobRecord>, Vec<Submission>),
-    /// This became of reports that were on their way.
-    Settled(Vec<Settled>),
+    /// This became of a report that was on its way.
+    Settled(Settled),
 }
 
 /// Serves one cryptlet.
@@ -134,7 +134,7 @@ impl Crew {
         match word {
             Word::Job(number, subject) => self.queue.push(number, subject),
             Word::Resume(records, sent) => self.resume(records, sent),
-            Word::Settled(settled) => settled.into_iter().for_each(|settled| self.settle(settled)),
+            Word::Settled(settled) => self.settle(settled),
         }
     }
 
@@ -433,9 +433,11 @@ impl Crew {
         let (yard, back) = (self.yard.clone(), self.back.clone());
         let place = self.line.place();
         self.yard.start(async move {
-            let settled = yard.delivery.bring(load, place).await?;
+            let tell = |settled| {
+                let _the_host_has_stopped = back.send(Word::Settled(settled));
+            };
+            yard.delivery.bring(load, place, tell).await?;
             drop(permits);
-            let _the_host_has_stopped = back.send(Word::Settled(settled));
             Ok(())
         });
     }

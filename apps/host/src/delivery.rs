@@ -96,14 +96,19 @@ impl Delivery {
         }
     }
 
-    /// Brings a load to its end, when its place has come.
+    /// Brings a load to its end, when its place has come. Of each report is told as soon as it has come to its own: others may
+    /// have to wait for it.
     pub(crate) async fn bring(
         &self,
         load: Load,
         mut place: Place,
-    ) -> Result<Vec<Settled>, HostError> {
+        tell: impl Fn(Settled),
+    ) -> Result<(), HostError> {
         let (items, brought) = match load {
-            Load::One(item, sent) => return Ok(vec![self.one(*item, sent, place).await?]),
+            Load::One(item, sent) => {
+                tell(self.one(*item, sent, place).await?);
+                return Ok(());
+            }
             Load::Batch(items, signature) => {
                 let brought = self.batch(&items, signature, &mut place).await?;
                 (items, brought)
@@ -120,12 +125,12 @@ impl Delivery {
         };
         let left = self.record_batch(items, brought).await?;
         // One by one, in their order: reports of one subscription must not pass one another.
-        let mut settled = left.settled;
+        left.settled.into_iter().for_each(&tell);
         for item in left.items {
             let sent = self.journal.submissions(item.job.id).await?;
-            settled.push(self.one(item, sent, Place::default()).await?);
+            tell(self.one(item, sent, Place::default()).await?);
         }
-        Ok(settled)
+        Ok(())
     }
 
     /// Sends a batch, if all of it may still be sent.
