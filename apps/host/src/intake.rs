@@ -104,7 +104,10 @@ impl Intake {
         // One read, whatever else happens meanwhile: what is begun again at each turn may never come to its end.
         let mut reading = pin!(subscriptions.next(self.cursor));
         loop {
+            // In a fixed order, so that a simulation can be repeated. What the chain says comes first: an event that is due is
+            // not made of a subscription whose end is there to be read.
             tokio::select! {
+                biased;
                 advance = &mut reading => {
                     let taken = match advance {
                         Ok(advance) => self.take_blocks(advance).await,
@@ -115,12 +118,12 @@ impl Intake {
                     }
                     reading.set(subscriptions.next(self.cursor));
                 }
-                events = self.schedule.next(), if self.caught_up => for event in events {
-                    self.take_event(event).await?;
-                },
                 changed = self.standing.changed() => match changed {
                     Ok(()) => self.route_waiting().await?,
                     Err(_) => return Err(HostError::Ended("rules")),
+                },
+                events = self.schedule.next(), if self.caught_up => for event in events {
+                    self.take_event(event).await?;
                 },
             }
         }

@@ -22,6 +22,8 @@
 //!
 //! Every method may be cancelled: a transaction that was not acknowledged is undone, or done whole, never half.
 
+mod at_once;
+mod disk;
 mod error;
 mod intake;
 mod jobs;
@@ -31,6 +33,8 @@ mod schema;
 mod store;
 mod values;
 
+pub use at_once::{Connection, at_once};
+pub use disk::{Disk, Fate, Moment};
 pub use error::{JournalError, Result};
 pub use intake::{ActiveSubscription, Cursor, SubscriptionChange};
 pub use read::{HistoryEntry, JobFilter, JobRecord, Listing, Page, StoredReceipt};

@@ -7,7 +7,7 @@ use crate::{
 };
 use cryptlet_types::{Job, JobId, JobState, Receipt, RunRecord, Subject, Submission, UnixSeconds};
 use sqlx::{
-    Sqlite, SqliteConnection,
+    Sqlite, SqliteExecutor,
     sqlite::{SqliteArguments, SqliteRow},
 };
 use std::collections::BTreeMap;
@@ -308,7 +308,7 @@ fn page_query(sql: &'static str, page: Page) -> Result<Query> {
 }
 
 async fn fetch_page(
-    conn: &mut SqliteConnection,
+    conn: impl SqliteExecutor<'_>,
     query: Query,
     page: Page,
 ) -> Result<(Vec<SqliteRow>, Option<u64>)> {

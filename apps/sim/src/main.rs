@@ -1,0 +1,239 @@
+//! `cryptlet-sim`: lives through seeds and prints those that broke a rule.
+
+use clap::{Parser, ValueEnum};
+use cryptlet_sim::{Fixture, FixtureError, Outcome, Switches, run};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+/// Lines of the trace that are printed of a seed that broke a rule.
+const LAST_LINES: usize = 60;
+/// Seeds that broke a rule and are printed with their trace.
+const SHOWN: usize = 3;
+
+/// Simulates the whole path: the real host on a clock, chain, network and disk that come from one seed.
+#[derive(Clone, Debug, Parser)]
+struct Arguments {
+    /// This seed alone.
+    #[arg(long, conflicts_with_all = ["seeds", "from"])]
+    seed: Option<u64>,
+    /// How many seeds.
+    #[arg(long, default_value_t = 200)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Print every line of the trace.
+    #[arg(long)]
+    trace: bool,
+    /// Threads, each with a seed of its own; as many as there are processors, unless it is said.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// What is let happen, or looked at, besides.
+    #[arg(long, value_delimiter = ',')]
+    with: Vec<Switch>,
+    /// What is not let happen.
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<Switch>,
+}
+
+/// See [`Switches`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    /// The host is killed.
+    Crashes,
+    /// Blocks are replaced.
+    Reorgs,
+    /// Transactions are lost for good.
+    Losses,
+    /// Nodes answer from a few blocks ago.
+    Stale,
+    /// Nodes leave out the newest logs.
+    LateLogs,
+    /// Receipts are held against the chain after reorganisations, too.
+    Receipts,
+}
+
+impl Arguments {
+    fn switches(&self) -> Switches {
+        let mut switches = Switches {
+            trace: self.trace,
+            ..Switches::default()
+        };
+        let said = self.with.iter().map(|switch| (switch, true));
+        for (switch, on) in said.chain(self.without.iter().map(|switch| (switch, false))) {
+            let place = match switch {
+                Switch::Crashes => &mut switches.crashes,
+                Switch::Reorgs => &mut switches.reorgs,
+                Switch::Losses => &mut switches.losses,
+                Switch::Stale => &mut switches.stale,
+                Switch::LateLogs => &mut switches.late_logs,
+                Switch::Receipts => &mut switches.receipts,
+            };
+            *place = on;
+        }
+        switches
+    }
+
+    /// How a seed is repeated.
+    fn again(&self, seed: u64) -> String {
+        let list = |name: &str, switches: &[Switch]| {
+            let values = switches.iter().filter_map(ValueEnum::to_possible_value);
+            let names: Vec<_> = values.map(|value| value.get_name().to_owned()).collect();
+            if names.is_empty() {
+                return String::new();
+            }
+            format!(" --{name} {}", names.join(","))
+        };
+        let (with, without) = (list("with", &self.with), list("without", &self.without));
+        format!("cargo run --release -p cryptlet-sim -- --seed {seed} --trace{with}{without}")
+    }
+}
+
+/// What all seeds together came to.
+#[derive(Default)]
+struct Sum {
+    seeds: u64,
+    expected: u64,
+    delivered: u64,
+    deaths: u64,
+    replaced: u64,
+    calls: u64,
+    broken: Vec<Outcome>,
+}
+
+impl Sum {
+    fn add(&mut self, outcome: Outcome) {
+        let found = &outcome.found;
+        self.seeds += 1;
+        self.expected += found.expected;
+        self.delivered += found.delivered;
+        self.deaths += found.deaths;
+        self.replaced += found.replaced;
+        self.calls += found.calls;
+        if !outcome.broken.is_empty() {
+            self.broken.push(outcome);
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match simulate(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // There is nobody else to tell.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Lives through the seeds; whether all kept the rules.
+fn simulate(arguments: &Arguments) -> Result<bool, FixtureError> {
+    let start = Instant::now();
+    let mut sum = match arguments.seed {
+        Some(seed) => {
+            let mut sum = Sum::default();
+            let outcome = run(&Fixture::new()?, seed, arguments.switches())?;
+            if arguments.trace {
+                print_lines(&outcome.trace)?;
+            }
+            sum.add(outcome);
+            sum
+        }
+        None => many(arguments)?,
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    let mut out = io::stdout().lock();
+    sum.broken.sort_by_key(|outcome| outcome.seed);
+    for (place, outcome) in sum.broken.iter().enumerate() {
+        writeln!(
+            out,
+            "seed {}: {} rules broken",
+            outcome.seed,
+            outcome.broken.len()
+        )?;
+        for broken in &outcome.broken {
+            writeln!(out, "  {broken}")?;
+        }
+        if place < SHOWN && !arguments.trace {
+            let skipped = outcome.trace.len().saturating_sub(LAST_LINES);
+            for line in outcome.trace.iter().skip(skipped) {
+                writeln!(out, "    {line}")?;
+            }
+        }
+        writeln!(out, "  again: {}", arguments.again(outcome.seed))?;
+    }
+    let Sum {
+        seeds,
+        expected,
+        delivered,
+        deaths,
+        replaced,
+        calls,
+        broken,
+    } = &sum;
+    writeln!(
+        out,
+        "{seeds} seeds in {seconds:.1} s ({:.1} a second): {expected} events, {delivered} deliveries, {deaths} hosts \
+         killed, {replaced} blocks replaced, {calls} calls; {} seeds broke a rule",
+        rate(*seeds, seconds),
+        broken.len()
+    )?;
+    Ok(broken.is_empty())
+}
+
+fn rate(seeds: u64, seconds: f64) -> f64 {
+    let seeds: f64 = u32::try_from(seeds).unwrap_or(u32::MAX).into();
+    seeds / seconds.max(0.001)
+}
+
+fn print_lines(lines: &[String]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for line in lines {
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+fn many(arguments: &Arguments) -> Result<Sum, FixtureError> {
+    let processors = thread::available_parallelism().map_or(1, Into::into);
+    let threads = arguments.threads.unwrap_or(processors).max(1);
+    let next = AtomicU64::new(arguments.from);
+    let end = arguments.from.saturating_add(arguments.seeds);
+    let sum = Mutex::new(Sum::default());
+    let work = || -> Result<(), FixtureError> {
+        let fixture = Fixture::new()?;
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end {
+                return Ok(());
+            }
+            let outcome = run(&fixture, seed, arguments.switches())?;
+            sum.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .add(outcome);
+        }
+    };
+    thread::scope(|scope| {
+        let hired: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let mut done = Ok(());
+        for thread in hired {
+            let ended = thread.join().unwrap_or_else(|_| {
+                Err(io::Error::other("a thread of the simulation panicked").into())
+            });
+            done = done.and(ended);
+        }
+        done
+    })?;
+    Ok(sum.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
