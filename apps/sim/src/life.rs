@@ -13,6 +13,7 @@ use cryptlet_host::{Host, HostError, Parts};
 use std::{
     cell::RefCell,
     panic,
+    pin::pin,
     sync::{Arc, Once},
 };
 use tokio::runtime::Builder;
@@ -118,11 +119,12 @@ fn live(set: &Set) -> Result<End, FixtureError> {
     let parts = set.parts()?;
     let world = &set.world;
     let end = runtime.block_on(async {
-        let mut killed = world.killed();
+        let mut killed = pin!(world.killed.notified());
+        killed.as_mut().enable();
         world.come_alive();
         let end = tokio::select! {
             biased;
-            _ = killed.changed() => Ok(End::Killed),
+            () = killed => Ok(End::Killed),
             over = go_on(set) => over.map(|()| End::Over),
             end = host(parts) => Ok(End::Ended(end)),
         };

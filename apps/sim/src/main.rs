@@ -57,8 +57,8 @@ enum Switch {
     Stale,
     /// Nodes leave out the newest logs.
     LateLogs,
-    /// Receipts are held against the chain after reorganisations, too.
-    Receipts,
+    /// Journal and chain have to agree after reorganisations, too.
+    Settled,
 }
 
 impl Arguments {
@@ -75,7 +75,7 @@ impl Arguments {
                 Switch::Losses => &mut switches.losses,
                 Switch::Stale => &mut switches.stale,
                 Switch::LateLogs => &mut switches.late_logs,
-                Switch::Receipts => &mut switches.receipts,
+                Switch::Settled => &mut switches.settled,
             };
             *place = on;
         }

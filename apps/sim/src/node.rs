@@ -246,9 +246,11 @@ impl Node {
     ) -> Replaced {
         let mut replaced = Replaced::default();
         let mut wishes = VecDeque::new();
+        let mut times = VecDeque::new();
         while replaced.blocks < depth {
             let Some(block) = self.later.pop() else { break };
             replaced.blocks += 1;
+            times.push_front(block.head.timestamp);
             for mined in block.mined.into_iter().rev() {
                 if dice.happens("node", "loses", settings.losses) {
                     replaced.lost += 1;
@@ -273,7 +275,8 @@ impl Node {
         }
         let blocks = dice.between("node", "new blocks", 1..=replaced.blocks + 1);
         for _ in 0..blocks {
-            let time = self.tip().head.timestamp + settings.block_millis / 1_000;
+            // Blocks of one height are made at about the same time, on any fork.
+            let time = times.pop_front().unwrap_or(now);
             self.mine(time.min(now), dice, settings);
             self.wishes.append(&mut wishes);
         }

@@ -15,8 +15,8 @@ pub struct Switches {
     pub stale: bool,
     /// A node may leave out the newest logs without saying so.
     pub late_logs: bool,
-    /// The journal has to say of every delivery what the chain says of it, after reorganisations too.
-    pub receipts: bool,
+    /// Journal and chain have to agree after reorganisations, too.
+    pub settled: bool,
     /// Every line of the trace is kept.
     pub trace: bool,
 }
@@ -30,7 +30,7 @@ impl Default for Switches {
             losses: false,
             stale: false,
             late_logs: false,
-            receipts: false,
+            settled: false,
             trace: false,
         }
     }
@@ -116,11 +116,5 @@ impl Settings {
             subscriptions: dice.between("settings", "subscriptions", 1..=5),
             chaos_millis: 1_000 * dice.between("settings", "chaos", 120..=420),
         }
-    }
-
-    /// Whether a delivery that was seen in a block may be gone for good.
-    #[must_use]
-    pub fn may_lose(&self) -> bool {
-        self.losses > 0 && self.reorgs > 0
     }
 }

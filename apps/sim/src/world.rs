@@ -8,6 +8,7 @@ use crate::{
     trace::Trace,
 };
 use alloy_primitives::{Address, B256, Bytes, FixedBytes};
+use cryptlet_chain::ChangeKind;
 use cryptlet_types::{
     ClockSpec, CryptletId, JobId, ReportDomain, Subject, Subscription, TriggerSpec, UnixSeconds,
 };
@@ -18,7 +19,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::watch,
+    sync::Notify,
     time::{Instant, sleep, sleep_until},
 };
 
@@ -80,8 +81,8 @@ pub struct State {
     pub made: BTreeMap<B256, JobId>,
     /// Reports that were handed to a node, by number.
     pub published: BTreeMap<(Subject, u64), Vec<Published>>,
-    /// Every subscription that was ever wanted.
-    pub wanted: Vec<Subject>,
+    /// The latest second since which each subscription was ever said to be, whatever became of the block that said so.
+    pub since: BTreeMap<Subject, UnixSeconds>,
     /// Rules that were broken, in words.
     pub broken: Vec<String>,
     /// How often a host was killed.
@@ -114,8 +115,10 @@ pub struct World {
     /// The cryptlet.
     pub cryptlet: CryptletId,
     state: Mutex<State>,
-    heads: watch::Sender<u64>,
-    killed: watch::Sender<u64>,
+    /// Told at each change of the chain. Not a `watch`, which wakes those who wait in an order of its own choice.
+    pub heads: Notify,
+    /// Told when the host is killed.
+    pub killed: Notify,
 }
 
 impl World {
@@ -140,7 +143,7 @@ impl World {
             trace: Trace::new(switches.trace),
             made: BTreeMap::new(),
             published: BTreeMap::new(),
-            wanted: vec![],
+            since: BTreeMap::new(),
             broken: vec![],
             deaths: 0,
             replaced: 0,
@@ -162,8 +165,8 @@ impl World {
             domain,
             cryptlet,
             state: Mutex::new(state),
-            heads: watch::Sender::new(0),
-            killed: watch::Sender::new(0),
+            heads: Notify::new(),
+            killed: Notify::new(),
         };
         world.begin();
         world
@@ -173,14 +176,13 @@ impl World {
     fn begin(&self) {
         let start = BEGINNING * 1_000;
         let mut state = self.state();
-        state.trace.add(start, &format!("{:?}", self.settings));
+        state.say(&format!("{:?}", self.settings));
         state.plan(start + self.settings.block_millis, Happening::Block);
         let calm = start + self.settings.chaos_millis;
         state.plan(calm, Happening::Calm);
         for nonce in 0..self.settings.subscriptions {
             let subscription = self.subscription(nonce);
             let subject = subscription.subject;
-            state.wanted.push(subject);
             // Most subscribe early.
             let spread = self.settings.chaos_millis / self.dice.between("wish", "early", 1..=8);
             let at = start + self.dice.between("wish", "at", 0..=spread);
@@ -235,18 +237,6 @@ impl World {
         let mut state = self.state();
         state.say(&format!("BROKEN: {rule}"));
         state.broken.push(rule);
-    }
-
-    /// Told at each change of the chain.
-    #[must_use]
-    pub fn heads(&self) -> watch::Receiver<u64> {
-        self.heads.subscribe()
-    }
-
-    /// Told when the host is killed.
-    #[must_use]
-    pub fn killed(&self) -> watch::Receiver<u64> {
-        self.killed.subscribe()
     }
 
     /// A host begins to live; the world's time is the runtime's from now on.
@@ -321,7 +311,7 @@ impl World {
             }
             self.happen(&mut state, happening);
             drop(state);
-            self.heads.send_modify(|changes| *changes += 1);
+            self.heads.notify_waiters();
         }
     }
 
@@ -364,9 +354,11 @@ impl World {
             let depth = dice.between("world", "depth", 1..=settings.reorg_depth);
             let replaced = state.node.replace(depth, seconds, dice, settings);
             state.replaced += replaced.blocks;
+            state.note_subscriptions(settings.reorg_depth + 2);
             state.say(&format!("reorg: {replaced:?}"));
         }
         state.node.mine(seconds, dice, settings);
+        state.note_subscriptions(1);
         let tip = state.node.tip();
         let line = format!(
             "block {} {} time {} holds {} deliveries, {} changes",
@@ -382,6 +374,12 @@ impl World {
             state.outage_until = now + lasts;
             state.say(&format!("outage of {lasts} ms"));
         }
+    }
+
+    /// Whether journal and chain have to agree in the end: where blocks are replaced, only if that is asked for.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.switches.settled || self.settings.reorgs == 0
     }
 
     /// How many blocks the node that answers this question is behind.
@@ -526,7 +524,7 @@ impl World {
         state.deaths += 1;
         state.say(&format!("host killed {when} {place}"));
         drop(state);
-        self.killed.send_modify(|deaths| *deaths += 1);
+        self.killed.notify_waiters();
     }
 
     /// Whether the disk has no room now.
@@ -571,6 +569,17 @@ impl State {
     pub fn say(&mut self, said: &str) {
         let now = self.now();
         self.trace.add(now.saturating_sub(BEGINNING * 1_000), said);
+    }
+
+    /// Remembers what the last `blocks` say of when subscriptions began.
+    fn note_subscriptions(&mut self, blocks: u64) {
+        let last = self.node.tip().head.number;
+        for change in self.node.changes(last.saturating_sub(blocks - 1), last) {
+            if let ChangeKind::Subscribed(subscription) = change.kind {
+                let since = self.since.entry(change.subject).or_default();
+                *since = subscription.since.max(*since);
+            }
+        }
     }
 
     fn plan(&mut self, at: u64, happening: Happening) {

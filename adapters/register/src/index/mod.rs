@@ -119,9 +119,9 @@ impl Index {
     /// # Errors
     /// [`RegisterError::Database`], in practice never.
     pub fn simulated() -> Result<Self> {
-        let options = SqliteConnectOptions::new()
-            .in_memory(true)
-            .disable_statement_logging();
+        // A name of its own, which both connections share.
+        let options: SqliteConnectOptions = "sqlite::memory:".parse()?;
+        let options = options.disable_statement_logging();
         let mut conn = at_once(options.connect())?;
         at_once(schema::prepare(&mut conn, Path::new(":memory:")))?;
         let reader = Connection::at_once(at_once(options.connect())?);

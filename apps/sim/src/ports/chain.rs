@@ -11,7 +11,7 @@ use cryptlet_chain::{
 use cryptlet_types::{
     CryptletId, ReportDomain, SignedDelegation, SignedReport, Subject, receipt::Inclusion,
 };
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, pin::pin, sync::Arc, time::Duration};
 
 /// A node's chain.
 pub struct SimulatedChain(pub Arc<World>);
@@ -47,15 +47,14 @@ pub(super) async fn wait_for_head(
     place: &'static str,
     after: &Head,
 ) -> Result<Head, ChainError> {
-    let mut heads = world.heads();
     loop {
-        heads.borrow_and_update();
+        let mut changed = pin!(world.heads.notified());
+        changed.as_mut().enable();
         let head = read_head(world, place);
         if head.hash != after.hash {
             break;
         }
-        // The world is never gone while it is asked.
-        let _ = heads.changed().await;
+        changed.await;
         world.stay_alive().await;
     }
     let settings = &world.settings;
@@ -133,7 +132,7 @@ impl SimulatedChain {
             });
         }
         drop(state);
-        if let Some(broken) = broken.filter(|_| !world.settings.may_lose()) {
+        if let Some(broken) = broken.filter(|_| world.is_settled()) {
             world.broke(broken);
         }
     }
