@@ -348,3 +348,42 @@ fn bad_receipts(
     }
     broken
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::{Address, B256};
+    use cryptlet_chain::DeliveredReport;
+    use cryptlet_types::CryptletId;
+
+    fn delivery(subject: u8, sequence: u64) -> Delivery {
+        Delivery {
+            transaction: B256::ZERO,
+            block: 1,
+            block_hash: B256::ZERO,
+            gas_used: 0,
+            report: DeliveredReport {
+                subject: Subject(B256::repeat_byte(subject)),
+                cryptlet: CryptletId(Address::ZERO),
+                sequence,
+                digest: B256::ZERO,
+                signer: Address::ZERO,
+                success: true,
+                reason: None,
+            },
+        }
+    }
+
+    #[test]
+    fn gaps_and_repetitions_are_seen_in_each_subscription_by_itself() {
+        let of = |numbers: &[(u8, u64)]| {
+            let numbers = numbers.iter();
+            let deliveries: Vec<_> = numbers.map(|(subject, n)| delivery(*subject, *n)).collect();
+            bad_sequences(&deliveries).len()
+        };
+        assert_eq!(of(&[(1, 1), (2, 1), (1, 2), (2, 2)]), 0);
+        assert_eq!(of(&[(1, 1), (1, 3)]), 1);
+        assert_eq!(of(&[(1, 1), (1, 1)]), 1);
+        assert_eq!(of(&[(1, 2)]), 1);
+    }
+}

@@ -7,6 +7,7 @@
 //! have come to its end ([`audit`]). How it is made the same each time: `docs/decisions/0020-one-seed-one-world.md`.
 
 pub mod audit;
+pub mod crowd;
 pub mod delegate;
 pub mod dice;
 pub mod fixture;
@@ -17,6 +18,7 @@ pub mod settings;
 pub mod trace;
 pub mod world;
 
+pub use crowd::each;
 pub use fixture::{Fixture, FixtureError};
 pub use life::{Outcome, run};
 pub use settings::Switches;

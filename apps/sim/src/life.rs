@@ -19,7 +19,7 @@ use std::{
 use tokio::runtime::Builder;
 
 /// Milliseconds after the world has calmed down, by which everything has to be done.
-const PATIENCE: u64 = 40 * 60 * 1_000;
+const PATIENCE: u64 = 20 * 60 * 1_000;
 /// Milliseconds between two looks at what is left to be done.
 const LOOK: u64 = 5_000;
 

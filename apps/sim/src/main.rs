@@ -1,15 +1,11 @@
 //! `cryptlet-sim`: lives through seeds and prints those that broke a rule.
 
 use clap::{Parser, ValueEnum};
-use cryptlet_sim::{Fixture, FixtureError, Outcome, Switches, run};
+use cryptlet_sim::{Fixture, FixtureError, Outcome, Switches, each, run};
 use std::{
     io::{self, Write},
     process::ExitCode,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread,
+    sync::{Mutex, PoisonError},
     time::Instant,
 };
 
@@ -141,55 +137,62 @@ fn main() -> ExitCode {
 fn simulate(arguments: &Arguments) -> Result<bool, FixtureError> {
     let start = Instant::now();
     let mut sum = match arguments.seed {
-        Some(seed) => {
-            let mut sum = Sum::default();
-            let outcome = run(&Fixture::new()?, seed, arguments.switches())?;
-            if arguments.trace {
-                print_lines(&outcome.trace)?;
-            }
-            sum.add(outcome);
-            sum
-        }
+        Some(seed) => one(arguments, seed)?,
         None => many(arguments)?,
     };
-    let seconds = start.elapsed().as_secs_f64();
-    let mut out = io::stdout().lock();
     sum.broken.sort_by_key(|outcome| outcome.seed);
+    let mut out = io::stdout().lock();
     for (place, outcome) in sum.broken.iter().enumerate() {
-        writeln!(
-            out,
-            "seed {}: {} rules broken",
-            outcome.seed,
-            outcome.broken.len()
-        )?;
-        for broken in &outcome.broken {
-            writeln!(out, "  {broken}")?;
-        }
-        if place < SHOWN && !arguments.trace {
-            let skipped = outcome.trace.len().saturating_sub(LAST_LINES);
-            for line in outcome.trace.iter().skip(skipped) {
-                writeln!(out, "    {line}")?;
-            }
-        }
+        let lines = if place < SHOWN && !arguments.trace {
+            LAST_LINES
+        } else {
+            0
+        };
+        show(&mut out, outcome, lines)?;
         writeln!(out, "  again: {}", arguments.again(outcome.seed))?;
     }
-    let Sum {
-        seeds,
-        expected,
-        delivered,
-        deaths,
-        replaced,
-        calls,
-        broken,
-    } = &sum;
+    let seconds = start.elapsed().as_secs_f64();
     writeln!(
         out,
-        "{seeds} seeds in {seconds:.1} s ({:.1} a second): {expected} events, {delivered} deliveries, {deaths} hosts \
-         killed, {replaced} blocks replaced, {calls} calls; {} seeds broke a rule",
-        rate(*seeds, seconds),
-        broken.len()
+        "{} seeds in {seconds:.1} s ({:.1} a second): {} events, {} deliveries, {} hosts killed, {} blocks replaced, {} \
+         calls; {} seeds broke a rule",
+        sum.seeds,
+        rate(sum.seeds, seconds),
+        sum.expected,
+        sum.delivered,
+        sum.deaths,
+        sum.replaced,
+        sum.calls,
+        sum.broken.len()
     )?;
-    Ok(broken.is_empty())
+    Ok(sum.broken.is_empty())
+}
+
+/// Prints what a seed broke, and the last lines of its trace.
+fn show(out: &mut impl Write, outcome: &Outcome, lines: usize) -> io::Result<()> {
+    let count = outcome.broken.len();
+    writeln!(out, "seed {}: {count} rules broken", outcome.seed)?;
+    for broken in &outcome.broken {
+        writeln!(out, "  {broken}")?;
+    }
+    let skipped = outcome.trace.len().saturating_sub(lines);
+    for line in outcome.trace.iter().skip(skipped) {
+        writeln!(out, "    {line}")?;
+    }
+    Ok(())
+}
+
+fn one(arguments: &Arguments, seed: u64) -> Result<Sum, FixtureError> {
+    let outcome = run(&Fixture::new()?, seed, arguments.switches())?;
+    if arguments.trace {
+        let mut out = io::stdout().lock();
+        for line in &outcome.trace {
+            writeln!(out, "{line}")?;
+        }
+    }
+    let mut sum = Sum::default();
+    sum.add(outcome);
+    Ok(sum)
 }
 
 fn rate(seeds: u64, seconds: f64) -> f64 {
@@ -197,43 +200,13 @@ fn rate(seeds: u64, seconds: f64) -> f64 {
     seeds / seconds.max(0.001)
 }
 
-fn print_lines(lines: &[String]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    for line in lines {
-        writeln!(out, "{line}")?;
-    }
-    Ok(())
-}
-
 fn many(arguments: &Arguments) -> Result<Sum, FixtureError> {
-    let processors = thread::available_parallelism().map_or(1, Into::into);
-    let threads = arguments.threads.unwrap_or(processors).max(1);
-    let next = AtomicU64::new(arguments.from);
-    let end = arguments.from.saturating_add(arguments.seeds);
+    let seeds = arguments.from..arguments.from.saturating_add(arguments.seeds);
     let sum = Mutex::new(Sum::default());
-    let work = || -> Result<(), FixtureError> {
-        let fixture = Fixture::new()?;
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end {
-                return Ok(());
-            }
-            let outcome = run(&fixture, seed, arguments.switches())?;
-            sum.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .add(outcome);
-        }
-    };
-    thread::scope(|scope| {
-        let hired: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let mut done = Ok(());
-        for thread in hired {
-            let ended = thread.join().unwrap_or_else(|_| {
-                Err(io::Error::other("a thread of the simulation panicked").into())
-            });
-            done = done.and(ended);
-        }
-        done
+    each(seeds, arguments.threads, arguments.switches(), |outcome| {
+        sum.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .add(outcome);
     })?;
     Ok(sum.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

@@ -453,3 +453,180 @@ fn read_call(call: CryptoDelegate::deliverCall) -> Call {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Switches, delegate::Delegate};
+    use alloy_primitives::FixedBytes;
+    use cryptlet_chain::Rejection;
+    use cryptlet_seal::SigningKey;
+    use cryptlet_types::{ClockSpec, ReportDomain, TriggerSpec};
+
+    const TIME: UnixSeconds = 1_000_000;
+
+    struct Scene {
+        node: Node,
+        dice: Dice,
+        settings: Settings,
+        key: SigningKey,
+        domain: ReportDomain,
+        subject: Subject,
+    }
+
+    fn scene() -> Scene {
+        let domain = ReportDomain {
+            chain_id: 1,
+            delegate: Address::repeat_byte(1),
+        };
+        let key = SigningKey::from_secret(&[7; 32]).unwrap();
+        let cryptlet = CryptletId(Address::repeat_byte(2));
+        let dice = Dice::new(5);
+        let settings = Settings {
+            losses: 0,
+            ..Settings::of(&dice, Switches::default())
+        };
+        let delegate = Delegate::new(domain, cryptlet, key.address());
+        let subscription = Subscription {
+            subject: Subject(B256::ZERO),
+            consumer: Address::repeat_byte(3),
+            nonce: 0,
+            cryptlet,
+            on_behalf_of: Address::ZERO,
+            callback: FixedBytes([1; 4]),
+            callback_gas: 50_000,
+            validity: 60,
+            trigger: TriggerSpec::Clock(ClockSpec {
+                cron: "* * * * *".into(),
+                time_zone: "UTC".into(),
+            }),
+            params: Bytes::new(),
+            since: 0,
+        }
+        .with_subject_in(&domain);
+        let subject = subscription.subject;
+        let mut node = Node::new(1, delegate, Address::repeat_byte(9), TIME);
+        node.wish(Wish::Subscribe(Box::new(subscription)));
+        node.mine(TIME + 1, &dice, &settings);
+        Scene {
+            node,
+            dice,
+            settings,
+            key,
+            domain,
+            subject,
+        }
+    }
+
+    impl Scene {
+        fn call(&self, sequence: u64, valid_until: UnixSeconds) -> Call {
+            let report = Report {
+                cryptlet: CryptletId(Address::repeat_byte(2)),
+                subject: self.subject,
+                sequence,
+                issued_at: TIME,
+                valid_until,
+                region: Measurement(B256::ZERO),
+                delegation: B256::ZERO,
+                payload: Bytes::new(),
+            };
+            let signature = self.key.sign(report.digest(&self.domain)).unwrap();
+            Call { report, signature }
+        }
+
+        fn waiting(&self, nonce: u64, sequence: u64) -> Waiting {
+            Waiting {
+                hash: B256::left_padding_from(&[1, u8::try_from(sequence).unwrap()]),
+                raw: Bytes::new(),
+                nonce,
+                max_fee: 500 * GWEI,
+                priority_fee: GWEI,
+                call: self.call(sequence, TIME + 60),
+            }
+        }
+
+        fn mine(&mut self) {
+            self.node.mine(TIME + 2, &self.dice, &self.settings);
+        }
+    }
+
+    #[test]
+    fn the_delegate_takes_each_number_once_in_order_in_time_and_from_its_signer() {
+        let scene = scene();
+        let mut delegate = scene.node.delegate(0).clone();
+        let wrong = |expected, given| Err(Rejection::WrongSequence { expected, given });
+        let good = scene.call(1, TIME + 60);
+        assert_eq!(delegate.check(&scene.call(2, TIME + 60), TIME), wrong(1, 2));
+        assert_eq!(delegate.check(&good, TIME - 1), Err(Rejection::NotYetValid));
+        assert_eq!(delegate.check(&good, TIME + 61), Err(Rejection::Expired));
+        let mut forged = good.clone();
+        forged.report.valid_until += 1;
+        let refused = delegate.check(&forged, TIME);
+        assert!(matches!(
+            refused,
+            Err(Rejection::SignerNotEnrolled { .. } | Rejection::InvalidSignature)
+        ));
+        delegate.consume(&good, TIME + 60).unwrap();
+        assert_eq!(delegate.check(&good, TIME), wrong(2, 1));
+        assert!(delegate.unsubscribe(scene.subject));
+        assert_eq!(
+            delegate.check(&good, TIME),
+            Err(Rejection::UnknownSubscription)
+        );
+    }
+
+    #[test]
+    fn what_was_in_a_replaced_block_goes_back_to_the_pool_or_is_lost() {
+        for (losses, kept) in [(0, 1), (1_000_000, 0)] {
+            let mut scene = scene();
+            let waiting = scene.waiting(0, 1);
+            scene.node.take(waiting).unwrap();
+            while scene.node.deliveries().count() == 0 {
+                scene.mine();
+            }
+            scene.settings.losses = losses;
+            scene.settings.block_room = 0;
+            let tip = scene.node.tip().head;
+            let Scene {
+                node,
+                dice,
+                settings,
+                ..
+            } = &mut scene;
+            let replaced = node.replace(1, TIME + 9, dice, settings);
+            assert_eq!((replaced.blocks, replaced.back), (1, kept));
+            assert_eq!(scene.node.deliveries().count(), 0);
+            assert_ne!(
+                scene.node.block(tip.number).map(|block| block.head),
+                Some(tip)
+            );
+            scene.settings.block_room = 9;
+            for _ in 0..9 {
+                scene.mine();
+            }
+            let back = usize::try_from(kept).unwrap();
+            assert_eq!(scene.node.deliveries().count(), back);
+        }
+    }
+
+    #[test]
+    fn nonces_are_mined_in_order_and_a_replacement_has_to_pay_more() {
+        let mut scene = scene();
+        let later = scene.waiting(1, 1);
+        scene.node.take(later.clone()).unwrap();
+        scene.mine();
+        assert_eq!(scene.node.deliveries().count(), 0, "nonce 0 is missing");
+        assert!(matches!(
+            scene.node.take(later.clone()),
+            Err(BroadcastError::AlreadyKnown)
+        ));
+        let other = Waiting {
+            hash: B256::repeat_byte(9),
+            ..later
+        };
+        assert!(matches!(
+            scene.node.take(other),
+            Err(BroadcastError::Underpriced(_))
+        ));
+    }
+}

@@ -113,8 +113,8 @@ impl Settings {
             lag: dice.choice("settings", "lag", [0, 0, 2, -2]),
             pending_pool: coin("pending", 500_000),
             block_room: pick("room", [1, 2, 50, 50]),
-            subscriptions: dice.between("settings", "subscriptions", 1..=5),
-            chaos_millis: 1_000 * dice.between("settings", "chaos", 120..=420),
+            subscriptions: pick("subscriptions", [1, 2, 4, 12]),
+            chaos_millis: 1_000 * dice.between("settings", "chaos", 60..=240),
         }
     }
 }
