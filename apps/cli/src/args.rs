@@ -57,10 +57,17 @@ pub(crate) enum Command {
     Explain(developer::OneOptions),
     /// Bring a cryptlet's Solidity header into this project and lock it.
     Import(developer::ImportOptions),
+    /// Print the call that subscribes to a cryptlet by a trigger, or make it for an account of your own.
+    Subscribe(Box<developer::SubscribeOptions>),
     /// List the subscriptions that the host serves.
     Subscriptions(developer::ListOptions),
     /// Follow jobs from event to receipt.
     Trace(developer::TraceOptions),
+    /// List jobs, and have those tried again that were parked or failed.
+    Jobs(developer::JobsOptions),
+    /// Applications that may wake cryptlets by signed messages.
+    #[command(subcommand)]
+    Application(developer::Application),
     /// Show which host, chain, register and policy the commands work with.
     Status(developer::StatusOptions),
     /// What the host allows: written, approved by administrators, set.

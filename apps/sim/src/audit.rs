@@ -9,6 +9,7 @@ use cryptlet_chain::{ChangeKind, Delivery};
 use cryptlet_journal::{JobFilter, JobRecord, Page, StoredReceipt, at_once};
 use cryptlet_types::{
     Event, Job, JobId, JobState, Subject, Subscription, Trigger, TriggerSpec, UnixSeconds,
+    subscription::{Finality, LogSpec},
 };
 use std::collections::BTreeMap;
 
@@ -49,7 +50,11 @@ const GOOD_REASONS: [&str; 11] = [
 /// A subscription as the chain tells of it in the end.
 struct Told {
     subscription: Subscription,
-    ended: Option<UnixSeconds>,
+    /// Its log: block, and place within it.
+    place: (u64, u64),
+    ended: bool,
+    /// Whether it ever was: then what had to be due is not said here.
+    paused: bool,
 }
 
 /// What the chain tells of subscriptions.
@@ -60,18 +65,22 @@ fn told(node: &Node) -> BTreeMap<Subject, Told> {
             match &change.kind {
                 ChangeKind::Subscribed(subscription) => {
                     let subscription = (**subscription).clone();
-                    let ended = None;
-                    told.insert(
-                        change.subject,
-                        Told {
-                            subscription,
-                            ended,
-                        },
-                    );
+                    let begun = Told {
+                        subscription,
+                        place: (change.block, change.log_index),
+                        ended: false,
+                        paused: false,
+                    };
+                    told.insert(change.subject, begun);
                 }
                 ChangeKind::Unsubscribed => {
                     if let Some(told) = told.get_mut(&change.subject) {
-                        told.ended = Some(block.head.timestamp);
+                        told.ended = true;
+                    }
+                }
+                ChangeKind::Paused | ChangeKind::Resumed { .. } => {
+                    if let Some(told) = told.get_mut(&change.subject) {
+                        told.paused = true;
                     }
                 }
                 ChangeKind::Refused { .. } => {}
@@ -94,21 +103,61 @@ fn dues(subscription: &Subscription, last: UnixSeconds) -> impl Iterator<Item = 
         .take_while(move |due| *due <= last)
 }
 
+/// The occurrences that the subscription has to be woken by, up to `last`. Where a chain is read beside what the delegate says,
+/// that begins some time after the subscription: there, those count that came when the world had been calm for a while.
+fn occurrences(node: &Node, told: &Told, last: UnixSeconds) -> Vec<Trigger> {
+    let subscription = &told.subscription;
+    match &subscription.trigger {
+        TriggerSpec::Clock(_) => {
+            let dues = dues(subscription, last);
+            dues.map(|due| Trigger::Clock { due }).collect()
+        }
+        TriggerSpec::Request => {
+            let at = subscription.since;
+            vec![Trigger::Request { at }]
+        }
+        TriggerSpec::Log(spec) => {
+            let at_once = (spec.chain_id, spec.finality) == (node.chain_id(), Finality::Latest);
+            let blocks = node.blocks().flat_map(|block| &block.logs);
+            let counts = |log: &&cryptlet_chain::RawLog| {
+                let after = match at_once {
+                    true => (log.block, log.index) > told.place,
+                    false => log.at >= last.saturating_sub(SETTLED),
+                };
+                after && log.at <= last && selects(spec, log)
+            };
+            let entries = blocks.filter(counts);
+            let entries = entries.filter_map(|log| log.entry(spec.chain_id));
+            entries.map(Trigger::Log).collect()
+        }
+        _ => vec![],
+    }
+}
+
+/// Seconds before the last event from which on every chain is read.
+const SETTLED: u64 = 25;
+
+fn selects(spec: &LogSpec, log: &cryptlet_chain::RawLog) -> bool {
+    let mut topics = spec.topics.iter().zip(&log.topics);
+    spec.emitter == log.emitter && topics.all(|(wanted, topic)| wanted.is_zero() || wanted == topic)
+}
+
 /// Jobs that had to be there, each with a word for it. Nothing is expected of a subscription that has ended: the host may not
 /// have been there before its end.
 fn expected(world: &World, last: UnixSeconds) -> BTreeMap<JobId, String> {
     let state = world.state();
     let mut expected = BTreeMap::new();
     for (subject, told) in told(&state.node) {
-        if told.ended.is_some() {
+        if told.ended || told.paused {
             continue;
         }
         let known = state.since.get(&subject).copied().unwrap_or_default();
-        let dues = dues(&told.subscription, last);
-        for due in dues.filter(|due| world.is_settled() || *due >= known) {
-            let event = Event::new(&world.domain, subject, Trigger::Clock { due });
-            let word = format!("what was due at {due} of {}", short(&subject.0));
-            expected.insert(Job::id_of(&event), word);
+        for trigger in occurrences(&state.node, &told, last) {
+            if !world.is_settled() && trigger.due() < known {
+                continue;
+            }
+            let event = Event::new(&world.domain, subject, trigger);
+            expected.insert(Job::id_of(&event), word(&event));
         }
     }
     expected
@@ -122,7 +171,7 @@ async fn jobs(set: &Set) -> Result<BTreeMap<JobId, JobRecord>, FixtureError> {
         limit: 1_000,
     };
     loop {
-        let listed = set.journal.jobs(JobFilter::default(), page).await?;
+        let listed = set.journal.jobs(&JobFilter::default(), page).await?;
         jobs.extend(
             listed
                 .items
@@ -146,15 +195,19 @@ pub async fn left(set: &Set, last: UnixSeconds) -> Result<Vec<String>, FixtureEr
     let jobs = jobs(set).await?;
     let mut left = vec![];
     for (id, word) in expected(&set.world, last) {
-        if !jobs.contains_key(&id) {
-            left.push(format!("{word} never became a job"));
+        match jobs.get(&id) {
+            Some(record) if record.state == JobState::Withdrawn => {
+                left.push(format!("{word} is withdrawn, though it occurred"));
+            }
+            Some(_) => {}
+            None => left.push(format!("{word} never became a job")),
         }
     }
     for record in jobs.values() {
-        if record.job.event.trigger.due() <= last && !record.state.is_final() {
+        if record.job.event.trigger.due() <= last && record.state.is_unfinished() {
             left.push(format!(
                 "{} is still {}",
-                word(record),
+                word(&record.job.event),
                 record.state.as_str()
             ));
         }
@@ -162,10 +215,11 @@ pub async fn left(set: &Set, last: UnixSeconds) -> Result<Vec<String>, FixtureEr
     Ok(left)
 }
 
-fn word(record: &JobRecord) -> String {
-    let event = &record.job.event;
+fn word(event: &Event) -> String {
     format!(
-        "what was due at {} of {}",
+        "{} {} due at {} of {}",
+        event.trigger.name(),
+        short(&event.id.0),
         event.trigger.due(),
         short(&event.subject.0)
     )
@@ -207,7 +261,10 @@ pub fn check(set: &Set) -> Result<Found, FixtureError> {
 
 /// What came to nothing did so for a reason, and not for the host's own fault.
 fn bad_end(record: &JobRecord) -> Option<String> {
-    let given_up = matches!(record.state, JobState::Failed | JobState::Skipped);
+    let given_up = matches!(
+        record.state,
+        JobState::Failed | JobState::Skipped | JobState::Parked
+    );
     let reason = record.note.as_deref().unwrap_or_default();
     let is_good = match record.state {
         JobState::Skipped => !reason.is_empty(),
@@ -215,7 +272,7 @@ fn bad_end(record: &JobRecord) -> Option<String> {
     };
     (given_up && !is_good).then(|| {
         let state = record.state.as_str();
-        format!("{} is {state}: {reason:?}", word(record))
+        format!("{} is {state}: {reason:?}", word(&record.job.event))
     })
 }
 
@@ -247,7 +304,7 @@ fn bad_deliveries(
 ) -> Vec<String> {
     let last = world.last_due().unwrap_or_default();
     let is_later =
-        |record: &JobRecord| !record.state.is_final() && record.job.event.trigger.due() > last;
+        |record: &JobRecord| record.state.is_unfinished() && record.job.event.trigger.due() > last;
     let state = world.state();
     let mut broken = vec![];
     let mut counts: BTreeMap<JobId, u64> = BTreeMap::new();
@@ -261,9 +318,11 @@ fn bad_deliveries(
         *counts.entry(*job).or_default() += 1;
         match jobs.get(job) {
             Some(record) if record.state == JobState::Delivered || is_later(record) => {}
+            // What is on its way cannot be called back.
+            Some(record) if record.state == JobState::Withdrawn => {}
             Some(record) => broken.push(format!(
                 "{number} was consumed, and {} is {}: {:?}",
-                word(record),
+                word(&record.job.event),
                 record.state.as_str(),
                 record.note
             )),
@@ -274,7 +333,7 @@ fn bad_deliveries(
     }
     for (job, count) in &counts {
         if let (Some(record), true) = (jobs.get(job), *count > 1) {
-            broken.push(format!("{} was delivered {count} times", word(record)));
+            broken.push(format!("{} was delivered {count} times", word(&record.job.event)));
         }
     }
     drop(state);
@@ -286,7 +345,7 @@ fn bad_deliveries(
         if !counts.contains_key(&record.job.id) {
             broken.push(format!(
                 "{} is delivered, and the chain knows nothing of it",
-                word(record)
+                word(&record.job.event)
             ));
         }
     }

@@ -3,13 +3,13 @@
 use crate::{
     ports::{
         NoCallOut, SimulatedChain, SimulatedClock, SimulatedDisk, SimulatedIsolation,
-        SimulatedRegister, SimulatedVault,
+        SimulatedLogs, SimulatedRegister, SimulatedVault,
     },
     settings::Switches,
-    world::World,
+    world::{OTHER, World},
 };
 use alloy_primitives::{Address, Bytes, U256};
-use cryptlet_chain::RegisterChain;
+use cryptlet_chain::{LogChain, RegisterChain};
 use cryptlet_host::{Delegations, Given, HostClock, HostError, Parts, Rules};
 use cryptlet_journal::{Journal, JournalError, at_once};
 use cryptlet_register::{Index, PackageStore, PolicyStore, RegisterError, Replica};
@@ -20,7 +20,7 @@ use cryptlet_types::{
     policy::{Approval, Retry, ServeRule, SignedPolicy, Whom},
     register::{Board, PolicyRecord, RegisterChange, RegisterDomain, SignerRecord, VersionRecord},
 };
-use std::{io, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
 use tempfile::TempDir;
 
 /// Why a world cannot be made. It is the machine's fault or this program's; no seed is to blame.
@@ -210,6 +210,8 @@ impl Fixture {
             isolation: Arc::new(SimulatedIsolation(world.clone())),
             call_out: Arc::new(NoCallOut),
             clock: HostClock::Free(Arc::new(SimulatedClock(world.clone()))),
+            calendars: Arc::default(),
+            log_chains: Arc::new(log_chains(&world)),
             first_block: 0,
             register_first_block: 0,
             register_max_head_age: None,
@@ -241,6 +243,14 @@ impl Set {
     }
 }
 
+fn log_chains(world: &Arc<World>) -> BTreeMap<u64, Arc<dyn LogChain>> {
+    let chain = |id| -> (u64, Arc<dyn LogChain>) {
+        let world = world.clone();
+        (id, Arc::new(SimulatedLogs { world, id }))
+    };
+    [world.domain.chain_id, OTHER].into_iter().map(chain).collect()
+}
+
 fn rules(
     folder: &std::path::Path,
     index: &Arc<Index>,
@@ -266,7 +276,7 @@ fn approved(
         },
         serve: ServeRule {
             consumers: Whom::Anyone,
-            minimum_interval_seconds: 1,
+            minimum_interval_seconds: 0,
             minimum_validity_seconds: 1,
             maximum_callback_gas: 5_000_000,
         },

@@ -1,7 +1,7 @@
 //! A chain in memory, as one node serves it: blocks, a pool, fees, reorganisations. Pure: chance is handed in.
 
 use crate::{
-    delegate::{Call, Delegate},
+    delegate::{Call, Delegate, Logged, Sent},
     dice::Dice,
     settings::Settings,
 };
@@ -10,8 +10,8 @@ use alloy_eips::eip2718::Decodable2718;
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use alloy_sol_types::SolCall;
 use cryptlet_chain::{
-    BroadcastError, ChangeKind, DeliveredReport, Delivery, Fees, Head, SubscriptionChange,
-    TransactionOutcome, evm::abi::CryptoDelegate,
+    BroadcastError, ChangeKind, Delivery, Fees, Head, LogFilter, LogPayload, RawLog,
+    SubscriptionChange, TransactionOutcome, evm::abi::CryptoDelegate,
 };
 use cryptlet_types::{
     CryptletId, Measurement, Report, Subject, Subscription, UnixSeconds, report::CompactSignature,
@@ -30,7 +30,21 @@ pub enum Wish {
     Subscribe(Box<Subscription>),
     /// Its end.
     Unsubscribe(Subject),
+    /// Its pause, or the end of that.
+    Pause(Subject, bool),
+    /// That so many equal logs are heard, with that topic, of a transaction that is found again by its number.
+    Emit {
+        /// Which transaction.
+        number: u64,
+        /// How many logs.
+        logs: u32,
+        /// Their topic.
+        topic: B256,
+    },
 }
+
+/// The contract whose logs others wait for.
+pub const EMITTER: Address = Address::repeat_byte(0xe1);
 
 /// A transaction of the transmitter.
 #[derive(Clone, Debug)]
@@ -43,7 +57,7 @@ pub struct Waiting {
     pub nonce: u64,
     max_fee: u128,
     priority_fee: u128,
-    call: Call,
+    call: Sent,
 }
 
 /// A transaction in a block.
@@ -51,8 +65,8 @@ pub struct Waiting {
 pub struct Mined {
     /// What was sent.
     pub waiting: Waiting,
-    /// What the delegate consumed; none if it reverted.
-    pub delivered: Option<DeliveredReport>,
+    /// What the delegate consumed and left out; none if it reverted.
+    pub logged: Option<Logged>,
 }
 
 /// A block.
@@ -64,6 +78,8 @@ pub struct Block {
     pub mined: Vec<Mined>,
     /// What the delegate logged about subscriptions.
     pub changes: Vec<SubscriptionChange>,
+    /// What the emitter logged.
+    pub logs: Vec<RawLog>,
     wishes: Vec<Wish>,
     delegate: Delegate,
     nonce: u64,
@@ -110,6 +126,7 @@ impl Node {
                 head,
                 mined: vec![],
                 changes: vec![],
+                logs: vec![],
                 wishes: vec![],
                 delegate,
                 nonce: 0,
@@ -120,6 +137,12 @@ impl Node {
             base_fee: 10 * GWEI,
             salt: 0,
         }
+    }
+
+    /// EIP-155 id.
+    #[must_use]
+    pub fn chain_id(&self) -> u64 {
+        self.chain_id
     }
 
     /// The canonical blocks, oldest first.
@@ -174,9 +197,10 @@ impl Node {
             timestamp,
         };
         let mut changes = vec![];
+        let mut logs = vec![];
         let mut wishes = vec![];
         while let Some(wish) = self.wishes.pop_front() {
-            let log_index = changes.len().try_into().unwrap_or(u64::MAX);
+            let log_index = (changes.len() + logs.len()).try_into().unwrap_or(u64::MAX);
             let (subject, kind) = match &wish {
                 Wish::Subscribe(asked) => {
                     let subscription = Subscription {
@@ -193,6 +217,22 @@ impl Node {
                         continue;
                     }
                     (*subject, ChangeKind::Unsubscribed)
+                }
+                Wish::Pause(subject, paused) => {
+                    if !delegate.pause(*subject, *paused) {
+                        continue;
+                    }
+                    let at = timestamp;
+                    let kind = match paused {
+                        true => ChangeKind::Paused,
+                        false => ChangeKind::Resumed { at },
+                    };
+                    (*subject, kind)
+                }
+                Wish::Emit { .. } => {
+                    logs.extend(emitted(&wish, &head, log_index));
+                    wishes.push(wish);
+                    continue;
                 }
             };
             changes.push(SubscriptionChange {
@@ -214,13 +254,14 @@ impl Node {
             }
             self.pool.remove(&nonce);
             nonce += 1;
-            let delivered = delegate.consume(&waiting.call, timestamp).ok();
-            mined.push(Mined { waiting, delivered });
+            let logged = delegate.take(&waiting.call, timestamp).ok();
+            mined.push(Mined { waiting, logged });
         }
         self.later.push(Block {
             head,
             mined,
             changes,
+            logs,
             wishes,
             delegate,
             nonce,
@@ -292,6 +333,22 @@ impl Node {
         blocks.flat_map(|block| block.changes.clone()).collect()
     }
 
+    /// What the emitter logged in these blocks and `filter` selects.
+    #[must_use]
+    pub fn logs(&self, filter: &LogFilter, first: u64, last: u64) -> Vec<RawLog> {
+        let within = |block: &&Block| (first..=last).contains(&block.head.number);
+        let among = |wanted: &[B256], topic: Option<&B256>| {
+            wanted.is_empty() || topic.is_some_and(|topic| wanted.contains(topic))
+        };
+        let selects = |log: &&RawLog| {
+            let mut topics = filter.topics.iter().enumerate();
+            (filter.emitters.is_empty() || filter.emitters.contains(&log.emitter))
+                && topics.all(|(place, wanted)| among(wanted, log.topics.get(place)))
+        };
+        let logs = self.blocks().filter(within).flat_map(|block| &block.logs);
+        logs.filter(selects).cloned().collect()
+    }
+
     /// The delegate as of the block `lag` blocks before the newest.
     #[must_use]
     pub fn delegate(&self, lag: u64) -> &Delegate {
@@ -304,7 +361,7 @@ impl Node {
         let tip = self.tip();
         let (mut delegate, mut nonce) = (tip.delegate.clone(), tip.nonce);
         while let Some(waiting) = self.pool.get(&nonce) {
-            let _reverts_or_not = delegate.consume(&waiting.call, time);
+            let _reverts_or_not = delegate.take(&waiting.call, time);
             nonce += 1;
         }
         delegate
@@ -344,15 +401,14 @@ impl Node {
         if sender.ok() != Some(self.transmitter) || envelope.chain_id() != Some(self.chain_id) {
             return Err(refuse("invalid sender"));
         }
-        let call = CryptoDelegate::deliverCall::abi_decode(envelope.input());
-        let call = call.map_err(|_| refuse("not a delivery"))?;
+        let call = read_call(envelope.input()).ok_or_else(|| refuse("not a delivery"))?;
         Ok(Waiting {
             hash: *envelope.tx_hash(),
             raw: raw.clone(),
             nonce: envelope.nonce(),
             max_fee: envelope.max_fee_per_gas(),
             priority_fee: envelope.max_priority_fee_per_gas().unwrap_or_default(),
-            call: read_call(call),
+            call,
         })
     }
 
@@ -387,34 +443,26 @@ impl Node {
         let last = self.behind(lag).head.number;
         self.blocks()
             .filter(|block| block.head.number <= last)
-            .find_map(|block| {
-                let index = block
-                    .mined
-                    .iter()
-                    .position(|mined| mined.waiting.hash == hash)?;
-                let mined = block.mined.get(index)?;
-                Some(TransactionOutcome {
-                    transaction: hash,
-                    block: block.head.number,
-                    block_hash: block.head.hash,
-                    index: index.try_into().ok()?,
-                    success: mined.delivered.is_some(),
-                    gas_used: GAS,
-                    delivered: mined.delivered.iter().cloned().collect(),
-                })
-            })
+            .find_map(|block| block.outcomes().find(|outcome| outcome.transaction == hash))
+    }
+
+    /// The canonical block of that hash.
+    #[must_use]
+    pub fn by_hash(&self, hash: B256) -> Option<&Block> {
+        self.blocks().rfind(|block| block.head.hash == hash)
     }
 
     /// All consumed reports, in the order in which they were consumed.
     pub fn deliveries(&self) -> impl Iterator<Item = Delivery> {
         self.blocks().flat_map(|block| {
-            block.mined.iter().filter_map(|mined| {
-                Some(Delivery {
-                    transaction: mined.waiting.hash,
-                    block: block.head.number,
-                    block_hash: block.head.hash,
-                    gas_used: GAS,
-                    report: mined.delivered.clone()?,
+            block.outcomes().flat_map(|outcome| {
+                let reports = outcome.delivered.into_iter();
+                reports.map(move |report| Delivery {
+                    transaction: outcome.transaction,
+                    block: outcome.block,
+                    block_hash: outcome.block_hash,
+                    gas_used: outcome.gas_used,
+                    report,
                 })
             })
         })
@@ -429,14 +477,74 @@ impl Node {
 impl Waiting {
     /// What it delivers.
     #[must_use]
-    pub fn report(&self) -> &Report {
-        &self.call.report
+    pub fn reports(&self) -> &[Report] {
+        self.call.reports()
     }
 }
 
-fn read_call(call: CryptoDelegate::deliverCall) -> Call {
+impl Block {
+    /// What became of its transactions.
+    pub fn outcomes(&self) -> impl Iterator<Item = TransactionOutcome> {
+        let Head { number, hash, .. } = self.head;
+        self.mined.iter().zip(0..).map(move |(mined, index)| {
+            let (delivered, undelivered) = mined.logged.clone().unwrap_or_default();
+            TransactionOutcome {
+                transaction: mined.waiting.hash,
+                block: number,
+                block_hash: hash,
+                index,
+                success: mined.logged.is_some(),
+                gas_used: GAS,
+                delivered,
+                undelivered,
+            }
+        })
+    }
+}
+
+/// The logs of an emission in the block of `head`, from place `index` on.
+fn emitted(wish: &Wish, head: &Head, index: u64) -> Vec<RawLog> {
+    let Wish::Emit {
+        number,
+        logs,
+        topic,
+    } = wish
+    else {
+        return vec![];
+    };
+    let log = |ordinal: u32| RawLog {
+        block: head.number,
+        block_hash: head.hash,
+        at: head.timestamp,
+        transaction: keccak256(number.to_be_bytes()),
+        index: index + u64::from(ordinal),
+        ordinal,
+        emitter: EMITTER,
+        topics: vec![*topic],
+        data: LogPayload::Whole(Bytes::new()),
+    };
+    (0..*logs).map(log).collect()
+}
+
+fn read_call(input: &Bytes) -> Option<Sent> {
+    if let Ok(call) = CryptoDelegate::deliverBatchCall::abi_decode(input) {
+        let CryptoDelegate::deliverBatchCall { batch, r, vs } = call;
+        let report = |item: CryptoDelegate::BatchItem| Report {
+            cryptlet: CryptletId(batch.cryptlet),
+            subject: Subject(item.subject),
+            sequence: item.sequence,
+            issued_at: item.issuedAt,
+            valid_until: item.validUntil,
+            region: Measurement(batch.region),
+            delegation: B256::ZERO,
+            payload: item.payload,
+        };
+        let reports = batch.items.into_iter().map(report).collect();
+        return Some(Sent::Batch(reports, CompactSignature { r, vs }));
+    }
+    let call = CryptoDelegate::deliverCall::abi_decode(input).ok()?;
     let report = call.report;
-    Call {
+    Some(Sent::One(Box::new(Call {
         report: Report {
             cryptlet: CryptletId(report.cryptlet),
             subject: Subject(report.subject),
@@ -451,7 +559,7 @@ fn read_call(call: CryptoDelegate::deliverCall) -> Call {
             r: call.r,
             vs: call.vs,
         },
-    }
+    })))
 }
 
 #[cfg(test)]
@@ -541,7 +649,7 @@ mod tests {
                 nonce,
                 max_fee: 500 * GWEI,
                 priority_fee: GWEI,
-                call: self.call(sequence, TIME + 60),
+                call: Sent::One(Box::new(self.call(sequence, TIME + 60))),
             }
         }
 

@@ -27,10 +27,10 @@ impl Default for Switches {
         Self {
             crashes: true,
             reorgs: true,
-            losses: false,
+            losses: true,
             stale: false,
             late_logs: false,
-            settled: false,
+            settled: true,
             trace: false,
         }
     }
@@ -79,6 +79,8 @@ pub struct Settings {
     pub block_room: u64,
     /// Subscriptions that contracts make.
     pub subscriptions: u64,
+    /// Most transactions whose logs somebody may wait for.
+    pub emissions: u64,
     /// Milliseconds until the world calms down.
     pub chaos_millis: u64,
 }
@@ -114,6 +116,7 @@ impl Settings {
             pending_pool: coin("pending", 500_000),
             block_room: pick("room", [1, 2, 50, 50]),
             subscriptions: pick("subscriptions", [1, 2, 4, 12]),
+            emissions: pick("emissions", [0, 10, 30, 80]),
             chaos_millis: 1_000 * dice.between("settings", "chaos", 60..=240),
         }
     }

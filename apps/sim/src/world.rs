@@ -3,7 +3,7 @@
 use crate::{
     delegate::Delegate,
     dice::Dice,
-    node::{Node, Wish},
+    node::{EMITTER, Node, Wish},
     settings::{Settings, Switches},
     trace::Trace,
 };
@@ -11,6 +11,7 @@ use alloy_primitives::{Address, B256, Bytes, FixedBytes};
 use cryptlet_chain::ChangeKind;
 use cryptlet_types::{
     ClockSpec, CryptletId, JobId, ReportDomain, Subject, Subscription, TriggerSpec, UnixSeconds,
+    subscription::{Finality, LogSpec},
 };
 use std::{
     collections::BTreeMap,
@@ -23,6 +24,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
+/// Id of a chain beside the delegate's, whose blocks happen to be the same.
+pub const OTHER: u64 = 5;
 /// When every world begins: 2026-09-21 14:13:20 UTC.
 pub const BEGINNING: UnixSeconds = 1_790_000_000;
 /// Most times that a host is killed in one seed.
@@ -191,11 +194,56 @@ impl World {
                 let end = self.dice.between("wish", "end", at..=calm.max(at));
                 state.plan(end, Happening::Wish(Wish::Unsubscribe(subject)));
             }
+            if self.dice.happens("wish", "pauses", 150_000) {
+                let pause = self.dice.between("wish", "pause", at..=calm.max(at));
+                let lasts = 1_000 * self.dice.between("wish", "pause lasts", 1..=120);
+                state.plan(pause, Happening::Wish(Wish::Pause(subject, true)));
+                let end = (pause + lasts).min(calm.max(pause + 1));
+                state.plan(end, Happening::Wish(Wish::Pause(subject, false)));
+            }
+        }
+        let emissions = self.dice.between("wish", "emissions", 0..=self.settings.emissions);
+        for number in 0..emissions {
+            let at = self.dice.between("wish", "emits", start..=calm + 55_000);
+            let logs = self.dice.choice("wish", "logs", [1, 1, 2, 5]);
+            let topic = self.topic("emitted");
+            let emit = Wish::Emit {
+                number,
+                logs,
+                topic,
+            };
+            state.plan(at, Happening::Wish(emit));
+        }
+    }
+
+    fn topic(&self, what: &'static str) -> B256 {
+        B256::repeat_byte(self.dice.choice("wish", what, [0xa1, 0xa1, 0xa2, 0xa3]))
+    }
+
+    /// What a subscription waits for.
+    fn trigger(&self) -> TriggerSpec {
+        let every = self.dice.between("wish", "every", 1..=3);
+        let topic = self.topic("topic");
+        match self.dice.between("wish", "trigger", 0..=9) {
+            0..=3 => TriggerSpec::Clock(ClockSpec {
+                cron: format!("*/{every} * * * *"),
+                time_zone: "UTC".to_owned(),
+            }),
+            4 => TriggerSpec::Request,
+            kind => TriggerSpec::Log(LogSpec {
+                chain_id: if kind == 9 { OTHER } else { self.domain.chain_id },
+                emitter: EMITTER,
+                topics: if every == 1 { vec![] } else { vec![topic] },
+                finality: match (kind, every) {
+                    (8, 1) => Finality::Safe,
+                    (8, _) => Finality::Finalized,
+                    _ => Finality::Latest,
+                },
+            }),
         }
     }
 
     fn subscription(&self, nonce: u64) -> Subscription {
-        let every = self.dice.between("wish", "every", 1..=3);
         let validity = self.dice.choice("wish", "validity", [30, 60, 300, 3_600]);
         Subscription {
             subject: Subject(B256::ZERO),
@@ -206,10 +254,7 @@ impl World {
             callback: FixedBytes([1, 2, 3, 4]),
             callback_gas: 50_000,
             validity,
-            trigger: TriggerSpec::Clock(ClockSpec {
-                cron: format!("*/{every} * * * *"),
-                time_zone: "UTC".to_owned(),
-            }),
+            trigger: self.trigger(),
             params: Bytes::new(),
             since: 0,
         }
@@ -321,11 +366,13 @@ impl World {
             Happening::Wish(wish) => {
                 match &wish {
                     Wish::Subscribe(wanted) => {
-                        state.say(&format!("wish: subscribe {}", short(&wanted.subject.0)));
+                        let subject = short(&wanted.subject.0);
+                        state.say(&format!("wish: subscribe {subject} {:?}", wanted.trigger));
                     }
                     Wish::Unsubscribe(subject) => {
                         state.say(&format!("wish: unsubscribe {}", short(&subject.0)));
                     }
+                    other => state.say(&format!("wish: {other:?}")),
                 }
                 state.node.wish(wish);
             }
@@ -361,12 +408,13 @@ impl World {
         state.note_subscriptions(1);
         let tip = state.node.tip();
         let line = format!(
-            "block {} {} time {} holds {} deliveries, {} changes",
+            "block {} {} time {} holds {} deliveries, {} changes, {} logs",
             tip.head.number,
             short(&tip.head.hash),
             tip.head.timestamp,
             tip.mined.len(),
-            tip.changes.len()
+            tip.changes.len(),
+            tip.logs.len()
         );
         state.say(&line);
         if !calm && dice.happens("world", "outage", settings.outages) {

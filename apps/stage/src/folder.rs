@@ -38,6 +38,9 @@ pub(crate) fn configure(setting: Setting<'_>) -> Result<HostConfig, StageError> 
         version: 1,
         data: out.join("host"),
         rpc: setting.rpc,
+        fallbacks: vec![],
+        chains: vec![],
+        calendars: None,
         delegate: setting.contracts.delegate,
         first_block: 0,
         register: RegisterConfig {

@@ -33,6 +33,8 @@ interface Vm {
     function etch(address target, bytes calldata code) external;
     function load(address target, bytes32 slot) external view returns (bytes32);
     function prank(address sender) external;
+    function startPrank(address sender) external;
+    function stopPrank() external;
     function revertToState(uint256 id) external returns (bool success);
     function snapshotState() external returns (uint256 id);
     function store(address target, bytes32 slot, bytes32 value) external;

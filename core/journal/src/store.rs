@@ -6,6 +6,7 @@ use crate::{
     error::{JournalError, Result},
     lock::{Lock, own},
     schema,
+    values::signed,
 };
 use sqlx::{
     ConnectOptions, Row, SqliteConnection,
@@ -58,7 +59,7 @@ impl Journal {
     /// Opens the journal at `path`, or creates it there. `clock` dates the history.
     ///
     /// # Errors
-    /// [`JournalError::InUse`] while another host has it open, [`JournalError::NewerSchema`],
+    /// [`JournalError::InUse`] while another host has it open, [`JournalError::OtherSchema`],
     /// [`JournalError::NotAJournal`], or what the system says.
     pub async fn open(path: &Path, clock: Clock) -> Result<Self> {
         let lock = Lock::take(path)?;
@@ -117,7 +118,7 @@ impl Journal {
         }
     }
 
-    pub(crate) fn now(&self) -> u64 {
+    fn now(&self) -> u64 {
         (self.clock)()
     }
 
@@ -137,12 +138,13 @@ impl Journal {
 
     /// A transaction: happens as a whole when [`Write::commit`] returns, else not at all.
     pub(crate) async fn write(&self) -> Result<Write<'_>> {
+        let at = signed("history.at", self.now())?;
         let mut db = self.read().await?.db;
         self.disk.pass(Moment::Begin).await?;
         db.open = true;
         sqlx::query("BEGIN IMMEDIATE").execute(&mut db.conn).await?;
         let disk = self.disk.clone();
-        Ok(Write { db, disk })
+        Ok(Write { db, disk, at })
     }
 }
 
@@ -161,6 +163,8 @@ impl Read<'_> {
 pub(crate) struct Write<'j> {
     db: MutexGuard<'j, Database>,
     disk: Held,
+    /// When it began, for the history.
+    pub(crate) at: i64,
 }
 
 impl Write<'_> {
@@ -230,8 +234,8 @@ mod tests {
         let mut written = 0;
         let error = loop {
             let name = format!("{written}{}", "x".repeat(3000));
-            match journal.apply_subscriptions(&name, cursor(1), &[]).await {
-                Ok(()) => written += 1,
+            match journal.apply(&name, cursor(1), &[], &[]).await {
+                Ok(_) => written += 1,
                 Err(error) => break error,
             }
         };
@@ -241,7 +245,7 @@ mod tests {
         limit(&journal, "PRAGMA max_page_count = 100000").await;
         for number in 1..3 {
             journal
-                .apply_subscriptions("later", cursor(number), &[])
+                .apply("later", cursor(number), &[], &[])
                 .await
                 .unwrap();
         }

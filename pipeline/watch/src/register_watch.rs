@@ -27,6 +27,10 @@ impl LogSource for Source {
     async fn changes(&self, blocks: RangeInclusive<u64>) -> Result<Vec<Self::Change>, ChainError> {
         self.0.changes(blocks).await
     }
+
+    async fn changes_of(&self, block: &Head) -> Result<Vec<Self::Change>, ChainError> {
+        self.0.changes_of(block).await
+    }
 }
 
 /// Reads changes of the register in order, block after block.

@@ -50,7 +50,18 @@ impl Index {
             .bind(CURSORS)
             .execute(tx.conn())
             .await?;
-        tx.commit().await
+        if changes.is_empty() {
+            return tx.commit().await;
+        }
+        self.commit(tx).await
+    }
+
+    /// Makes a transaction durable that has changed what is said of cryptlets.
+    async fn commit(&self, tx: Write<'_>) -> Result<()> {
+        self.recent.close();
+        tx.commit().await?;
+        self.recent.open();
+        Ok(())
     }
 
     /// Goes back to one of its [`cursors`](Index::cursors), or to nothing: everything that was read after it is
@@ -80,7 +91,7 @@ impl Index {
                 None => rebuild_rest(&mut tx).await?,
             }
         }
-        tx.commit().await
+        self.commit(tx).await
     }
 
     /// Remembers what a manifest says of its cryptlet, so that those who run it now are found by these words. Text
@@ -105,7 +116,7 @@ impl Index {
             let record: CryptletRecord = decode("cryptlet", row.try_get("value")?)?;
             make_findable(tx.conn(), row.try_get("number")?, &record).await?;
         }
-        tx.commit().await
+        self.commit(tx).await
     }
 }
 

@@ -18,6 +18,7 @@ mod lock;
 mod names;
 mod read;
 mod readers;
+mod recent;
 mod schema;
 
 pub use read::{Known, PAGE};
@@ -31,6 +32,7 @@ use cryptlet_journal::{Connection, at_once};
 use cryptlet_types::register::{Board, PolicyRecord};
 use lock::Lock;
 use readers::Readers;
+use recent::Recent;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlx::{
     ConnectOptions,
@@ -66,6 +68,7 @@ const READERS: u32 = 4;
 pub struct Index {
     writer: Mutex<Writer>,
     readers: Readers,
+    recent: Recent,
     _lock: Option<Lock>,
 }
 
@@ -95,7 +98,8 @@ impl Index {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
+            // What a power cut takes away, the cursor included, is read again from the chain.
+            .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(Duration::from_secs(5))
             .disable_statement_logging();
         let mut conn = options.connect().await?;
@@ -109,6 +113,7 @@ impl Index {
         Ok(Self {
             writer: Mutex::new(Writer { conn, open: false }),
             readers: Readers::Pool(readers),
+            recent: Recent::default(),
             _lock: Some(lock),
         })
     }
@@ -131,6 +136,7 @@ impl Index {
                 open: false,
             }),
             readers: Readers::AtOnce(SyncMutex::new(reader)),
+            recent: Recent::default(),
             _lock: None,
         })
     }

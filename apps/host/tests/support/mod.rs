@@ -455,7 +455,9 @@ pub(crate) async fn end_of(
         let last = said.expect("the host says nothing").expect("it has ended");
         let event = match &last {
             Progress::Delivered { receipt, .. } => receipt.event.clone(),
-            Progress::Skipped { job, .. } | Progress::Failed { job, .. } => job.event.clone(),
+            Progress::Skipped { job, .. }
+            | Progress::Failed { job, .. }
+            | Progress::Parked { job, .. } => job.event.clone(),
             Progress::Refused { event, .. } => (**event).clone(),
             Progress::Retried { reason, .. } => {
                 retried.push(reason.clone());

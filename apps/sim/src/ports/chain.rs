@@ -1,17 +1,21 @@
 //! The delegate's chain, as a node that is not to be relied on serves it.
 
-use crate::world::{Published, Trouble, World, short};
+use crate::{
+    delegate::Sent,
+    world::{Published, Trouble, World, short},
+};
 use alloy_primitives::{Address, B256, Bytes};
 use alloy_sol_types::SolCall;
 use async_trait::async_trait;
 use cryptlet_chain::{
-    BroadcastError, Chain, ChainError, Delivery, Fees, Head, Rejection, SubscriptionChange,
-    TransactionOutcome, evm::abi,
+    BroadcastError, Chain, ChainError, Delivery, Fees, Head, LogChain, LogFilter, RawLog,
+    Rejection, SubscriptionChange, TransactionOutcome, evm::abi,
 };
 use cryptlet_types::{
     CryptletId, ReportDomain, SignedDelegation, SignedReport, Subject, receipt::Inclusion,
+    report::CompactSignature, subscription::Finality,
 };
-use std::{ops::RangeInclusive, pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, pin::pin, sync::Arc, time::Duration};
 
 /// A node's chain.
 pub struct SimulatedChain(pub Arc<World>);
@@ -89,19 +93,21 @@ impl SimulatedChain {
     fn take(&self, raw: &Bytes) -> Result<B256, BroadcastError> {
         let world = &self.0;
         let waiting = world.state().node.read(raw)?;
-        let report = waiting.report().clone();
         let (hash, nonce) = (waiting.hash, waiting.nonce);
-        let digest = report.digest(&world.domain);
-        self.publish(&report, digest);
+        let mut said = String::new();
+        for report in waiting.reports() {
+            let digest = report.digest(&world.domain);
+            self.publish(report, digest);
+            said += &format!(
+                " report {} of {} is {},",
+                report.sequence,
+                short(&report.subject.0),
+                short(&digest)
+            );
+        }
         let mut state = world.state();
         let taken = state.node.take(waiting);
-        state.say(&format!(
-            "broadcast {} nonce {nonce}: report {} of {} is {}: {taken:?}",
-            short(&hash),
-            report.sequence,
-            short(&report.subject.0),
-            short(&digest),
-        ));
+        state.say(&format!("broadcast {} nonce {nonce}:{said} {taken:?}", short(&hash)));
         taken
     }
 
@@ -181,6 +187,20 @@ impl Chain for SimulatedChain {
         self.ask(place, read).await
     }
 
+    async fn subscription_changes_of(
+        &self,
+        block: &Head,
+    ) -> Result<Vec<SubscriptionChange>, ChainError> {
+        let read = || {
+            let state = self.0.state();
+            let found = state.node.by_hash(block.hash);
+            found.map(|found| found.changes.clone())
+        };
+        let found = self.ask("chain.subscription_changes_of", read).await?;
+        let number = block.number;
+        found.ok_or(ChainError::Reorged { number })
+    }
+
     async fn sequence(
         &self,
         _cryptlet: CryptletId,
@@ -225,6 +245,24 @@ impl Chain for SimulatedChain {
             world.say(&format!("preflight: {rejection}"));
         }
         Ok(judged)
+    }
+
+    async fn preflight_batch(
+        &self,
+        reports: &[SignedReport],
+        signature: &CompactSignature,
+        _from: Address,
+        _gas_limit: u64,
+    ) -> Result<Result<(), Rejection>, ChainError> {
+        let reports = reports.iter().map(|signed| signed.report.clone()).collect();
+        let sent = Sent::Batch(reports, *signature);
+        let judge = || {
+            let state = self.0.state();
+            let time = (state.now() / 1_000).max(state.node.tip().head.timestamp);
+            let taken = state.node.delegate(0).clone().take(&sent, time);
+            taken.map(|_logged| ())
+        };
+        self.ask("chain.preflight_batch", judge).await
     }
 
     async fn delivery(
@@ -283,6 +321,15 @@ impl Chain for SimulatedChain {
         (self.0.domain.delegate, input.into())
     }
 
+    fn batch_call(
+        &self,
+        reports: &[SignedReport],
+        signature: &CompactSignature,
+    ) -> (Address, Bytes) {
+        let input = abi::deliver_batch_call(reports, signature).abi_encode();
+        (self.0.domain.delegate, input.into())
+    }
+
     async fn broadcast(&self, transaction: &Bytes) -> Result<B256, BroadcastError> {
         self.ask("chain.broadcast", || self.take(transaction))
             .await?
@@ -300,20 +347,149 @@ impl Chain for SimulatedChain {
         self.ask(place, read).await
     }
 
+    async fn transaction_outcomes(
+        &self,
+        transactions: &[B256],
+    ) -> Result<Vec<Option<TransactionOutcome>>, ChainError> {
+        let place = "chain.transaction_outcomes";
+        let read = || {
+            let lag = self.0.lag(place);
+            let state = self.0.state();
+            let outcomes = transactions.iter();
+            outcomes.map(|hash| state.node.outcome(*hash, lag)).collect()
+        };
+        self.ask(place, read).await
+    }
+
+    async fn block_outcomes(
+        &self,
+        block: B256,
+    ) -> Result<Option<Vec<TransactionOutcome>>, ChainError> {
+        let read = || {
+            let state = self.0.state();
+            let found = state.node.by_hash(block);
+            found.map(|found| found.outcomes().collect())
+        };
+        self.ask("chain.block_outcomes", read).await
+    }
+
     async fn inclusion(&self, transaction: B256) -> Result<Inclusion, ChainError> {
         let prove = || {
-            let state = self.0.state();
-            let outcome = state.node.outcome(transaction, 0)?;
-            Some(Inclusion {
-                header: outcome.block_hash.to_vec().into(),
-                transaction_index: outcome.index,
-                transaction: transaction.to_vec().into(),
-                transaction_proof: vec![],
-                receipt: Bytes::new(),
-                receipt_proof: vec![],
-            })
+            let outcome = self.0.state().node.outcome(transaction, 0)?;
+            Some(proof(&outcome))
         };
         let proven = self.ask("chain.inclusion", prove).await?;
         proven.ok_or(ChainError::NotIncluded(transaction))
     }
+
+    async fn inclusions(
+        &self,
+        block: B256,
+        transactions: &[B256],
+    ) -> Result<BTreeMap<B256, Inclusion>, ChainError> {
+        let prove = || {
+            let state = self.0.state();
+            let found = state.node.by_hash(block);
+            found.map(|found| {
+                let outcomes = found.outcomes();
+                let asked = outcomes.filter(|outcome| transactions.contains(&outcome.transaction));
+                asked
+                    .map(|outcome| (outcome.transaction, proof(&outcome)))
+                    .collect()
+            })
+        };
+        let proven = self.ask("chain.inclusions", prove).await?;
+        proven.ok_or(ChainError::NotIncluded(block))
+    }
 }
+
+fn proof(outcome: &TransactionOutcome) -> Inclusion {
+    Inclusion {
+        header: outcome.block_hash.to_vec().into(),
+        transaction_index: outcome.index,
+        transaction: outcome.transaction.to_vec().into(),
+        transaction_proof: vec![],
+        receipt: Bytes::new(),
+        receipt_proof: vec![],
+    }
+}
+
+/// The same blocks, as a chain of that id whose contracts log.
+pub struct SimulatedLogs {
+    /// Where it is.
+    pub world: Arc<World>,
+    /// Its id: the delegate's chain, or another one that happens to be alike.
+    pub id: u64,
+}
+
+impl SimulatedLogs {
+    async fn ask<T>(
+        &self,
+        place: &'static str,
+        answer: impl FnOnce() -> T,
+    ) -> Result<T, ChainError> {
+        SimulatedChain(self.world.clone()).ask(place, answer).await
+    }
+}
+
+#[async_trait]
+impl LogChain for SimulatedLogs {
+    fn chain_id(&self) -> u64 {
+        self.id
+    }
+
+    async fn head(&self, finality: Finality) -> Result<Option<Head>, ChainError> {
+        let place = "chain.logs head";
+        let behind = match finality {
+            Finality::Latest => 0,
+            Finality::Safe => SAFE,
+            Finality::Finalized => FINALIZED,
+        };
+        let read = || {
+            let lag = self.world.lag(place) + behind;
+            let state = self.world.state();
+            let number = state.node.tip().head.number.checked_sub(lag)?;
+            state.node.block(number).map(|block| block.head)
+        };
+        self.ask(place, read).await
+    }
+
+    async fn header(&self, number: u64) -> Result<Option<Head>, ChainError> {
+        let head = || self.world.state().node.block(number).map(|block| block.head);
+        self.ask("chain.logs header", head).await
+    }
+
+    async fn next_head(&self, after: &Head) -> Result<Head, ChainError> {
+        wait_for_head(&self.world, "chain.logs next_head", after).await
+    }
+
+    async fn logs(
+        &self,
+        filter: &LogFilter,
+        blocks: RangeInclusive<u64>,
+    ) -> Result<Vec<RawLog>, ChainError> {
+        let (first, last) = blocks.into_inner();
+        let read = || self.world.state().node.logs(filter, first, last);
+        self.ask("chain.logs", read).await
+    }
+
+    async fn logs_of_block(
+        &self,
+        block: &Head,
+        filter: &LogFilter,
+    ) -> Result<Vec<RawLog>, ChainError> {
+        let number = block.number;
+        let read = || {
+            let state = self.world.state();
+            let found = state.node.by_hash(block.hash);
+            found.map(|_| state.node.logs(filter, number, number))
+        };
+        let found = self.ask("chain.logs_of_block", read).await?;
+        found.ok_or(ChainError::Reorged { number })
+    }
+}
+
+/// Blocks after which one is called safe; deep reorganisations reach it.
+const SAFE: u64 = 3;
+/// Blocks after which one cannot be taken back: more than any reorganisation replaces.
+const FINALIZED: u64 = 14;

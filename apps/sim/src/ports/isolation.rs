@@ -8,9 +8,10 @@ use cryptlet_isolation::{
 };
 use cryptlet_seal::{ExchangeKey, SealError, SigningKey, key_binding, measure, package, sha256};
 use cryptlet_types::{
-    EvidenceStatement, Measurement, Provider, SignedReport, Subject,
+    Batch, EvidenceStatement, Measurement, Provider, Report, ReportDomain, SignedReport, Subject,
+    UnixSeconds,
     region::{
-        CallOut, CallOutAnswer, KeyGrant, Package, RegionFault, RegionSettings, RegionStatement,
+        CallAnswer, CallInput, CallOut, CallOutAnswer, KeyGrant, ObserveAnswer, ObserveInput, Package, RegionFault, RegionSettings, RegionStatement,
         RunAnswer, RunInput, RunOutcome, sources_digest,
     },
     report::CompactSignature,
@@ -47,8 +48,8 @@ struct SimulatedRegion {
     exchange: ExchangeKey,
     /// The cryptlet's key, or its address if it stays in the vault.
     signer: Option<Result<SigningKey, Address>>,
-    /// The latest number that was signed, by subscription.
-    signed: BTreeMap<Subject, u64>,
+    /// What was signed under each number: digest, when it was issued, and its last second.
+    signed: BTreeMap<(Subject, u64), (B256, UnixSeconds, UnixSeconds)>,
 }
 
 fn died(trouble: Trouble) -> IsolationError {
@@ -131,14 +132,19 @@ impl SimulatedRegion {
         )
     }
 
-    /// What a container keeps to: in a subscription it never goes back.
-    fn advance(&mut self, subject: Subject, asked: u64) -> Result<(), RegionFault> {
-        let signed = self.signed.entry(subject).or_default();
-        if asked < *signed {
-            let signed = *signed;
-            return Err(RegionFault::Behind { asked, signed });
+    /// What a container keeps to: of a number it says nothing else while what it said can be delivered.
+    fn promise(&mut self, report: &Report, digest: B256) -> Result<(), RegionFault> {
+        let sequence = report.sequence;
+        let number = (report.subject, sequence);
+        if let Some((said, _, until)) = self.signed.get(&number)
+            && *said != digest
+            && *until >= report.issued_at
+        {
+            let until = *until;
+            return Err(RegionFault::Promised { sequence, until });
         }
-        *signed = asked;
+        let promise = (digest, report.issued_at, report.valid_until);
+        self.signed.insert(number, promise);
         Ok(())
     }
 
@@ -153,10 +159,10 @@ impl SimulatedRegion {
         if world.dice.happens("region.run", "skips", faults / 4) {
             return Ok(RunOutcome::Skip("the market was closed".to_owned()));
         }
-        self.advance(input.subscription.subject, input.sequence)?;
         let due = B256::left_padding_from(&input.trigger.due().to_be_bytes());
         let report = input.report(self.statement.measurement, Bytes::copy_from_slice(&due.0));
         let digest = report.digest(&world.domain);
+        self.promise(&report, digest)?;
         let statement = RegionStatement {
             measurement: self.statement.measurement,
             report: digest,
@@ -221,8 +227,49 @@ impl Region for SimulatedRegion {
         leave(&world, call).await?;
         Ok(RunAnswer {
             outcome: outcome?,
+            proceed: None,
             sources: vec![],
             fuel_used: 1,
         })
+    }
+
+    async fn observe(&mut self, _input: ObserveInput) -> Result<ObserveAnswer, IsolationError> {
+        Err(RegionFault::Unavailable("no feeds here".to_owned()).into())
+    }
+
+    async fn call(&mut self, _input: CallInput) -> Result<CallAnswer, IsolationError> {
+        Err(RegionFault::Unavailable("nobody calls".to_owned()).into())
+    }
+
+    async fn sign_batch(
+        &mut self,
+        domain: ReportDomain,
+        reports: Vec<SignedReport>,
+    ) -> Result<CompactSignature, IsolationError> {
+        let call = enter(&self.world, "region.sign_batch", 5).await?;
+        let signed = self.batch(&domain, &reports);
+        leave(&self.world, call).await?;
+        signed
+    }
+}
+
+impl SimulatedRegion {
+    fn batch(
+        &self,
+        domain: &ReportDomain,
+        reports: &[SignedReport],
+    ) -> Result<CompactSignature, IsolationError> {
+        let fault = |error: &dyn std::fmt::Display| RegionFault::Protocol(error.to_string());
+        let Some(Ok(key)) = &self.signer else {
+            return Err(RegionFault::Key("it stays in its vault".to_owned()).into());
+        };
+        let batch = Batch::of(reports.iter().map(|signed| &signed.report));
+        let batch = batch.map_err(|error| fault(&error))?;
+        for signed in reports {
+            let digest = signed.report.digest(domain);
+            let checked = cryptlet_seal::check(digest, &signed.signature, key.address());
+            checked.map_err(|error| fault(&error))?;
+        }
+        Ok(key.sign(batch.digest(domain))?)
     }
 }

@@ -7,7 +7,7 @@ mod isolation;
 mod register;
 mod vault;
 
-pub use chain::SimulatedChain;
+pub use chain::{SimulatedChain, SimulatedLogs};
 pub use clock::SimulatedClock;
 pub use disk::SimulatedDisk;
 pub use isolation::{NoCallOut, SimulatedIsolation};

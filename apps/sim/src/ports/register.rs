@@ -79,6 +79,10 @@ impl RegisterChain for SimulatedRegister {
         self.ask("register.changes", said).await
     }
 
+    async fn changes_of(&self, block: &Head) -> Result<Vec<(u64, RegisterChange)>, ChainError> {
+        self.changes(block.number..=block.number).await
+    }
+
     async fn is_signer(&self, cryptlet: CryptletId, _signer: Address) -> Result<bool, ChainError> {
         let own = || cryptlet == self.world.cryptlet;
         self.ask("register.is_signer", own).await
