@@ -149,16 +149,20 @@ mod tests {
             let options = SqliteConnectOptions::new().in_memory(true);
             let mut conn = Connection::at_once(at_once(options.connect()).unwrap());
             let mut once = Context::from_waker(Waker::noop());
-            let mut made = pin!(
-                sqlx::raw_sql("CREATE TABLE t (n); INSERT INTO t VALUES (7), (8)")
-                    .execute(&mut conn)
-            );
-            assert!(matches!(made.as_mut().poll(&mut once), Poll::Ready(Ok(_))));
-            let mut rows = pin!(sqlx::query("SELECT n FROM t").fetch_all(&mut conn));
-            let Poll::Ready(Ok(found)) = rows.as_mut().poll(&mut once) else {
-                panic!("not ready")
-            };
-            assert_eq!(found.len(), 2);
+            {
+                let mut made = pin!(
+                    sqlx::raw_sql("CREATE TABLE t (n); INSERT INTO t VALUES (7), (8)")
+                        .execute(&mut conn)
+                );
+                assert!(matches!(made.as_mut().poll(&mut once), Poll::Ready(Ok(_))));
+            }
+            {
+                let mut rows = pin!(sqlx::query("SELECT n FROM t").fetch_all(&mut conn));
+                let Poll::Ready(Ok(found)) = rows.as_mut().poll(&mut once) else {
+                    panic!("not ready")
+                };
+                assert_eq!(found.len(), 2);
+            }
             let mut row = pin!(sqlx::query("SELECT n FROM t").fetch_optional(&mut conn));
             let Poll::Ready(Ok(Some(found))) = row.as_mut().poll(&mut once) else {
                 panic!("not ready")

@@ -42,9 +42,9 @@ mod subscriptions;
 mod values;
 
 pub use at_once::{Connection, at_once};
-pub use disk::{Disk, Fate, Moment};
 pub use chain::{Applied, Cursor, DELEGATE, Rewound, TRAIL};
 pub use delivery::{Delivered, StoredReceipt};
+pub use disk::{Disk, Fate, Moment};
 pub use error::{JournalError, Result};
 pub use events::{How, Occurred, Routed, Taken};
 pub use jobs::{Ran, RunOutcome};
