@@ -20,7 +20,7 @@ use cryptlet_journal::{
 use cryptlet_register::{Current, Register, Replica};
 use cryptlet_route::{Registered, Router};
 use cryptlet_types::{
-    CryptletId, Event, Job, JobState, Subject, Subscription, UnixSeconds,
+    CryptletId, Event, Job, JobId, JobState, Subject, Subscription, UnixSeconds,
     event::{BlockEntry, Observation},
     subscription::{Finality, TriggerSpec},
 };
@@ -53,6 +53,7 @@ pub(crate) struct Intake {
     streams: Streams,
     feeds: Feeds,
     cursor: Option<watch::Cursor>,
+    first_block: u64,
     /// Nothing is due before all logs were read once: a subscription may have ended long ago.
     caught_up: bool,
     known: Known,
@@ -90,6 +91,7 @@ impl Intake {
             cursor: cursor.map(|Cursor { number, hash }| watch::Cursor { number, hash }),
             router,
             standing: rules.watch(),
+            first_block,
             subscriptions: Arc::new(SubscriptionWatch::new(chain.clone(), first_block, SPAN)),
             engine: Subscriptions::new(chain.domain(), calendars),
             streams: Streams::new(log_chains, journal.clone()),
@@ -231,8 +233,27 @@ impl Intake {
         }
     }
 
-    /// Everything that the chain has to be asked for is asked first: blocks are taken as a whole or not at all.
+    /// Blocks are taken as a whole or not at all: what cannot be, because a node does not answer, has changed nothing here.
     async fn take_blocks(&mut self, advance: Advance<Change>) -> Result<(), HostError> {
+        let taken = self.take_all(&advance).await;
+        if taken.is_err() {
+            for change in &advance.changes {
+                self.serve_as_kept(change.subject).await?;
+            }
+        }
+        taken
+    }
+
+    /// Serves a subscription as the journal has it, or not at all.
+    async fn serve_as_kept(&mut self, subject: Subject) -> Result<(), HostError> {
+        self.stop_serving(subject);
+        if let Some(active) = self.journal.subscription(subject).await? {
+            self.serve(&active);
+        }
+        Ok(())
+    }
+
+    async fn take_all(&mut self, advance: &Advance<Change>) -> Result<(), HostError> {
         let mut consumed = HashMap::new();
         for change in &advance.changes {
             if let Some(count) = self.consumed(change).await? {
@@ -253,7 +274,7 @@ impl Intake {
             changes.push(change);
             events.extend(event);
         }
-        events.extend(self.own_events(from, &advance).await?);
+        events.extend(self.own_events(from, advance).await?);
         let watch::Cursor { number, hash } = advance.cursor;
         let cursor = Cursor { number, hash };
         let occurred = self.occurred(events).await?;
@@ -264,6 +285,9 @@ impl Intake {
         self.put_to_work(&occurred, &applied.events);
         self.cursor = Some(advance.cursor);
         self.caught_up = caught_up;
+        if !applied.undelivered.is_empty() {
+            self.deliver_again(applied.undelivered).await?;
+        }
         let waits = |occurred: &Occurred| occurred.routed.is_none();
         if !applied.restored.is_empty() || occurred.iter().any(waits) {
             self.route_waiting().await?;
@@ -345,6 +369,11 @@ impl Intake {
                 block,
             };
             return Ok((added, None));
+        };
+        // What a reorganisation took away and brought back is known here, and so is what it consumed.
+        let consumed = match consumed {
+            1.. if self.journal.was_served(subject).await? => 0,
+            consumed => consumed,
         };
         if consumed > 0 {
             subscription.since = subscription.since.max(self.clock.now().saturating_add(1));
@@ -505,10 +534,15 @@ impl Intake {
 
     /// Takes over what a chain brought.
     async fn take_stream(&mut self, brought: Brought) -> Result<(), HostError> {
-        match brought {
-            Brought::Blocks(key, advance) => self.take_logs(key, advance).await,
-            Brought::Reorged(key) => self.take_back(key).await,
+        let (key, taken) = match brought {
+            Brought::Blocks(key, advance) => (key, self.take_logs(key, advance).await),
+            Brought::Reorged(key) => (key, self.take_back(key).await),
+        };
+        // What could not be taken over is read again: nobody else sets the stream going.
+        if taken.is_err() {
+            self.streams.again(key);
         }
+        taken
     }
 
     async fn take_logs(
@@ -536,14 +570,11 @@ impl Intake {
     /// Another chain than the delegate's was reorganised.
     async fn take_back(&mut self, key: streams::Key) -> Result<(), HostError> {
         let name = streams::name(key);
-        let Some(to) = self.streams.shared(key).await? else {
-            tracing::error!(
-                stream = name,
-                "the chain has none of the blocks that the journal remembers; it is read from its head on"
-            );
-            return Err(HostError::TooDeep);
+        let to = self.streams.shared(key).await?;
+        let rewound = match self.journal.rewind(&name, to).await {
+            Err(JournalError::TooDeep { .. }) => return Err(HostError::TooDeep),
+            rewound => rewound?,
         };
-        let rewound = self.journal.rewind(&name, to).await?;
         let withdrawn = rewound.withdrawn.len();
         tracing::warn!(stream = name, withdrawn, "the chain was reorganised");
         let Cursor { number, hash } = to;
@@ -830,13 +861,26 @@ impl Intake {
         for cursor in self.journal.trail(DELEGATE).await? {
             let found = self.chain.header(cursor.number).await?;
             if found.is_some_and(|head| head.hash == cursor.hash) {
-                let rewound = self.journal.rewind(DELEGATE, cursor).await?;
-                let Cursor { number, hash } = cursor;
-                self.cursor = Some(watch::Cursor { number, hash });
-                return self.undo(rewound).await;
+                return self.rewind(cursor).await;
             }
         }
-        Err(HostError::TooDeep)
+        // Of a host that has not read for long, all blocks may have been replaced: then it begins anew.
+        let before = streams::before(
+            self.chain
+                .header(self.first_block.saturating_sub(1))
+                .await?,
+        );
+        self.rewind(before?).await
+    }
+
+    async fn rewind(&mut self, to: Cursor) -> Result<(), HostError> {
+        let rewound = match self.journal.rewind(DELEGATE, to).await {
+            Err(JournalError::TooDeep { .. }) => return Err(HostError::TooDeep),
+            rewound => rewound?,
+        };
+        let Cursor { number, hash } = to;
+        self.cursor = Some(watch::Cursor { number, hash });
+        self.undo(rewound).await
     }
 
     async fn undo(&mut self, rewound: Rewound) -> Result<(), HostError> {
@@ -853,16 +897,18 @@ impl Intake {
             self.stop_serving(subject);
         }
         for subject in rewound.restored {
-            self.stop_serving(subject);
-            if let Some(active) = self.journal.subscription(subject).await? {
-                self.serve(&active);
-            }
+            self.serve_as_kept(subject).await?;
         }
+        self.deliver_again(rewound.undelivered).await
+    }
+
+    /// Has deliveries looked for again whose blocks are not part of the chain; nothing that was remembered of it is believed.
+    async fn deliver_again(&self, undelivered: Vec<(JobId, JobState)>) -> Result<(), HostError> {
         let yard = self.crews.yard();
         yard.sequences.doubt();
         yard.deliverer.doubt();
         let mut numbers = Vec::new();
-        for (job, _) in rewound.undelivered {
+        for (job, _) in undelivered {
             numbers.extend(self.journal.job(job).await?.map(|record| record.number));
         }
         self.resume_reports(&numbers).await
