@@ -3,7 +3,7 @@
 use crate::{
     fixture::{FixtureError, Set},
     node::Node,
-    world::{World, short},
+    world::{LAST_EVENTS, World, short},
 };
 use cryptlet_chain::{ChangeKind, Delivery};
 use cryptlet_journal::{JobFilter, JobRecord, Page, StoredReceipt, at_once};
@@ -105,7 +105,7 @@ fn dues(subscription: &Subscription, last: UnixSeconds) -> impl Iterator<Item = 
 
 /// The occurrences that the subscription has to be woken by, up to `last`. Where a chain is read beside what the delegate says,
 /// that begins some time after the subscription: there, those count that came when the world had been calm for a while.
-fn occurrences(node: &Node, told: &Told, last: UnixSeconds) -> Vec<Trigger> {
+fn occurrences(node: &Node, told: &Told, last: UnixSeconds, settled: UnixSeconds) -> Vec<Trigger> {
     let subscription = &told.subscription;
     match &subscription.trigger {
         TriggerSpec::Clock(_) => {
@@ -122,7 +122,7 @@ fn occurrences(node: &Node, told: &Told, last: UnixSeconds) -> Vec<Trigger> {
             let counts = |log: &&cryptlet_chain::RawLog| {
                 let after = match at_once {
                     true => (log.block, log.index) > told.place,
-                    false => log.at >= last.saturating_sub(SETTLED),
+                    false => log.at >= settled,
                 };
                 after && log.at <= last && selects(spec, log)
             };
@@ -134,8 +134,8 @@ fn occurrences(node: &Node, told: &Told, last: UnixSeconds) -> Vec<Trigger> {
     }
 }
 
-/// Seconds before the last event from which on every chain is read.
-const SETTLED: u64 = 25;
+/// Seconds that a host needs until it reads every chain, when the world is calm.
+const SETTLING: u64 = 35;
 
 fn selects(spec: &LogSpec, log: &cryptlet_chain::RawLog) -> bool {
     let mut topics = spec.topics.iter().zip(&log.topics);
@@ -146,13 +146,15 @@ fn selects(spec: &LogSpec, log: &cryptlet_chain::RawLog) -> bool {
 /// have been there before its end.
 fn expected(world: &World, last: UnixSeconds) -> BTreeMap<JobId, String> {
     let state = world.state();
+    let calm = last.saturating_sub(LAST_EVENTS);
+    let settled = calm.max(state.alive_since).saturating_add(SETTLING);
     let mut expected = BTreeMap::new();
     for (subject, told) in told(&state.node) {
         if told.ended || told.paused {
             continue;
         }
         let known = state.since.get(&subject).copied().unwrap_or_default();
-        for trigger in occurrences(&state.node, &told, last) {
+        for trigger in occurrences(&state.node, &told, last, settled) {
             if !world.is_settled() && trigger.due() < known {
                 continue;
             }
@@ -187,6 +189,13 @@ async fn jobs(set: &Set) -> Result<BTreeMap<JobId, JobRecord>, FixtureError> {
     Ok(jobs)
 }
 
+/// Whether it came to nothing because there was no such subscription.
+fn was_unknown(record: &JobRecord) -> bool {
+    let reason = record.note.as_deref().unwrap_or_default();
+    let unknown = ["the subscription has ended", "unknown subscription"];
+    record.state == JobState::Failed && unknown.iter().any(|word| reason.contains(word))
+}
+
 /// What is still to be done about events that were due by `last`, in words.
 ///
 /// # Errors
@@ -198,6 +207,9 @@ pub async fn left(set: &Set, last: UnixSeconds) -> Result<Vec<String>, FixtureEr
         match jobs.get(&id) {
             Some(record) if record.state == JobState::Withdrawn => {
                 left.push(format!("{word} is withdrawn, though it occurred"));
+            }
+            Some(record) if was_unknown(record) => {
+                left.push(format!("{word} failed for a subscription that lasts"));
             }
             Some(_) => {}
             None => left.push(format!("{word} never became a job")),
@@ -333,7 +345,10 @@ fn bad_deliveries(
     }
     for (job, count) in &counts {
         if let (Some(record), true) = (jobs.get(job), *count > 1) {
-            broken.push(format!("{} was delivered {count} times", word(&record.job.event)));
+            broken.push(format!(
+                "{} was delivered {count} times",
+                word(&record.job.event)
+            ));
         }
     }
     drop(state);

@@ -3,7 +3,8 @@
 use alloy_primitives::{Address, B256};
 use cryptlet_chain::{DeliveredReport, Rejection, UndeliveredReport};
 use cryptlet_types::{
-    Batch, CryptletId, Report, ReportDomain, Subject, Subscription, UnixSeconds, report::CompactSignature,
+    Batch, CryptletId, Report, ReportDomain, Subject, Subscription, UnixSeconds,
+    report::CompactSignature,
 };
 use std::collections::BTreeMap;
 
@@ -141,11 +142,7 @@ impl Delegate {
         Ok(())
     }
 
-    fn signed_by(
-        &self,
-        digest: B256,
-        signature: &CompactSignature,
-    ) -> Result<Address, Rejection> {
+    fn signed_by(&self, digest: B256, signature: &CompactSignature) -> Result<Address, Rejection> {
         let signer = cryptlet_seal::recover(digest, signature);
         let signer = signer.map_err(|_| Rejection::InvalidSignature)?;
         if signer != self.signer {

@@ -16,7 +16,7 @@ use cryptlet_register::{Index, PackageStore, PolicyStore, RegisterError, Replica
 use cryptlet_seal::{SealError, SigningKey, package, sha256};
 use cryptlet_types::{
     CryptletId, Policy, Provider,
-    manifest::{DocumentError, ManifestConfig, ManifestSource},
+    manifest::{DocumentError, ManifestConfig, ManifestSource, TriggerKind},
     policy::{Approval, Retry, ServeRule, SignedPolicy, Whom},
     register::{Board, PolicyRecord, RegisterChange, RegisterDomain, SignerRecord, VersionRecord},
 };
@@ -102,7 +102,10 @@ impl Fixture {
         let manifest = ManifestSource {
             name: "simulated".to_owned(),
             version: "0.1.0".to_owned(),
-            config: ManifestConfig::default(),
+            config: ManifestConfig {
+                triggers: vec![TriggerKind::Clock, TriggerKind::Log, TriggerKind::Request],
+                ..ManifestConfig::default()
+            },
         };
         let files = package::build(&manifest.with_key(signer.address())?, b"\0asm", b"{}", None)?;
         let opened = package::open(&files.package)?;
@@ -248,7 +251,10 @@ fn log_chains(world: &Arc<World>) -> BTreeMap<u64, Arc<dyn LogChain>> {
         let world = world.clone();
         (id, Arc::new(SimulatedLogs { world, id }))
     };
-    [world.domain.chain_id, OTHER].into_iter().map(chain).collect()
+    [world.domain.chain_id, OTHER]
+        .into_iter()
+        .map(chain)
+        .collect()
 }
 
 fn rules(

@@ -92,8 +92,14 @@ impl Settings {
         let pick = |what, choices| dice.choice("settings", what, choices);
         let coin = |what, chance| dice.happens("settings", what, chance);
         let only = |on: bool, chance: u64| if on { chance } else { 0 };
+        let block_millis = pick("block", [1_000, 1_000, 2_000, 12_000]);
+        let run_millis = pick("run", [5, 50, 500, 4_000]);
+        let block_room = pick("room", [1, 2, 50, 50]);
+        // What is asked for has to be possible: one transaction a block, or one run at a time, is soon too few.
+        let is_narrow = run_millis > 1_000 || (block_room < 3 && block_millis > 2_000);
+        let most_emissions = if is_narrow { 4 } else { 40 };
         Self {
-            block_millis: pick("block", [1_000, 1_000, 2_000, 12_000]),
+            block_millis,
             rpc_faults: pick("rpc", [0, 2_000, 20_000, 100_000]),
             rpc_millis: pick("latency", [0, 5, 50, 400]),
             deaths: only(switches.crashes, pick("deaths", [0, 200, 1_000, 4_000])),
@@ -106,7 +112,7 @@ impl Settings {
             stale: only(switches.stale, pick("stale", [0, 10_000, 50_000, 200_000])),
             late_logs: only(switches.late_logs, pick("late", [0, 0, 20_000, 100_000])),
             region_faults: pick("region", [0, 0, 30_000, 150_000]),
-            run_millis: pick("run", [5, 50, 500, 4_000]),
+            run_millis,
             vault_faults: pick("vault", [0, 0, 2_000, 20_000]),
             disk_full: pick("disk", [0, 0, 1_000, 5_000]),
             outages: pick("outage", [0, 0, 5_000, 20_000]),
@@ -114,9 +120,9 @@ impl Settings {
             chain_clock: coin("clock", 250_000),
             lag: dice.choice("settings", "lag", [0, 0, 2, -2]),
             pending_pool: coin("pending", 500_000),
-            block_room: pick("room", [1, 2, 50, 50]),
+            block_room,
             subscriptions: pick("subscriptions", [1, 2, 4, 12]),
-            emissions: pick("emissions", [0, 10, 30, 80]),
+            emissions: pick("emissions", [0, 5, 15, 40]).min(most_emissions),
             chaos_millis: 1_000 * dice.between("settings", "chaos", 60..=240),
         }
     }

@@ -31,7 +31,7 @@ pub const BEGINNING: UnixSeconds = 1_790_000_000;
 /// Most times that a host is killed in one seed.
 const MAX_DEATHS: u64 = 40;
 /// Seconds, after the world has calmed down, until which events are looked at.
-const LAST_EVENTS: u64 = 60;
+pub const LAST_EVENTS: u64 = 60;
 
 /// What happens by itself.
 #[derive(Clone, Debug)]
@@ -86,6 +86,8 @@ pub struct State {
     pub published: BTreeMap<(Subject, u64), Vec<Published>>,
     /// The latest second since which each subscription was ever said to be, whatever became of the block that said so.
     pub since: BTreeMap<Subject, UnixSeconds>,
+    /// The second at which the last host began to live.
+    pub alive_since: UnixSeconds,
     /// Rules that were broken, in words.
     pub broken: Vec<String>,
     /// How often a host was killed.
@@ -147,6 +149,7 @@ impl World {
             made: BTreeMap::new(),
             published: BTreeMap::new(),
             since: BTreeMap::new(),
+            alive_since: 0,
             broken: vec![],
             deaths: 0,
             replaced: 0,
@@ -202,7 +205,9 @@ impl World {
                 state.plan(end, Happening::Wish(Wish::Pause(subject, false)));
             }
         }
-        let emissions = self.dice.between("wish", "emissions", 0..=self.settings.emissions);
+        let emissions = self
+            .dice
+            .between("wish", "emissions", 0..=self.settings.emissions);
         for number in 0..emissions {
             let at = self.dice.between("wish", "emits", start..=calm + 55_000);
             let logs = self.dice.choice("wish", "logs", [1, 1, 2, 5]);
@@ -231,7 +236,11 @@ impl World {
             }),
             4 => TriggerSpec::Request,
             kind => TriggerSpec::Log(LogSpec {
-                chain_id: if kind == 9 { OTHER } else { self.domain.chain_id },
+                chain_id: if kind == 9 {
+                    OTHER
+                } else {
+                    self.domain.chain_id
+                },
                 emitter: EMITTER,
                 topics: if every == 1 { vec![] } else { vec![topic] },
                 finality: match (kind, every) {
@@ -244,7 +253,7 @@ impl World {
     }
 
     fn subscription(&self, nonce: u64) -> Subscription {
-        let validity = self.dice.choice("wish", "validity", [30, 60, 300, 3_600]);
+        let validity = self.dice.choice("wish", "validity", [30, 60, 300, 600]);
         Subscription {
             subject: Subject(B256::ZERO),
             consumer: Address::repeat_byte(0xc0),
@@ -289,6 +298,7 @@ impl World {
         let mut state = self.state();
         state.life = Some(Instant::now());
         state.dead = false;
+        state.alive_since = state.now() / 1_000;
         state.say("host starts");
     }
 

@@ -107,7 +107,10 @@ impl SimulatedChain {
         }
         let mut state = world.state();
         let taken = state.node.take(waiting);
-        state.say(&format!("broadcast {} nonce {nonce}:{said} {taken:?}", short(&hash)));
+        state.say(&format!(
+            "broadcast {} nonce {nonce}:{said} {taken:?}",
+            short(&hash)
+        ));
         taken
     }
 
@@ -115,12 +118,13 @@ impl SimulatedChain {
     fn publish(&self, report: &cryptlet_types::Report, digest: B256) {
         let world = &self.0;
         let mut state = world.state();
-        let time = state.node.tip().head.timestamp;
+        // No block that is still to be made has an earlier time.
+        let time = (state.now() / 1_000).max(state.node.tip().head.timestamp);
         let number = (report.subject, report.sequence);
         let known = state.published.entry(number).or_default();
-        let other = known
-            .iter()
-            .find(|other| other.digest != digest && other.valid_until >= time);
+        let other = known.iter().find(|other| {
+            other.digest != digest && other.valid_until.min(report.valid_until) >= time
+        });
         let broken = other.map(|other| {
             format!(
                 "report {} of {} was handed out as {} while {} is good until {} (the chain's time is {time})",
@@ -356,7 +360,9 @@ impl Chain for SimulatedChain {
             let lag = self.0.lag(place);
             let state = self.0.state();
             let outcomes = transactions.iter();
-            outcomes.map(|hash| state.node.outcome(*hash, lag)).collect()
+            outcomes
+                .map(|hash| state.node.outcome(*hash, lag))
+                .collect()
         };
         self.ask(place, read).await
     }
@@ -455,7 +461,13 @@ impl LogChain for SimulatedLogs {
     }
 
     async fn header(&self, number: u64) -> Result<Option<Head>, ChainError> {
-        let head = || self.world.state().node.block(number).map(|block| block.head);
+        let head = || {
+            self.world
+                .state()
+                .node
+                .block(number)
+                .map(|block| block.head)
+        };
         self.ask("chain.logs header", head).await
     }
 

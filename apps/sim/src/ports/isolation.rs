@@ -11,8 +11,9 @@ use cryptlet_types::{
     Batch, EvidenceStatement, Measurement, Provider, Report, ReportDomain, SignedReport, Subject,
     UnixSeconds,
     region::{
-        CallAnswer, CallInput, CallOut, CallOutAnswer, KeyGrant, ObserveAnswer, ObserveInput, Package, RegionFault, RegionSettings, RegionStatement,
-        RunAnswer, RunInput, RunOutcome, sources_digest,
+        CallAnswer, CallInput, CallOut, CallOutAnswer, KeyGrant, ObserveAnswer, ObserveInput,
+        Package, RegionFault, RegionSettings, RegionStatement, RunAnswer, RunInput, RunOutcome,
+        sources_digest,
     },
     report::CompactSignature,
 };
