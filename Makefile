@@ -82,7 +82,7 @@ rust: build ## Rust tests, those that drive cast, forge, viem, ethers and Anvil 
 sim: ## the whole path in simulated worlds, one a seed: make sim SIM_ARGS="--seeds 5000"; a short run is part of `make rust`
 	@scripts/setup.sh rust cc
 	@cargo build $(CARGO_ARGS) -p cryptlet-sim
-	@$(BIN)/cryptlet-sim $(SIM_ARGS)
+	@$(BIN)/cryptlet-sim $(or $(SIM_ARGS),--seeds 3000)
 
 api: build ## a real host, asked by schemathesis whatever its OpenAPI document allows, and more
 	scripts/api-fuzz.sh $(BIN)/cryptlet
