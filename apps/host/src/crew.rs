@@ -14,10 +14,12 @@ use crate::{
     yard::Yard,
 };
 use cryptlet_deliver::{Line, gas};
+use cryptlet_isolation::IsolationError;
 use cryptlet_journal::{JobRecord, Occurred, Ran as Recorded, RunOutcome, Taken};
-use cryptlet_run::{Program, Ran, Turn};
+use cryptlet_run::{Program, Ran, RunError, Turn};
 use cryptlet_types::{
     Event, Job, JobState, Subject, Submission, Subscription, Trigger, event::Step, policy::Retry,
+    region::RegionFault,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -27,6 +29,8 @@ use tokio::{
 
 /// Most jobs that are run before their reports are sent.
 const AT_ONCE: usize = 64;
+/// After so long, a round's reports are sent before more jobs are run: the first must not expire while the last are made.
+const ROUND: Duration = Duration::from_secs(2);
 /// Most reports of one transaction.
 const MAX_BATCH: usize = 50;
 /// Most gas that one transaction of a batch asks for: half of what the smallest blocks of today's chains hold.
@@ -121,6 +125,7 @@ impl Crew {
             }
         };
         tokio::select! {
+            biased;
             word = self.words.recv() => {
                 if let Some(word) = word {
                     self.hear(word);
@@ -196,8 +201,13 @@ impl Crew {
         let yard = self.yard.clone();
         let mut turn = yard.runner.turn(first.job.subscription.cryptlet).await;
         let mut round = Round::default();
+        let until = Instant::now() + ROUND;
         for record in std::iter::once(first).chain(records) {
-            self.answer(record, &mut turn, &mut round).await?;
+            if Instant::now() < until {
+                self.answer(record, &mut turn, &mut round).await?;
+            } else {
+                self.queue.push(record.number, record.job.event.subject);
+            }
         }
         self.conclude(round, turn).await
     }
@@ -261,6 +271,11 @@ impl Crew {
             Err(hold) => return Ok(Err(hold)),
         };
         let now = yard.clock.now();
+        // The chain's clock may be ahead of the host's.
+        if matches!(job.event.trigger, Trigger::Request { at } if at > now) {
+            let reason = "by this host's clock the request is not made yet";
+            return Ok(Err(Hold::Later(reason.to_owned())));
+        }
         let delegation = match yard.admission.delegation(subscription, now).await {
             Ok(Ok(delegation)) => delegation,
             Ok(Err(hindrance)) => return Ok(Err(Hold::Failed(policy.policy.retry, hindrance))),
@@ -270,7 +285,10 @@ impl Crew {
         Ok(ran.map_err(|error| {
             // The number may be wrong, for all that is known.
             yard.sequences.free(subscription.subject, 0);
-            if yard.runner.policy().digest == policy.digest {
+            if is_promised(&error) {
+                // Nothing came of what the region said under this number, and it says nothing else yet.
+                Hold::Later(error.to_string())
+            } else if yard.runner.policy().digest == policy.digest {
                 Hold::Failed(policy.policy.retry, error.into())
             } else {
                 // What another policy refused, the one in force may admit, once there is one.
@@ -299,7 +317,15 @@ impl Crew {
         }
         match self.yard.chain.sequence(cryptlet, subject).await {
             Ok(Some(consumed)) => self.yard.sequences.learn(subject, consumed),
-            Ok(None) => return Err(Hold::Refused("the subscription has ended".to_owned())),
+            Ok(None) => {
+                let found = self.yard.journal.subscription(subject).await;
+                return Err(match found {
+                    Ok(None) => Hold::Refused("the subscription has ended".to_owned()),
+                    // A reorganisation that was not read yet may have taken it away, and bring it back.
+                    Ok(Some(_)) => Hold::Later("the delegate does not know it now".to_owned()),
+                    Err(error) => Hold::Later(error.to_string()),
+                });
+            }
             Err(error) => return Err(Hold::Later(error.to_string())),
         }
         let next = self.yard.sequences.next(subject);
@@ -474,6 +500,13 @@ impl Round {
             next,
         });
     }
+}
+
+fn is_promised(error: &RunError) -> bool {
+    let RunError::Isolation(IsolationError::Fault(fault)) = error else {
+        return false;
+    };
+    matches!(fault, RegionFault::Promised { .. })
 }
 
 fn item_of(record: JobRecord) -> Option<Item> {

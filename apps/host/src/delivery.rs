@@ -8,9 +8,9 @@ use crate::{
     retries::{backoff, is_last},
     sequences::Sequences,
 };
-use cryptlet_chain::{Chain, Delivery as Delivered};
+use cryptlet_chain::{Chain, Delivery as Delivered, Rejection};
 use cryptlet_deliver::{BatchOrder, Deliverer, Order, Outcome, Place};
-use cryptlet_journal::{Cursor, Delivered as Row, Journal, Ran, RunOutcome};
+use cryptlet_journal::{Cursor, Delivered as Row, Journal, JournalError, Ran, RunOutcome};
 use cryptlet_types::{
     Job, JobState, Receipt, RunRecord, Subject, Submission, UnixSeconds, report::CompactSignature,
 };
@@ -227,6 +227,12 @@ impl Delivery {
         }))
     }
 
+    /// Whether the journal has the subscription.
+    async fn is_served(&self, item: &Item) -> Result<bool, HostError> {
+        let found = self.journal.subscription(item.subject()).await?;
+        Ok(found.is_some())
+    }
+
     /// One attempt: the end, or why it has to wait.
     async fn attempt(
         &self,
@@ -254,6 +260,16 @@ impl Delivery {
                 }
             }
             Ok(Outcome::Expired) => return self.expired(item).await,
+            // The delegate may have lost the subscription to a reorganisation that was not read yet, or not be as far yet.
+            Ok(Outcome::Refused(Rejection::UnknownSubscription))
+                if self.is_served(item).await? =>
+            {
+                if self.clock.now() > item.run.report.report.valid_until {
+                    return self.expired(item).await;
+                }
+                let reason = "the delegate does not know the subscription now";
+                return Ok(Err(reason.to_owned()));
+            }
             Ok(Outcome::Refused(rejection)) => {
                 let reason = format!("the delegate refused the report: {rejection}");
                 self.failed(item, reason).await?
@@ -286,9 +302,14 @@ impl Delivery {
         let Some((_, first)) = done.first() else {
             return Ok(Ok(()));
         };
-        let inclusion = match self.chain.inclusion(first.transaction).await {
-            Ok(inclusion) => inclusion,
+        // Of that very block: a transaction that is in another one by now has to be looked for again.
+        let (block, transaction) = (first.block_hash, first.transaction);
+        let inclusion = match self.chain.inclusions(block, &[transaction]).await {
+            Ok(mut proven) => proven.remove(&transaction),
             Err(error) => return Ok(Err(error.to_string())),
+        };
+        let Some(inclusion) = inclusion else {
+            return Ok(Err(format!("block {block} does not hold {transaction}")));
         };
         let mut receipts = Vec::with_capacity(done.len());
         for (item, delivered) in done {
@@ -301,7 +322,10 @@ impl Delivery {
             }
         }
         let rows: Vec<_> = receipts.into_iter().map(row).collect();
-        let recorded = self.journal.record_deliveries(&rows).await?;
+        let recorded = match self.journal.record_deliveries(&rows).await {
+            Err(error @ JournalError::Fork { .. }) => return Ok(Err(error.to_string())),
+            recorded => recorded?,
+        };
         let rows = rows.into_iter().zip(recorded);
         for ((row, recorded), (_, delivered)) in rows.zip(done) {
             match recorded {

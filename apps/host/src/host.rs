@@ -153,6 +153,7 @@ impl Host {
     /// Why it cannot go on.
     pub async fn ended(&mut self) -> Result<(), HostError> {
         tokio::select! {
+            biased;
             outcome = end_of(&mut self.intake, "intake") => outcome,
             outcome = end_of(&mut self.follower, "register") => outcome,
             error = self.failed.recv() => Err(error.unwrap_or(HostError::Ended("workers"))),

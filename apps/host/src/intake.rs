@@ -21,7 +21,7 @@ use cryptlet_journal::{
 use cryptlet_register::{Current, Register, Replica};
 use cryptlet_route::{Registered, Router};
 use cryptlet_types::{
-    CryptletId, Event, Job, JobState, Subject, Subscription, UnixSeconds,
+    CryptletId, Event, Job, JobId, JobState, Subject, Subscription, UnixSeconds,
     event::{BlockEntry, Observation},
     subscription::{Finality, TriggerSpec},
 };
@@ -62,6 +62,7 @@ pub(crate) struct Intake {
     /// Feeds that are to be observed once cryptlets may run.
     unseen: BTreeMap<B256, FeedDue>,
     cursor: Option<watch::Cursor>,
+    first_block: u64,
     /// Nothing is due before all logs were read once: a subscription may have ended long ago.
     caught_up: bool,
     /// Events wait in the journal to be routed: none that occurs later may pass them.
@@ -104,6 +105,7 @@ impl Intake {
             cursor: cursor.map(|Cursor { number, hash }| watch::Cursor { number, hash }),
             router,
             standing: rules.watch(),
+            first_block,
             subscriptions: Arc::new(SubscriptionWatch::new(chain.clone(), first_block, SPAN)),
             engine: Subscriptions::new(chain.domain(), calendars),
             streams: Streams::new(log_chains, journal.clone()),
@@ -222,7 +224,11 @@ impl Intake {
                     None => std::future::pending().await,
                 }
             };
+            // In a fixed order, so that a simulation can be repeated. What the chain says comes first: an event that is due is
+            // not made of a subscription whose end is there to be read. What is in force comes before what is due for the
+            // same reason.
             tokio::select! {
+                biased;
                 advance = &mut reading => {
                     let taken = match advance {
                         Ok(advance) => self.take_blocks(advance).await,
@@ -233,12 +239,6 @@ impl Intake {
                     }
                     reading.set(subscriptions.next(self.cursor));
                 }
-                brought = self.streams.next(), if self.caught_up => {
-                    self.take_stream(brought).await?;
-                }
-                seen = self.feeds.next() => self.take_observation(seen).await?,
-                () = due => self.take_due().await?,
-                Some(said) = self.said.recv() => self.take_message(said).await?,
                 changed = self.standing.changed() => match changed {
                     Ok(()) => {
                         self.observe_feeds().await;
@@ -246,12 +246,37 @@ impl Intake {
                     }
                     Err(_) => return Err(HostError::Ended("rules")),
                 },
+                brought = self.streams.next(), if self.caught_up => {
+                    self.take_stream(brought).await?;
+                }
+                seen = self.feeds.next() => self.take_observation(seen).await?,
+                () = due => self.take_due().await?,
+                Some(said) = self.said.recv() => self.take_message(said).await?,
             }
         }
     }
 
-    /// Everything that the chain has to be asked for is asked first: blocks are taken as a whole or not at all.
+    /// Blocks are taken as a whole or not at all: what cannot be, because a node does not answer, has changed nothing here.
     async fn take_blocks(&mut self, advance: Advance<Change>) -> Result<(), HostError> {
+        let taken = self.take_all(&advance).await;
+        if taken.is_err() {
+            for change in &advance.changes {
+                self.serve_as_kept(change.subject).await?;
+            }
+        }
+        taken
+    }
+
+    /// Serves a subscription as the journal has it, or not at all.
+    async fn serve_as_kept(&mut self, subject: Subject) -> Result<(), HostError> {
+        self.stop_serving(subject);
+        if let Some(active) = self.journal.subscription(subject).await? {
+            self.serve(&active);
+        }
+        Ok(())
+    }
+
+    async fn take_all(&mut self, advance: &Advance<Change>) -> Result<(), HostError> {
         let mut consumed = HashMap::new();
         for change in &advance.changes {
             if let Some(count) = self.consumed(change).await? {
@@ -275,7 +300,7 @@ impl Intake {
         if advance.changes.iter().any(is_about_subscriptions) {
             self.ask_anew();
         }
-        events.extend(self.own_events(from, &advance).await?);
+        events.extend(self.own_events(from, advance).await?);
         let watch::Cursor { number, hash } = advance.cursor;
         let cursor = Cursor { number, hash };
         let occurred = self.occurred(events).await?;
@@ -286,6 +311,9 @@ impl Intake {
         self.put_to_work(&occurred, &applied.events);
         self.cursor = Some(advance.cursor);
         self.caught_up = caught_up;
+        if !applied.undelivered.is_empty() {
+            self.deliver_again(applied.undelivered).await?;
+        }
         let waits = |occurred: &Occurred| occurred.routed.is_none();
         if !applied.restored.is_empty() || occurred.iter().any(waits) {
             self.route_waiting().await?;
@@ -376,6 +404,11 @@ impl Intake {
                 block,
             };
             return Ok((added, None));
+        };
+        // What a reorganisation took away and brought back is known here, and so is what it consumed.
+        let consumed = match consumed {
+            1.. if self.journal.was_served(subject).await? => 0,
+            consumed => consumed,
         };
         if consumed > 0 {
             subscription.since = subscription.since.max(self.clock.now().saturating_add(1));
@@ -580,14 +613,17 @@ impl Intake {
     /// Another chain than the delegate's was reorganised.
     async fn take_back(&mut self, key: streams::Key) -> Result<(), HostError> {
         let name = streams::name(key);
-        let Some(to) = self.streams.shared(key).await? else {
-            tracing::error!(
-                stream = name,
-                "the chain has none of the blocks that the journal remembers: it is another chain now, and not read any more"
-            );
-            return Ok(());
+        let to = self.streams.shared(key).await?;
+        let rewound = match self.journal.rewind(&name, to).await {
+            Err(JournalError::TooDeep { .. }) => {
+                tracing::error!(
+                    stream = name,
+                    "the chain has none of the blocks that the journal remembers: it is another chain now, and not read any more"
+                );
+                return Ok(());
+            }
+            rewound => rewound?,
         };
-        let rewound = self.journal.rewind(&name, to).await?;
         let withdrawn = rewound.withdrawn.len();
         tracing::warn!(stream = name, withdrawn, "the chain was reorganised");
         let Cursor { number, hash } = to;
@@ -897,13 +933,26 @@ impl Intake {
         for cursor in self.journal.trail(DELEGATE).await? {
             let found = self.chain.header(cursor.number).await?;
             if found.is_some_and(|head| head.hash == cursor.hash) {
-                let rewound = self.journal.rewind(DELEGATE, cursor).await?;
-                let Cursor { number, hash } = cursor;
-                self.cursor = Some(watch::Cursor { number, hash });
-                return self.undo(rewound).await;
+                return self.rewind(cursor).await;
             }
         }
-        Err(HostError::TooDeep)
+        // Of a host that has not read for long, all blocks may have been replaced: then it begins anew.
+        let before = streams::before(
+            self.chain
+                .header(self.first_block.saturating_sub(1))
+                .await?,
+        );
+        self.rewind(before?).await
+    }
+
+    async fn rewind(&mut self, to: Cursor) -> Result<(), HostError> {
+        let rewound = match self.journal.rewind(DELEGATE, to).await {
+            Err(JournalError::TooDeep { .. }) => return Err(HostError::TooDeep),
+            rewound => rewound?,
+        };
+        let Cursor { number, hash } = to;
+        self.cursor = Some(watch::Cursor { number, hash });
+        self.undo(rewound).await
     }
 
     async fn undo(&mut self, rewound: Rewound) -> Result<(), HostError> {
@@ -920,17 +969,19 @@ impl Intake {
             self.stop_serving(subject);
         }
         for subject in rewound.restored {
-            self.stop_serving(subject);
-            if let Some(active) = self.journal.subscription(subject).await? {
-                self.serve(&active);
-            }
+            self.serve_as_kept(subject).await?;
         }
         self.ask_anew();
+        self.deliver_again(rewound.undelivered).await
+    }
+
+    /// Has deliveries looked for again whose blocks are not part of the chain; nothing that was remembered of it is believed.
+    async fn deliver_again(&self, undelivered: Vec<(JobId, JobState)>) -> Result<(), HostError> {
         let yard = self.crews.yard();
         yard.sequences.doubt();
         yard.deliverer.doubt();
         let mut numbers = Vec::new();
-        for (job, _) in rewound.undelivered {
+        for (job, _) in undelivered {
             numbers.extend(self.journal.job(job).await?.map(|record| record.number));
         }
         self.resume_reports(&numbers).await

@@ -57,6 +57,6 @@ pub use delegations::Delegations;
 pub use error::HostError;
 pub use host::Host;
 pub use layout::DataFolder;
-pub use parts::{HostClock, Parts};
+pub use parts::{Given, HostClock, Parts};
 pub use progress::Progress;
 pub use rules::{Rules, Standing};

@@ -95,7 +95,75 @@ pub struct Parts {
     pub(crate) manifests: Arc<Manifests>,
 }
 
+/// What a host is given that is not opened from a configuration: each as the field of [`Parts`] with its name.
+#[allow(
+    missing_docs,
+    reason = "each is documented where it is a part of the host"
+)]
+pub struct Given {
+    pub journal: Arc<Journal>,
+    pub chain: Arc<dyn Chain>,
+    pub vault: Arc<dyn Vault>,
+    pub register_chain: Arc<dyn RegisterChain>,
+    pub replica: Arc<Replica>,
+    pub rules: Arc<Rules>,
+    pub delegations: Arc<Delegations>,
+    pub isolation: Arc<dyn IsolationProvider>,
+    pub call_out: Arc<dyn CallOutHandler>,
+    pub clock: HostClock,
+    pub calendars: Arc<Calendars>,
+    pub log_chains: Arc<BTreeMap<u64, Arc<dyn LogChain>>>,
+    pub first_block: u64,
+    pub register_first_block: u64,
+    pub register_max_head_age: Option<u64>,
+}
+
 impl Parts {
+    /// The parts of a host that is made of what it is `given`, for simulations. It fetches no packages.
+    ///
+    /// # Errors
+    /// The vault has no keys of a host.
+    pub async fn of(given: Given) -> Result<Self, HostError> {
+        let Given {
+            journal,
+            chain,
+            vault,
+            register_chain,
+            replica,
+            rules,
+            delegations,
+            isolation,
+            call_out,
+            clock,
+            calendars,
+            log_chains,
+            first_block,
+            register_first_block,
+            register_max_head_age,
+        } = given;
+        Ok(Self {
+            host: vault.address(&KeyId::Host).await?,
+            transmitter: vault.address(&KeyId::Transmitter).await?,
+            fetcher: Arc::new(Fetcher::new(replica.clone(), vec![])?),
+            manifests: Arc::new(Manifests::new(replica.clone())),
+            journal,
+            chain,
+            vault,
+            register_chain,
+            replica,
+            rules,
+            delegations,
+            isolation,
+            call_out,
+            clock,
+            calendars,
+            log_chains,
+            first_block,
+            register_first_block,
+            register_max_head_age,
+        })
+    }
+
     /// The parts that `config` names. `clock` replaces the configured one where it is given.
     ///
     /// # Errors

@@ -180,19 +180,29 @@ impl Streams {
         self.read_on(key, pause);
     }
 
-    /// The newest block of the stream's trail that its chain still has; none if it has none of them.
-    pub(crate) async fn shared(&self, key: Key) -> Result<Option<Cursor>, HostError> {
+    /// The newest block of the stream's trail that its chain still has, or if it has none of them the one before the trail:
+    /// where that begins, nothing was read yet.
+    pub(crate) async fn shared(&self, key: Key) -> Result<Cursor, HostError> {
         let Some(chain) = self.chain(key) else {
-            return Ok(None);
+            return Err(HostError::TooDeep);
         };
+        let mut first = 0;
         for cursor in self.journal.trail(&name(key)).await? {
             let found = chain.header(cursor.number).await?;
             if found.is_some_and(|head| head.hash == cursor.hash) {
-                return Ok(Some(cursor));
+                return Ok(cursor);
             }
+            first = cursor.number;
         }
-        Ok(None)
+        before(chain.header(first.saturating_sub(1)).await?)
     }
+}
+
+/// The block before what is to be read anew. Where the chain is shorter than that now, it is asked again later.
+pub(crate) fn before(found: Option<Head>) -> Result<Cursor, HostError> {
+    let head = found.ok_or(ChainError::Reorged { number: 0 })?;
+    let Head { number, hash, .. } = head;
+    Ok(Cursor { number, hash })
 }
 
 /// What the delegate's own chain logged for subscriptions, beside what the delegate did, in the blocks from `from` to `head`.

@@ -7,7 +7,7 @@ use crate::{
     jobs::{self, Move, Step},
     store::{Journal, Write},
     subscriptions::{self, SubscriptionChange},
-    values::{Reader, signed},
+    values::{Reader, signed, write},
 };
 use alloy_primitives::B256;
 use cryptlet_types::{Event, EventId, JobId, JobState, Subject};
@@ -36,6 +36,9 @@ pub struct Applied {
     pub events: Vec<Taken>,
     /// Events that wait for a job again, because their subscription vanished and is back.
     pub restored: Vec<Event>,
+    /// Jobs whose delivery was recorded ahead of the cursor, in a block that is not the one that was read: as in
+    /// [`Rewound::undelivered`].
+    pub undelivered: Vec<(JobId, JobState)>,
 }
 
 /// What [`Journal::rewind`] has taken back.
@@ -98,7 +101,12 @@ impl Journal {
     ) -> Result<Applied> {
         let mut tx = self.write().await?;
         let mut applied = Applied::default();
+        let before = newest(tx.conn(), name).await?;
         advance(&mut tx, name, cursor).await?;
+        if name == DELEGATE {
+            let above = before.map_or(0, |before| before.number);
+            applied.undelivered = undeliver(&mut tx, above, Some(cursor)).await?;
+        }
         if !changes.is_empty() {
             applied.restored = subscriptions::change(&mut tx, changes).await?;
             subscriptions::forget(&mut tx, name).await?;
@@ -112,7 +120,8 @@ impl Journal {
     /// has other blocks there now.
     ///
     /// Logs and blocks did not occur: their jobs, unless delivered, are withdrawn, and live again when
-    /// [`Journal::apply`] brings the same event once more. With [`DELEGATE`], subscriptions made above `to` vanish with
+    /// [`Journal::apply`] brings the same event once more. What is submitted cannot be called back: it stays on its way until
+    /// it is delivered, or can be no more ([`Journal::reopen`]), and its number is not free until then. With [`DELEGATE`], subscriptions made above `to` vanish with
     /// all that is undelivered of them, those that changed there are as before, and deliveries made there are undone.
     ///
     /// # Errors
@@ -125,7 +134,7 @@ impl Journal {
         if name == DELEGATE {
             rewound.restored = subscriptions::undo(&mut tx, to.number).await?;
             rewound.vanished = subscriptions::vanish(&mut tx, to.number).await?;
-            rewound.undelivered = undeliver(&mut tx, to.number).await?;
+            rewound.undelivered = undeliver(&mut tx, to.number, None).await?;
             for subject in &rewound.vanished {
                 rewound.events.extend(unmake(&mut tx, *subject).await?);
             }
@@ -152,7 +161,7 @@ fn cursor_of(row: &SqliteRow) -> Result<Cursor> {
     })
 }
 
-async fn newest(conn: &mut sqlx::SqliteConnection, name: &str) -> Result<Option<Cursor>> {
+async fn newest(conn: &mut crate::Connection, name: &str) -> Result<Option<Cursor>> {
     let row = sqlx::query(
         "SELECT name, number, hash FROM trail WHERE name = ? ORDER BY number DESC LIMIT 1",
     )
@@ -220,10 +229,46 @@ async fn retreat(tx: &mut Write<'_>, name: &str, to: Cursor) -> Result<()> {
     mark(tx, name, number, to.hash).await
 }
 
-/// Deliveries above the block are not part of the chain.
-async fn undeliver(tx: &mut Write<'_>, above: u64) -> Result<Vec<(JobId, JobState)>> {
-    let rows = sqlx::query("SELECT id, EXISTS (SELECT 1 FROM sent WHERE sent.job = job.number AND sent.round = job.round) AS sent FROM job WHERE block > ? ORDER BY block, number")
+/// Of these jobs, which are not on their way any more, those whose event did not occur.
+pub(crate) async fn withdraw_of(tx: &mut Write<'_>, jobs: &[i64]) -> Result<()> {
+    let at = tx.at;
+    sqlx::query("UPDATE job SET state = 'withdrawn', note = ?, at = ? WHERE state = 'routed' AND number IN (SELECT value FROM json_each(?)) AND event IN (SELECT number FROM event WHERE status = 'withdrawn')")
+        .bind(TAKEN_BACK)
+        .bind(at)
+        .bind(write("job", &jobs)?)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// Fails if another block was read where the delivery is said to be.
+pub(crate) async fn check(tx: &mut Write<'_>, given: Cursor) -> Result<()> {
+    let row = sqlx::query("SELECT name, number, hash FROM trail WHERE name = ? AND number = ?")
+        .bind(DELEGATE)
+        .bind(signed("block", given.number)?)
+        .fetch_optional(tx.conn())
+        .await?;
+    match row.as_ref().map(cursor_of).transpose()? {
+        Some(known) if known != given => {
+            let name = DELEGATE.to_owned();
+            Err(JournalError::Fork { name, known, given })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Deliveries above the block are not part of the chain. With `read`: those up to there that are not in that very block; what
+/// was not read one by one is looked for again.
+async fn undeliver(
+    tx: &mut Write<'_>,
+    above: u64,
+    read: Option<Cursor>,
+) -> Result<Vec<(JobId, JobState)>> {
+    let until = read.map(|read| signed("block", read.number)).transpose()?;
+    let rows = sqlx::query("SELECT id, EXISTS (SELECT 1 FROM sent WHERE sent.job = job.number AND sent.round = job.round) AS sent FROM job WHERE block > ?1 AND (?2 IS NULL OR (block <= ?2 AND block_hash <> ?3)) ORDER BY block, number")
         .bind(signed("block", above)?)
+        .bind(until)
+        .bind(read.map(|read| read.hash.to_string()))
         .fetch_all(tx.conn())
         .await?;
     let mut undelivered = Vec::new();
@@ -270,10 +315,10 @@ fn ids(rows: &[SqliteRow]) -> Result<Vec<EventId>> {
         .collect()
 }
 
-/// No job outlives its event, unless it has come to its end.
+/// No job outlives its event, unless it has come to its end or is on its way to the chain.
 async fn withdraw(tx: &mut Write<'_>) -> Result<Vec<JobId>> {
     let at = tx.at;
-    let rows = sqlx::query("UPDATE job SET state = 'withdrawn', note = ?, at = ? WHERE event IN (SELECT number FROM event WHERE status = 'withdrawn') AND state IN ('routed', 'reported', 'submitted', 'parked') RETURNING id")
+    let rows = sqlx::query("UPDATE job SET state = 'withdrawn', note = ?, at = ? WHERE event IN (SELECT number FROM event WHERE status = 'withdrawn') AND state IN ('routed', 'reported', 'parked') RETURNING id")
         .bind(TAKEN_BACK)
         .bind(at)
         .fetch_all(tx.conn())

@@ -2,6 +2,7 @@
 
 use crate::{
     Cursor,
+    chain::check,
     error::{JournalError, Result},
     jobs::{Move, Step, advance, same_job},
     store::{Journal, Write},
@@ -68,9 +69,11 @@ impl Journal {
 
     /// -> delivered: keeps the receipts, in one transaction. A job may have been parked or withdrawn while its
     /// transaction was on its way. One that is in another state (delivered already, for example) is left out, and its
-    /// place holds [`JournalError::WrongState`].
+    /// place holds [`JournalError::WrongState`]. A delivery may be ahead of what was read of the chain
+    /// ([`crate::Applied::undelivered`]).
     ///
     /// # Errors
+    /// [`JournalError::Fork`] if another block was read under that number,
     /// [`JournalError::UnknownJob`], [`JournalError::OtherJob`], [`JournalError::OutOfRange`],
     /// [`JournalError::Full`] or [`JournalError::Database`].
     pub async fn record_deliveries(&self, deliveries: &[Delivered]) -> Result<Vec<Result<()>>> {
@@ -79,6 +82,12 @@ impl Journal {
         let from = [Reported, Submitted, Parked, Withdrawn];
         let step = Step::new(from, JobState::Delivered);
         let mut tx = self.write().await?;
+        let mut seen = None;
+        for block in deliveries.iter().map(|delivered| delivered.block) {
+            if seen.replace(block) != Some(block) {
+                check(&mut tx, block).await?;
+            }
+        }
         let moved = advance(&mut tx, &step, &moves?).await?;
         let mut told = Vec::new();
         let mut receipts = Vec::new();

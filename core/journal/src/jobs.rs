@@ -1,7 +1,7 @@
 //! The transitions of a job. Each hands over a whole batch in one transaction.
 
 use crate::{
-    Cursor,
+    Cursor, chain,
     error::{JournalError, Result},
     events::{Occurred, Taken, take_all},
     store::{Journal, Write},
@@ -61,7 +61,8 @@ impl Journal {
     }
 
     /// Reported or submitted -> routed: the reports can no longer be delivered and others are wanted, for the reasons
-    /// given. Forgets reports and transactions, keeps the history, and counts as an attempt. One transaction; a job
+    /// given. Forgets reports and transactions, keeps the history, and counts as an attempt. A job whose event a
+    /// reorganisation took back meanwhile is withdrawn. One transaction; a job
     /// that is somewhere else is left out, and its place holds [`JournalError::WrongState`].
     ///
     /// # Errors
@@ -159,13 +160,17 @@ fn bind_value(mut row: Values<'_>, (job, value): (i64, String)) {
 }
 
 async fn start_over(tx: &mut Write<'_>, step: &Step, moves: &[Move]) -> Result<Vec<Result<()>>> {
-    let mut told = Vec::new();
+    let (mut told, mut jobs) = (Vec::new(), Vec::new());
     for moved in advance(tx, step, moves).await? {
         told.push(match moved {
-            Ok(job) => Ok(forget_run(tx, job).await?),
+            Ok(job) => {
+                jobs.push(job);
+                Ok(forget_run(tx, job).await?)
+            }
             Err(stale) => Err(stale),
         });
     }
+    chain::withdraw_of(tx, &jobs).await?;
     Ok(told)
 }
 

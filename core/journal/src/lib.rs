@@ -26,8 +26,10 @@
 //!
 //! Every method may be cancelled: a transaction that was not acknowledged is undone, or done whole, never half.
 
+mod at_once;
 mod chain;
 mod delivery;
+mod disk;
 mod error;
 mod events;
 mod jobs;
@@ -39,8 +41,10 @@ mod store;
 mod subscriptions;
 mod values;
 
+pub use at_once::{Connection, at_once};
 pub use chain::{Applied, Cursor, DELEGATE, Rewound, TRAIL};
 pub use delivery::{Delivered, StoredReceipt};
+pub use disk::{Disk, Fate, Moment};
 pub use error::{JournalError, Result};
 pub use events::{How, Occurred, Routed, Taken};
 pub use jobs::{Ran, RunOutcome};

@@ -1,7 +1,7 @@
 //! What the journal tells: jobs, receipts, histories, counts.
 
 use crate::{
-    Cursor,
+    Connection, Cursor,
     delivery::{StoredReceipt, receipt_of, select_receipts},
     error::{JournalError, Result},
     store::Journal,
@@ -11,7 +11,7 @@ use alloy_primitives::B256;
 use cryptlet_types::{
     CryptletId, Job, JobId, JobState, RunRecord, Subject, Submission, UnixSeconds,
 };
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 use std::collections::BTreeMap;
 
 /// A job with all that it has gathered.
@@ -351,7 +351,7 @@ fn rows_of(page: Page) -> i64 {
 
 /// A page of a query that still lacks its limit.
 async fn fetch_page(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     mut query: QueryBuilder<Sqlite>,
     page: Page,
 ) -> Result<(Vec<SqliteRow>, Option<u64>)> {

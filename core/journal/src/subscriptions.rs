@@ -103,6 +103,20 @@ impl Journal {
         row.as_ref().map(active).transpose()
     }
 
+    /// Whether the subscription was ever served here, though a reorganisation may have taken it away.
+    ///
+    /// # Errors
+    /// [`JournalError::Database`].
+    pub async fn was_served(&self, subject: Subject) -> Result<bool> {
+        let mut db = self.read().await?;
+        let row =
+            sqlx::query("SELECT 1 FROM subscription WHERE subject = ? AND status <> 'refused'")
+                .bind(subject.to_string())
+                .fetch_optional(db.conn())
+                .await?;
+        Ok(row.is_some())
+    }
+
     /// All subscriptions that have not ended, ordered by subject. Where there may be many,
     /// [`Journal::subscriptions_page`] lets others have the journal in between.
     ///

@@ -98,6 +98,9 @@ impl Known {
         self.run = None;
         self.submissions.clear();
         self.attempts = attempts;
+        if matches!(self.event, Some((_, false))) {
+            self.go(&[JobState::Routed], JobState::Withdrawn);
+        }
     }
 
     /// The log is in `block` now. Returns whether it had been taken back.
@@ -125,8 +128,8 @@ impl Known {
         if let Some((block, held)) = &mut self.event {
             *held &= *block <= to;
             if !*held {
-                use JobState::{Parked, Reported, Routed, Submitted, Withdrawn};
-                self.go(&[Routed, Reported, Submitted, Parked], Withdrawn);
+                use JobState::{Parked, Reported, Routed, Withdrawn};
+                self.go(&[Routed, Reported, Parked], Withdrawn);
             }
         }
     }

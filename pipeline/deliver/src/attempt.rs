@@ -267,6 +267,7 @@ impl<'a> Attempt<'a> {
         let until = Instant::now() + pause;
         while let Some(blocks) = &mut self.blocks {
             let block = tokio::select! {
+                biased;
                 block = blocks.recv() => block,
                 () = sleep_until(until) => return,
             };
