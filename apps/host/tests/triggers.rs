@@ -305,14 +305,17 @@ async fn a_log_that_a_reorganisation_takes_away_is_withdrawn_and_one_that_comes_
     emit(&play, emitter, 3).await;
     let third = within_patience(|| async {
         let jobs = crate::support::account::jobs(host.journal(), queue.subject).await;
-        let delivered = |job: &&JobRecord| {
-            job.state == JobState::Delivered && word_of(job) == U256::from(3)
-        };
+        let delivered =
+            |job: &&JobRecord| job.state == JobState::Delivered && word_of(job) == U256::from(3);
         jobs.iter().find(delivered).map(|_| ())
     });
-    third.await.expect("what occurs after the reorganisation is answered");
+    third
+        .await
+        .expect("what occurs after the reorganisation is answered");
     let consumed = play.consumed(queue.subject).await;
-    let expected: Vec<_> = (1..=consumed.len() as u64).map(|number| (number, true)).collect();
+    let expected: Vec<_> = (1..=consumed.len() as u64)
+        .map(|number| (number, true))
+        .collect();
     assert_eq!(consumed, expected, "no gap, and nothing twice");
     let words: Vec<_> = canonical_words(&play, &host, queue).await;
     let once: std::collections::BTreeSet<_> = words.iter().collect();

@@ -83,7 +83,7 @@ fn told(node: &Node) -> BTreeMap<Subject, Told> {
                         told.paused = true;
                     }
                 }
-                ChangeKind::Refused { .. } => {}
+                ChangeKind::Refused { .. } | ChangeKind::Consumed { .. } => {}
             }
         }
     }

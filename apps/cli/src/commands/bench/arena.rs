@@ -23,7 +23,7 @@ use cryptlet_host::HostConfig;
 use cryptlet_stage::{CryptletSource, Source, Stage, StageOptions};
 use cryptlet_types::{Policy, policy::Retry};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     path::Path,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -274,8 +274,8 @@ impl Arena {
         let mut callbacks = Vec::new();
         for log in self.deliveries(blocks).await? {
             let transaction = log.transaction_hash.unwrap_or_default();
-            if !payloads.contains_key(&transaction) {
-                payloads.insert(transaction, self.numbers(transaction).await?);
+            if let Entry::Vacant(place) = payloads.entry(transaction) {
+                place.insert(self.numbers(transaction).await?);
             }
             let delivered = log.log_decode::<CryptoDelegate::Delivered>();
             let delivered = delivered.doing("the delegate's log")?.inner.data;
