@@ -84,7 +84,7 @@ pub trait HostApi: Send + Sync + 'static {
     async fn jobs(&self, query: JobQuery) -> Result<Page<JobSummary>>;
     /// One job from event to receipt.
     async fn job(&self, job: Bytes32) -> Result<JobTrace>;
-    /// Has a job tried again that was parked or failed. A conflict if it is neither.
+    /// Has a job tried again that was parked. A conflict if it is not.
     async fn retry_job(&self, caller: &Caller, job: Bytes32) -> Result<JobSummary>;
     /// The receipt file of a job, byte for byte.
     async fn receipt(&self, job: Bytes32) -> Result<Bytes>;

@@ -372,7 +372,7 @@ fn about_work() -> Vec<Route> {
                 (POST, "/v1/jobs/{id}/retry"),
                 (
                     "retryJob",
-                    "Has a job tried again that was parked or failed.",
+                    "Has a job tried again that was parked.",
                 ),
                 Role::Operator,
                 json::<types::JobSummary>(),

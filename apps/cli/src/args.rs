@@ -63,7 +63,7 @@ pub(crate) enum Command {
     Subscriptions(developer::ListOptions),
     /// Follow jobs from event to receipt.
     Trace(developer::TraceOptions),
-    /// List jobs, and have those tried again that were parked or failed.
+    /// List jobs, and have those tried again that were parked.
     Jobs(developer::JobsOptions),
     /// Applications that may wake cryptlets by signed messages.
     #[command(subcommand)]

@@ -255,6 +255,15 @@ impl Node {
             self.pool.remove(&nonce);
             nonce += 1;
             let logged = delegate.take(&waiting.call, timestamp).ok();
+            for report in logged.iter().flat_map(|(delivered, _)| delivered) {
+                let sequence = report.sequence;
+                changes.push(SubscriptionChange {
+                    block: number,
+                    log_index: (changes.len() + logs.len()).try_into().unwrap_or(u64::MAX),
+                    subject: report.subject,
+                    kind: ChangeKind::Consumed { sequence },
+                });
+            }
             mined.push(Mined { waiting, logged });
         }
         self.later.push(Block {

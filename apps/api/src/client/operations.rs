@@ -287,7 +287,7 @@ impl Client {
             .map(drop)
     }
 
-    /// Has a job tried again that was parked or failed.
+    /// Has a job tried again that was parked.
     ///
     /// # Errors
     /// See [`ClientError`].

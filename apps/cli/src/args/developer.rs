@@ -497,7 +497,7 @@ pub(crate) struct JobsOptions {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobsCommand {
-    /// Have a parked or failed job tried again.
+    /// Have a parked job tried again.
     Retry(RetryJobOptions),
 }
 
