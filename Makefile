@@ -1,6 +1,6 @@
 # Everything a person or a CI runs here. `make` alone lists the targets.
 #
-# DEMO_ARGS and BENCH_ARGS go to the program: make demo DEMO_ARGS="--from 2026-09-01 --to 2026-09-30"
+# DEMO_ARGS, BENCH_ARGS and SIM_ARGS go to the program: make demo DEMO_ARGS="--from 2026-09-01 --to 2026-09-30"
 # CARGO_TARGET_DIR says where builds lie. Unless it is set: outside the clone, in a folder of this clone's own. Clones
 # never share one by default: cargo tells what is fresh by the time of a file, not by what is in it.
 SHELL := /bin/bash
@@ -26,10 +26,11 @@ CARGO_ARGS := --release --locked
 PROGRAMS := -p cryptlet-cli -p cryptlet-container
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+SIM_ARGS ?=
 STEPS := fmt clippy build rust api contracts cryptlets rustdoc
 
 ##@ Use
-.PHONY: help demo bench bench-register install
+.PHONY: help demo bench bench-anvil bench-register install
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +47,11 @@ bench: ## latency and throughput of the path, beside its limits
 	@cargo build $(CARGO_ARGS) $(PROGRAMS)
 	@$(BIN)/cryptlet bench path $(BENCH_ARGS)
 
+bench-anvil: ## the same on Anvil, a node that is not ours
+	@scripts/setup.sh rust cc node anvil
+	@cargo build $(CARGO_ARGS) $(PROGRAMS)
+	@$(BIN)/cryptlet bench path --chain anvil $(BENCH_ARGS)
+
 bench-register: ## look-up and search among 100,000 registered cryptlets, beside a bare SELECT
 	@scripts/setup.sh rust cc
 	@cargo bench --locked -p cryptlet-register
@@ -56,7 +62,7 @@ install: ## put cryptlet and its container into cargo's bin folder
 	cargo install --locked --path apps/cli
 
 ##@ Check
-.PHONY: test lint fmt clippy build rust api contracts cryptlets rustdoc docs setup
+.PHONY: test lint fmt clippy build rust sim api contracts cryptlets rustdoc docs setup
 test: ## everything that CI runs, in its order, with the time of each step
 	@scripts/setup.sh rust cc wasm node services python
 	+@MAKE='$(MAKE)' scripts/steps.sh $(STEPS)
@@ -77,6 +83,11 @@ build: ## programs and tests, with the features that `make rust` uses
 
 rust: build ## Rust tests, those that drive cast, forge, viem, ethers and Anvil included
 	CRYPTLET_CLIENT_TESTS=1 cargo test $(CARGO_ARGS) --workspace
+
+sim: ## the whole path in simulated worlds, one a seed: make sim SIM_ARGS="--seeds 5000"; a short run is part of `make rust`
+	@scripts/setup.sh rust cc
+	@cargo build $(CARGO_ARGS) -p cryptlet-sim
+	@$(BIN)/cryptlet-sim $(or $(SIM_ARGS),--seeds 3000)
 
 api: build ## a real host, asked by schemathesis whatever its OpenAPI document allows, and more
 	scripts/api-fuzz.sh $(BIN)/cryptlet

@@ -8,6 +8,7 @@
 # cc    a C compiler and linker, by apt
 # wasm  the target that cryptlets are built for, by rustup
 # node  Node.js 18 or newer and npm, by apt
+# anvil the pinned Anvil, by npm; needs node
 # services  a PKCS#11 token in software (softhsm2) and an OCI registry (docker-registry), by apt
 # python    Python 3 with venv, by apt, and the API fuzzer schemathesis, by pip into a folder of its own
 set -euo pipefail
@@ -56,6 +57,9 @@ need_node() {
   fi
 }
 
+# Installed by npm, once node is there.
+need_anvil() { :; }
+
 need_services() {
   [ -e /usr/lib/softhsm/libsofthsm2.so ] || packages+=(softhsm2)
   command -v docker-registry >/dev/null || packages+=(docker-registry)
@@ -82,6 +86,13 @@ check_node() {
     fail "Node.js $version is too old for the contract tests: $NODE_AT_LEAST or newer is needed (https://nodejs.org)"
 }
 
+check_anvil() {
+  local folder=pipeline/deliver/tests/anvil
+  [ ! -x "$folder/node_modules/.bin/anvil" ] || return 0
+  say "install Anvil (npm, into $folder)"
+  npm ci --silent --prefix "$folder"
+}
+
 install_packages() {
   local as_root=()
   command -v apt-get >/dev/null ||
@@ -98,14 +109,14 @@ install_packages() {
 
 for part in "$@"; do
   case "$part" in
-    rust | cc | wasm | node | services | python) "need_$part" ;;
-    *) fail "unknown part '$part': rust, cc, wasm, node, services or python" ;;
+    rust | cc | wasm | node | anvil | services | python) "need_$part" ;;
+    *) fail "unknown part '$part': rust, cc, wasm, node, anvil, services or python" ;;
   esac
 done
 [ "${#packages[@]}" -eq 0 ] || install_packages
 for part in "$@"; do
   case "$part" in
-    node | python) "check_$part" ;;
+    node | anvil | python) "check_$part" ;;
   esac
 done
 say "ready: $*"

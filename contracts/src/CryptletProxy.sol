@@ -4,7 +4,9 @@ pragma solidity ^0.8.28;
 import {Ownable, Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 import {ERC2771Context} from "@openzeppelin/contracts/metatx/ERC2771Context.sol";
 import {Context} from "@openzeppelin/contracts/utils/Context.sol";
-import {CryptoDelegate} from "./CryptoDelegate.sol";
+import {CryptoDelegate, TRIGGER_CLOCK, TRIGGER_INSTANTS, TRIGGER_SCHEDULE} from "./CryptoDelegate.sol";
+import {TRIGGER_INTERVAL, TRIGGER_THRESHOLD, TRIGGER_LOG} from "./CryptoDelegate.sol";
+import {TRIGGER_BLOCKS, TRIGGER_APPLICATION, TRIGGER_REQUEST} from "./CryptoDelegate.sol";
 import {ICryptletRegister} from "./ICryptletRegister.sol";
 
 /**
@@ -21,6 +23,51 @@ import {ICryptletRegister} from "./ICryptletRegister.sol";
  * inherits this one must not have it.
  */
 abstract contract CryptletProxy is ERC2771Context, Ownable2Step {
+    /// @notice What a subscription says beside its trigger; see {CryptoDelegate.Subscription}.
+    struct Terms {
+        /// The identity on whose behalf reports must be; zero: nobody's.
+        address onBehalfOf;
+        /// Selector of the function to wake, which should be {onlyBy} the cryptlet.
+        bytes4 callback;
+        /// Gas that the function is given.
+        uint32 callbackGas;
+        /// Seconds that a report stays valid after it was issued.
+        uint32 validity;
+        /// ABI-encoded parameters for the cryptlet.
+        bytes params;
+    }
+
+    /// @notice What becomes of events that fell due while no host was there.
+    enum Missed {
+        /// They are caught up, one by one.
+        CatchUp,
+        /// They are skipped, the latest of them too.
+        Skip
+    }
+
+    /// @notice How settled a chain's block must be before it counts.
+    enum Finality {
+        Latest,
+        Safe,
+        Finalized
+    }
+
+    /// @notice Which crossings of a bound count.
+    enum Direction {
+        /// From below to the bound or above it.
+        Rises,
+        /// From above to the bound or below it.
+        Falls,
+        /// Both.
+        Either
+    }
+
+    /// @notice How often a crossing counts.
+    enum Repeat {
+        Once,
+        EveryTime
+    }
+
     address private immutable _cryptlet;
     address private immutable _publicKey;
     address private immutable _attestedHost;
@@ -132,24 +179,175 @@ abstract contract CryptletProxy is ERC2771Context, Ownable2Step {
         internal
         returns (bytes32 subject)
     {
-        CryptoDelegate delegate_ = delegate();
-        return delegate_.subscribe(
-            CryptoDelegate.Subscription({
-                cryptlet: _cryptlet,
-                onBehalfOf: identity,
-                callback: callback,
-                callbackGas: callbackGas,
-                validity: validity,
-                trigger: delegate_.TRIGGER_CLOCK(),
-                condition: abi.encode(cron, timeZone),
-                params: params
-            })
-        );
+        return
+            _subscribe(
+                Terms(identity, callback, callbackGas, validity, params), TRIGGER_CLOCK, abi.encode(cron, timeZone)
+            );
+    }
+
+    /**
+     * @dev Subscribes this contract to its cryptlet at points in time.
+     * @param instants Unix seconds, 1 to 64 of them, strictly ascending.
+     */
+    function _subscribeInstants(
+        Terms memory terms,
+        uint64[] memory instants,
+        Missed missed
+    )
+        internal
+        returns (bytes32 subject)
+    {
+        return _subscribe(terms, TRIGGER_INSTANTS, abi.encode(instants, missed));
+    }
+
+    /**
+     * @dev Subscribes this contract to its cryptlet at times of a clock, on a market's open days if a calendar is named.
+     * @param cron Five-field cron expression, or, with a calendar, `open`, `close`, `open+MINUTES` or `close-MINUTES`.
+     * @param timeZone IANA name of the time zone that the expression is read in; empty: the calendar's.
+     * @param calendar Name of a market calendar; empty: none.
+     */
+    function _subscribeSchedule(
+        Terms memory terms,
+        string memory cron,
+        string memory timeZone,
+        string memory calendar,
+        Missed missed
+    )
+        internal
+        returns (bytes32 subject)
+    {
+        return _subscribe(terms, TRIGGER_SCHEDULE, abi.encode(cron, timeZone, calendar, missed));
+    }
+
+    /**
+     * @dev Subscribes this contract to its cryptlet every so many seconds.
+     * @param period Seconds, counted from the subscription's block, or from each opening of the market.
+     * @param calendar Name of the calendar of a market that must be open; empty: none.
+     */
+    function _subscribeInterval(
+        Terms memory terms,
+        uint64 period,
+        string memory calendar,
+        Missed missed
+    )
+        internal
+        returns (bytes32 subject)
+    {
+        return _subscribe(terms, TRIGGER_INTERVAL, abi.encode(period, calendar, missed));
+    }
+
+    /**
+     * @dev Subscribes this contract to its cryptlet whenever a value of that cryptlet's crosses a bound.
+     * @param feedParams ABI-encoded parameters that the cryptlet is asked for the value with.
+     * @param every Seconds from one question to the next.
+     * @param bound The bound, in the value's own unit.
+     * @param direction Which crossings count.
+     * @param hysteresis How far the value must go back beyond the bound before the next crossing counts.
+     * @param repeat Whether the first crossing counts alone.
+     */
+    function _subscribeThreshold(
+        Terms memory terms,
+        bytes memory feedParams,
+        uint32 every,
+        int256 bound,
+        Direction direction,
+        uint256 hysteresis,
+        Repeat repeat
+    )
+        internal
+        returns (bytes32 subject)
+    {
+        // Directions are counted from one.
+        bytes memory condition = abi.encode(feedParams, every, bound, uint8(direction) + 1, hysteresis, repeat);
+        return _subscribe(terms, TRIGGER_THRESHOLD, condition);
+    }
+
+    /**
+     * @dev Subscribes this contract to its cryptlet for each log of a contract's, on this chain or another.
+     * @param chainId The chain's EIP-155 id.
+     * @param emitter The contract whose logs count.
+     * @param topics What the first topics of a log must be, four at most; zero: anything.
+     */
+    function _subscribeLog(
+        Terms memory terms,
+        uint64 chainId,
+        address emitter,
+        bytes32[] memory topics,
+        Finality finality
+    )
+        internal
+        returns (bytes32 subject)
+    {
+        return _subscribe(terms, TRIGGER_LOG, abi.encode(chainId, emitter, topics, finality));
+    }
+
+    /**
+     * @dev Subscribes this contract to its cryptlet for each block of a chain's whose number divides by `every`.
+     * @param chainId The chain's EIP-155 id.
+     */
+    function _subscribeBlocks(
+        Terms memory terms,
+        uint64 chainId,
+        uint64 every,
+        Finality finality
+    )
+        internal
+        returns (bytes32 subject)
+    {
+        return _subscribe(terms, TRIGGER_BLOCKS, abi.encode(chainId, every, finality));
+    }
+
+    /**
+     * @dev Subscribes this contract to its cryptlet for each event that a registered application sends.
+     * @param application The application's name.
+     * @param kind The events' kind, the `type` of CloudEvents; empty: any.
+     */
+    function _subscribeApplication(
+        Terms memory terms,
+        string memory application,
+        string memory kind
+    )
+        internal
+        returns (bytes32 subject)
+    {
+        return _subscribe(terms, TRIGGER_APPLICATION, abi.encode(application, kind));
+    }
+
+    /// @dev Asks the cryptlet once, with `terms.params`; the answer, however long it takes, is the one callback.
+    function _request(Terms memory terms) internal returns (bytes32 subject) {
+        return _subscribe(terms, TRIGGER_REQUEST, "");
+    }
+
+    /// @dev Pauses a subscription of this contract's. The delegate refuses it during a callback.
+    function _pause(bytes32 subject) internal {
+        delegate().pause(_cryptlet, subject);
+    }
+
+    /// @dev Resumes a subscription of this contract's. The delegate refuses it during a callback.
+    function _resume(bytes32 subject) internal {
+        delegate().resume(_cryptlet, subject);
     }
 
     /// @dev Ends a subscription of this contract's. The delegate refuses it during a callback.
     function _unsubscribe(bytes32 subject) internal {
         delegate().unsubscribe(_cryptlet, subject);
+    }
+
+    /// @dev Subscribes this contract to its cryptlet by a trigger of any kind.
+    function _subscribe(Terms memory terms, uint8 trigger, bytes memory condition) internal returns (bytes32 subject) {
+        return delegate()
+            .subscribe(
+                CryptoDelegate.Subscription({
+                cryptlet: _cryptlet,
+                onBehalfOf: terms.onBehalfOf,
+                callback: terms.callback,
+                callbackGas: terms.callbackGas,
+                validity: terms.validity,
+                trigger: trigger,
+                condition: condition,
+                params: terms.params
+            })
+            );
     }
 
     function _checkCryptlet(address cryptlet_) private view {

@@ -12,7 +12,9 @@ contract ArtifactsTest is Test {
         _assertSame("CryptletRegister", "CryptletRegister");
         _assertSame("CryptletRegisterMirror", "CryptletRegisterMirror");
         _assertSame("CryptoDelegate", "CryptoDelegate");
+        _assertSame("MessageQueue", "MessageQueue");
         _assertSame("PriceConsumer", "PriceConsumer");
+        _assertSame("SpotPrice", "SpotPrice");
         _assertSame("StoreWord", "test/StoreWord");
         _assertSame("IdentityConsumer", "test/IdentityConsumer");
         _assertSame("RevertingConsumer", "test/RevertingConsumer");

@@ -76,6 +76,44 @@ contract CryptoDelegateCallbackTest is DelegateTest {
         _expectFailedWithoutReason(_report(_subscribeFor(submitter, 20_000), ""));
     }
 
+    /// @dev A consumer that destroys itself in its callback has then done what it was asked.
+    function testConsumerThatSelfDestructs() public {
+        bytes32 subject = _subscribeFor(submitter, 50_000);
+        vm.etch(submitter, hex"32ff"); // sends what it has to the origin and is no more
+        CryptoDelegate.Report memory report = _report(subject, "");
+        _expectDelivered(report, true);
+        _deliver(report);
+        vm.etch(submitter, "");
+        _expectFailedWithoutReason(_report(subject, ""));
+        vm.assertEq(_sequence(subject), 2);
+    }
+
+    /// @dev Between subscription and delivery the consumer has become an empty account.
+    function testConsumerWhoseCodeIsGoneFails() public {
+        StoreWord consumer = new StoreWord(delegate, cryptlet, 100_000);
+        bytes32 subject = consumer.subject();
+        _deliver(_report(subject, abi.encode(uint256(1))));
+        vm.etch(address(consumer), "");
+        _expectFailedWithoutReason(_report(subject, abi.encode(uint256(2))));
+        _expectFailedWithoutReason(_report(subject, abi.encode(uint256(3))));
+        vm.assertEq(_sequence(subject), 3);
+    }
+
+    function testCurrentReport() public {
+        Reenterer consumer = new Reenterer(delegate, cryptlet, 500_000);
+        consumer.prepare(abi.encodeCall(CryptoDelegate.currentReport, ()));
+        for (uint256 word = 1; word <= 2; ++word) {
+            CryptoDelegate.Report memory report = _report(consumer, word);
+            _deliver(report);
+            (bool succeeded, bytes memory result) = consumer.outcome();
+            vm.assertTrue(succeeded);
+            vm.assertEq(result, abi.encode(delegate.hashReport(report), signer));
+            (bytes32 digest, address by) = delegate.currentReport();
+            vm.assertEq(digest, bytes32(0));
+            vm.assertEq(by, address(0));
+        }
+    }
+
     function testGasEaterCostsItsGasAndNoMore() public {
         GasEater consumer = new GasEater(delegate, cryptlet, 100_000);
         CryptoDelegate.Report memory report = _report(consumer, 1);
@@ -112,6 +150,8 @@ contract CryptoDelegateCallbackTest is DelegateTest {
             )
         );
         _reenter(abi.encodeCall(CryptoDelegate.unsubscribe, (cryptlet, other.subject())));
+        _reenter(abi.encodeCall(CryptoDelegate.pause, (cryptlet, other.subject())));
+        _reenter(abi.encodeCall(CryptoDelegate.resume, (cryptlet, other.subject())));
 
         _deliver(pending);
         vm.assertEq(other.word(), 7);

@@ -2,7 +2,6 @@
 pragma solidity ^0.8.28;
 
 import {CryptoDelegate} from "../src/CryptoDelegate.sol";
-import {PackedSubscriptionLib} from "../src/PackedSubscription.sol";
 import {StoreWord} from "./consumers/StoreWord.sol";
 import {DelegateTest} from "./support/DelegateTest.sol";
 
@@ -95,7 +94,7 @@ contract CryptoDelegateDeliverTest is DelegateTest {
         vm.assertTrue(packed != 0, "the mapping is at another slot");
         vm.store(address(delegate), slot, bytes32(packed | type(uint32).max));
         report.sequence = uint64(type(uint32).max) + 1;
-        _refused(report, abi.encodeWithSelector(PackedSubscriptionLib.SequenceExhausted.selector));
+        _refused(report, abi.encodeWithSelector(CryptoDelegate.SequenceExhausted.selector));
     }
 
     function testUnknownSubject(bytes32 subject) public {

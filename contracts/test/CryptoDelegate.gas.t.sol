@@ -7,7 +7,7 @@ import {Delegations} from "../src/Delegations.sol";
 import {IdentityConsumer} from "./consumers/IdentityConsumer.sol";
 import {StoreWord} from "./consumers/StoreWord.sol";
 import {RevertingConsumer} from "./consumers/RevertingConsumer.sol";
-import {DelegateTest} from "./support/DelegateTest.sol";
+import {BatchTest} from "./support/BatchTest.sol";
 import {Signatures} from "./support/Signatures.sol";
 import {Vm} from "./support/Vm.sol";
 
@@ -18,9 +18,12 @@ import {Vm} from "./support/Vm.sol";
  * Under `isolate` forge runs each call as a transaction of its own: intrinsic gas and call data are included, everything
  * is cold, and refunds are taken off. {testExecutionAndIntrinsicGasAddUp} adds the same figure up by hand.
  */
-contract CryptoDelegateGasTest is DelegateTest, Signatures {
+contract CryptoDelegateGasTest is BatchTest, Signatures {
     /// The most that a steady-state delivery may cost.
     uint256 internal constant MOST = 55_000;
+
+    /// The most that a steady-state delivery in a batch of 50 may cost.
+    uint256 internal constant MOST_IN_A_BATCH = 20_000;
 
     string internal constant STEADY = "deliver, steady state, one word stored";
     string internal constant STEADY_KEY = "$['deliver, steady state, one word stored']";
@@ -45,6 +48,26 @@ contract CryptoDelegateGasTest is DelegateTest, Signatures {
         vm.snapshotValue("CryptoDelegate", STEADY, used);
         vm.assertEq(consumer.word(), AFTER);
         vm.assertLe(used, MOST);
+    }
+
+    /// @dev Each report for another consumer: nothing is warm that would not be.
+    ///
+    /// forge-config: default.isolate = true
+    function testGasBatches() public {
+        uint256 used = _deliverBatchMetered(50);
+        vm.snapshotValue("CryptoDelegate", "deliverBatch, 50 reports, steady state, one word stored each", used);
+        vm.assertLe(used, 50 * MOST_IN_A_BATCH);
+        used = _deliverBatchMetered(10);
+        vm.snapshotValue("CryptoDelegate", "deliverBatch, 10 reports, steady state, one word stored each", used);
+        used = _deliverBatchMetered(1);
+        vm.snapshotValue("CryptoDelegate", "deliverBatch, 1 report, steady state, one word stored", used);
+    }
+
+    /// forge-config: default.isolate = true
+    function testGasPause() public {
+        vm.prank(address(consumer));
+        delegate.pause(cryptlet, _subject);
+        vm.snapshotValue("CryptoDelegate", "pause", vm.lastCallGas().gasTotalUsed);
     }
 
     /// forge-config: default.isolate = true
@@ -147,6 +170,24 @@ contract CryptoDelegateGasTest is DelegateTest, Signatures {
         (bytes32 r, bytes32 vs) = _sign(report);
         delegate.deliver(report, r, vs);
         Vm.Gas memory used = vm.lastCallGas();
+        return used.gasTotalUsed;
+    }
+
+    /// @dev What a batch of so many reports costs, each the second of its subscription.
+    function _deliverBatchMetered(uint256 count) private returns (uint256) {
+        CryptoDelegate.Report[] memory reports = new CryptoDelegate.Report[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            StoreWord fresh = new StoreWord(delegate, cryptlet, 100_000);
+            _deliver(_report(fresh, BEFORE));
+            reports[i] = _report(fresh, AFTER);
+        }
+        CryptoDelegate.Batch memory batch = _batch(reports);
+        (bytes32 r, bytes32 vs) = _signBatch(batch);
+        delegate.deliverBatch(batch, r, vs);
+        Vm.Gas memory used = vm.lastCallGas();
+        for (uint256 i = 0; i < count; ++i) {
+            vm.assertEq(_sequence(reports[i].subject), 2);
+        }
         return used.gasTotalUsed;
     }
 }

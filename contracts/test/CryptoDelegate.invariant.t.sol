@@ -9,7 +9,8 @@ import {RegisterTest} from "./support/RegisterTest.sol";
 
 /**
  * @title CryptoDelegateInvariantTest
- * @notice What holds after any sequence of deliveries, replays, versions, enrolments, revocations and waits.
+ * @notice What holds after any sequence of deliveries, one by one and in batches, replays, pauses, versions, enrolments,
+ * revocations and waits.
  */
 contract CryptoDelegateInvariantTest is RegisterTest {
     CryptoDelegate internal delegate;
@@ -68,6 +69,13 @@ contract CryptoDelegateInvariantTest is RegisterTest {
         handler.starve(1, 0, 0);
         vm.assertEq(handler.taken(), 2);
         vm.assertEq(handler.consumers()[0].calls(), 1);
+        handler.deliverBatch(1, 0, 5);
+        vm.assertGe(handler.taken(), 5);
+        handler.pauseOrResume(0, 0);
+        uint256 before = handler.taken();
+        handler.deliver(0, 0, 1, 11);
+        vm.assertEq(handler.taken(), before);
+        handler.pauseOrResume(0, 1);
         handler.starve(1, 0, type(uint256).max);
         handler.starve(2, 0, 200_000);
         vm.assertGe(handler.taken(), 3);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {CryptoDelegate} from "../src/CryptoDelegate.sol";
+import {CryptoDelegate, TRIGGER_CLOCK, TRIGGER_REQUEST} from "../src/CryptoDelegate.sol";
 import {ICryptletRegister} from "../src/ICryptletRegister.sol";
 import {DelegateTest} from "./support/DelegateTest.sol";
 
@@ -122,7 +122,7 @@ contract CryptoDelegateSubscribeTest is DelegateTest {
         address other = register.register("other", _version("1"), signer, SIGNER_EXPIRY);
         uint256 state = vm.snapshotState();
         bytes32 first = _subscribe(s);
-        for (uint256 field = 0; field < 7; ++field) {
+        for (uint256 field = 0; field < 8; ++field) {
             vm.revertToState(state);
             s = _subscription();
             if (field == 0) s.onBehalfOf = submitter;
@@ -132,13 +132,24 @@ contract CryptoDelegateSubscribeTest is DelegateTest {
             if (field == 4) s.cryptlet = other;
             if (field == 5) s.condition = abi.encode("0 17 * * *", "Europe/Berlin");
             if (field == 6) s.params = hex"c0ffee00";
+            if (field == 7) s.trigger = TRIGGER_REQUEST;
             vm.assertEq(delegate.nonces(consumer), 0);
             vm.assertTrue(_subscribe(s) != first);
         }
     }
 
+    function testTriggers() public {
+        vm.assertEq(TRIGGER_CLOCK, 1);
+        vm.assertEq(TRIGGER_REQUEST, 9);
+        CryptoDelegate.Subscription memory s = _subscription();
+        for (uint8 trigger = 1; trigger <= 9; ++trigger) {
+            s.trigger = trigger;
+            vm.assertEq(_subscribe(s), _expectedSubject(trigger - 1, s));
+        }
+    }
+
     function testUnknownTrigger(uint8 trigger) public {
-        vm.assume(trigger != delegate.TRIGGER_CLOCK());
+        vm.assume(trigger == 0 || trigger > 9);
         CryptoDelegate.Subscription memory s = _subscription();
         s.trigger = trigger;
         _expectRefused(s, abi.encodeWithSelector(CryptoDelegate.UnknownTrigger.selector, trigger));

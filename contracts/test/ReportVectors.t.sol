@@ -2,8 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {CryptoDelegate} from "../src/CryptoDelegate.sol";
-import {ICryptletRegister} from "../src/ICryptletRegister.sol";
-import {Test} from "./support/Test.sol";
+import {VectorTest} from "./support/VectorTest.sol";
 
 /**
  * @title ReportVectorsTest
@@ -12,23 +11,12 @@ import {Test} from "./support/Test.sol";
  * Each file must be, byte for byte, what this contract renders. With `UPDATE_VECTORS=true` the files are written anew.
  * The hashes are calculated here from the text of EIP-712 and compared with what the delegate calculates.
  */
-contract ReportVectorsTest is Test {
+contract ReportVectorsTest is VectorTest {
     struct Vector {
         string name;
         uint256 chainId;
         uint256 privateKey;
         CryptoDelegate.Report report;
-    }
-
-    /// The domain's contract: the delegate's code is put here, whatever address it was deployed at.
-    address internal constant DELEGATE = 0xDE1E6a7e00000000000000000000000000000001;
-
-    /// @dev A region's measurement that looks like one.
-    bytes32 internal constant REGION = keccak256("region of the golden reports");
-
-    function setUp() public {
-        CryptoDelegate deployed = new CryptoDelegate(ICryptletRegister(address(this)));
-        vm.etch(DELEGATE, address(deployed).code);
     }
 
     /// @dev A day's two rates, as PriceConsumer takes them.
@@ -96,10 +84,7 @@ contract ReportVectorsTest is Test {
 
     function _check(Vector memory vector) private {
         vm.chainId(vector.chainId);
-        string memory rendered = _render(vector);
-        string memory path = string.concat("../vectors/report/", vector.name, ".json");
-        if (vm.envOr("UPDATE_VECTORS", false)) vm.writeFile(path, rendered);
-        vm.assertEq(vm.readFile(path), rendered, path);
+        _compare(string.concat("report/", vector.name), _render(vector));
     }
 
     function _render(Vector memory vector) private view returns (string memory) {
@@ -123,16 +108,6 @@ contract ReportVectorsTest is Test {
         );
     }
 
-    function _renderDomain(uint256 chainId) private pure returns (string memory) {
-        return string.concat(
-            '  "domain": {\n    "name": "CryptoDelegate",\n    "version": "1",\n    "chainId": ',
-            vm.toString(chainId),
-            ',\n    "verifyingContract": "',
-            _lower(DELEGATE),
-            '"\n  },\n'
-        );
-    }
-
     function _renderReport(CryptoDelegate.Report memory report) private pure returns (string memory) {
         return string.concat(
             '  "report": {\n    "cryptlet": "',
@@ -152,45 +127,6 @@ contract ReportVectorsTest is Test {
             '    "payload": "',
             vm.toString(report.payload),
             '"\n  },\n'
-        );
-    }
-
-    function _line(string memory name, bytes32 value) private pure returns (string memory) {
-        return string.concat('  "', name, '": "', vm.toString(value), '",\n');
-    }
-
-    /// @dev In lower case, without the checksum that `vm.toString(address)` writes.
-    function _lower(address value) private pure returns (string memory) {
-        return vm.toString(abi.encodePacked(value));
-    }
-
-    function _structHash(CryptoDelegate.Report memory report) private pure returns (bytes32) {
-        return keccak256(
-            abi.encode(
-                keccak256(
-                    "Report(address cryptlet,bytes32 subject,uint64 sequence,uint64 issuedAt,uint64 validUntil,bytes32 region,bytes32 delegation,bytes payload)"
-                ),
-                report.cryptlet,
-                report.subject,
-                report.sequence,
-                report.issuedAt,
-                report.validUntil,
-                report.region,
-                report.delegation,
-                keccak256(report.payload)
-            )
-        );
-    }
-
-    function _domainSeparator() private view returns (bytes32) {
-        return keccak256(
-            abi.encode(
-                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
-                keccak256("CryptoDelegate"),
-                keccak256("1"),
-                block.chainid,
-                DELEGATE
-            )
         );
     }
 }

@@ -2,7 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {CryptletRegister} from "../src/CryptletRegister.sol";
-import {CryptoDelegate} from "../src/CryptoDelegate.sol";
+import {CryptoDelegate, TRIGGER_CLOCK} from "../src/CryptoDelegate.sol";
 import {Delegations} from "../src/Delegations.sol";
 import {ICryptletRegister} from "../src/ICryptletRegister.sol";
 import {RegisterTest} from "./support/RegisterTest.sol";
@@ -58,7 +58,7 @@ contract TypedDataVectorsTest is RegisterTest {
             callback: bytes4(vm.parseJsonBytes(json, ".subscription.callback")),
             callbackGas: uint32(vm.parseJsonUint(json, ".subscription.callbackGas")),
             validity: uint32(vm.parseJsonUint(json, ".subscription.validity")),
-            trigger: at.TRIGGER_CLOCK(),
+            trigger: TRIGGER_CLOCK,
             condition: vm.parseJsonBytes(json, ".condition"),
             params: vm.parseJsonBytes(json, ".subscription.params")
         });

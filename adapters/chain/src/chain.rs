@@ -5,9 +5,9 @@ use alloy_primitives::{Address, B256, Bytes};
 use async_trait::async_trait;
 use cryptlet_types::{
     CryptletId, ReportDomain, SignedDelegation, SignedReport, Subject, Subscription, UnixSeconds,
-    receipt::Inclusion,
+    receipt::Inclusion, report::CompactSignature,
 };
-use std::ops::RangeInclusive;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 /// A blockchain with a delegate on it, as one node serves it.
 ///
@@ -34,6 +34,13 @@ pub trait Chain: Send + Sync {
         blocks: RangeInclusive<u64>,
     ) -> Result<Vec<SubscriptionChange>, ChainError>;
 
+    /// As [`Chain::subscription_changes`], of this very block: of no other one of its number, whatever the chain has
+    /// there now. Asks nothing where the block's header says that there is nothing.
+    async fn subscription_changes_of(
+        &self,
+        block: &Head,
+    ) -> Result<Vec<SubscriptionChange>, ChainError>;
+
     /// How many reports the subscription has consumed; `None` if there is no such subscription. The next report
     /// is number `sequence + 1`.
     async fn sequence(
@@ -48,6 +55,16 @@ pub trait Chain: Send + Sync {
         &self,
         report: &SignedReport,
         delegation: Option<&SignedDelegation>,
+        from: Address,
+        gas_limit: u64,
+    ) -> Result<Result<(), Rejection>, ChainError>;
+
+    /// As [`Chain::preflight`], of a batch as a whole: its signature, its signer, its gas. What the delegate would leave
+    /// out of it is not said.
+    async fn preflight_batch(
+        &self,
+        reports: &[SignedReport],
+        signature: &CompactSignature,
         from: Address,
         gas_limit: u64,
     ) -> Result<Result<(), Rejection>, ChainError>;
@@ -85,6 +102,14 @@ pub trait Chain: Send + Sync {
         delegation: Option<&SignedDelegation>,
     ) -> (Address, Bytes);
 
+    /// Call data and recipient that deliver reports together. They are those of a [batch](cryptlet_types::Batch), and
+    /// `signature` is over its digest.
+    fn batch_call(
+        &self,
+        reports: &[SignedReport],
+        signature: &CompactSignature,
+    ) -> (Address, Bytes);
+
     /// Hands a signed transaction (EIP-2718) to the node. Returns its hash.
     async fn broadcast(&self, transaction: &Bytes) -> Result<B256, BroadcastError>;
 
@@ -94,8 +119,29 @@ pub trait Chain: Send + Sync {
         transaction: B256,
     ) -> Result<Option<TransactionOutcome>, ChainError>;
 
+    /// As [`Chain::transaction_outcome`], of many, in their order.
+    async fn transaction_outcomes(
+        &self,
+        transactions: &[B256],
+    ) -> Result<Vec<Option<TransactionOutcome>>, ChainError>;
+
+    /// What became of every transaction of a block, in their order, by one question; `None` if the node does not have
+    /// that block (any more).
+    async fn block_outcomes(
+        &self,
+        block: B256,
+    ) -> Result<Option<Vec<TransactionOutcome>>, ChainError>;
+
     /// Proof that a mined transaction and its receipt belong to their block, checked before it is returned.
     async fn inclusion(&self, transaction: B256) -> Result<Inclusion, ChainError>;
+
+    /// As [`Chain::inclusion`], of many transactions of one block. [`ChainError::NotIncluded`] if the node does not have
+    /// that block (any more).
+    async fn inclusions(
+        &self,
+        block: B256,
+        transactions: &[B256],
+    ) -> Result<BTreeMap<B256, Inclusion>, ChainError>;
 }
 
 /// A block, as far as time and order go.
@@ -131,6 +177,18 @@ pub enum ChangeKind {
     Subscribed(Box<Subscription>),
     /// The contract ended it.
     Unsubscribed,
+    /// The contract wants nothing from now on, until it resumes.
+    Paused,
+    /// The contract wants reports again. What would have been due meanwhile is not made up.
+    Resumed {
+        /// Timestamp of the log's block.
+        at: UnixSeconds,
+    },
+    /// The delegate has consumed a report, whoever submitted it.
+    Consumed {
+        /// The report's number.
+        sequence: u64,
+    },
     /// A contract subscribed to something that this version cannot serve.
     Refused {
         /// Why, naming the field.
@@ -144,11 +202,20 @@ pub enum Rejection {
     /// There is no such subscription to this cryptlet (any more).
     #[error("unknown subscription")]
     UnknownSubscription,
+    /// The contract has paused the subscription.
+    #[error("subscription is paused")]
+    Paused,
     /// The report is not the subscription's next one.
     #[error("sequence {given} given, {expected} expected")]
     WrongSequence {
         /// The number that the delegate would accept.
         expected: u64,
+        /// The report's number.
+        given: u64,
+    },
+    /// The report was not the subscription's next one; which one was, a batch does not say.
+    #[error("sequence {given} was not the next")]
+    NotTheNext {
         /// The report's number.
         given: u64,
     },
@@ -192,7 +259,7 @@ impl Rejection {
     /// Whether the same report may be accepted later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::NotYetValid)
+        matches!(self, Self::NotYetValid | Self::Paused)
     }
 }
 
@@ -213,6 +280,19 @@ pub struct DeliveredReport {
     pub success: bool,
     /// First 256 bytes of the revert data of a failed callback.
     pub reason: Option<Bytes>,
+}
+
+/// What the delegate logged when it left a report of a batch out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UndeliveredReport {
+    /// The subscription.
+    pub subject: Subject,
+    /// The cryptlet that spoke.
+    pub cryptlet: CryptletId,
+    /// The report's number.
+    pub sequence: u64,
+    /// Why it was not consumed.
+    pub reason: Rejection,
 }
 
 /// A consumed report and the transaction that brought it.
@@ -247,6 +327,8 @@ pub struct TransactionOutcome {
     pub gas_used: u64,
     /// Reports that the delegate consumed in it.
     pub delivered: Vec<DeliveredReport>,
+    /// Reports of a batch that the delegate left out.
+    pub undelivered: Vec<UndeliveredReport>,
 }
 
 impl TransactionOutcome {

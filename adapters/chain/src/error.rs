@@ -54,6 +54,14 @@ pub enum ChainError {
         /// EIP-155 id read now.
         found: u64,
     },
+    /// The node is behind what was seen of the chain before, and nothing explains it.
+    #[error("node is at block {found}, and block {seen} was seen before")]
+    Behind {
+        /// The newest block that was seen.
+        seen: u64,
+        /// What the node has.
+        found: u64,
+    },
     /// There is no contract where one should be.
     #[error("no contract at {address}, where the {what} should be")]
     NoContract {
@@ -78,9 +86,9 @@ pub enum ChainError {
 
 impl ChainError {
     /// JSON-RPC code of "limit exceeded" (EIP-1474).
-    const LIMIT_EXCEEDED: i64 = -32005;
+    pub(crate) const LIMIT_EXCEEDED: i64 = -32005;
     /// JSON-RPC code of "internal error".
-    const INTERNAL: i64 = -32603;
+    pub(crate) const INTERNAL: i64 = -32603;
 
     /// Whether the same question, asked again later, may be answered.
     #[must_use]
@@ -89,6 +97,7 @@ impl ChainError {
             Self::Timeout { .. }
             | Self::Transport { .. }
             | Self::Reorged { .. }
+            | Self::Behind { .. }
             | Self::NotIncluded(_) => true,
             Self::Refused { code, .. } => matches!(*code, Self::LIMIT_EXCEEDED | Self::INTERNAL),
             Self::Url(_)
@@ -98,6 +107,19 @@ impl ChainError {
             | Self::NoContract { .. }
             | Self::Artifact(_) => false,
         }
+    }
+
+    /// Whether another endpoint of the chain may do better.
+    pub(crate) fn is_the_endpoints(&self) -> bool {
+        matches!(
+            self,
+            Self::Timeout { .. }
+                | Self::Transport { .. }
+                | Self::Malformed { .. }
+                | Self::Inconsistent(_)
+                | Self::ChainChanged { .. }
+                | Self::Behind { .. }
+        )
     }
 
     /// Whether waiting is pointless: this is not the chain, or not the contract, that was to be followed.

@@ -34,6 +34,9 @@ pub trait RegisterChain: Send + Sync {
         blocks: RangeInclusive<u64>,
     ) -> Result<Vec<(u64, RegisterChange)>, ChainError>;
 
+    /// As [`RegisterChain::changes`], of this very block: of no other one of its number, whatever the chain has there now.
+    async fn changes_of(&self, block: &Head) -> Result<Vec<(u64, RegisterChange)>, ChainError>;
+
     /// Whether `signer` may speak for `cryptlet` at the newest block.
     async fn is_signer(&self, cryptlet: CryptletId, signer: Address) -> Result<bool, ChainError>;
 

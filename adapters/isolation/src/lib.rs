@@ -18,10 +18,10 @@ use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
 use cryptlet_seal::{SealError, recover};
 use cryptlet_types::{
-    EvidenceStatement, Measurement, Provider,
+    EvidenceStatement, Measurement, Provider, ReportDomain, SignedReport,
     region::{
-        CallOut, CallOutAnswer, FrameError, KeyGrant, Package, RegionFault, RegionSettings,
-        RegionStatement, RunAnswer, RunInput,
+        CallAnswer, CallInput, CallOut, CallOutAnswer, FrameError, KeyGrant, ObserveAnswer,
+        ObserveInput, Package, RegionFault, RegionSettings, RegionStatement, RunAnswer, RunInput,
     },
     report::CompactSignature,
 };
@@ -143,6 +143,28 @@ pub trait Region: Send {
     /// # Errors
     /// See [`IsolationError`].
     async fn run(&mut self, input: RunInput) -> Result<RunAnswer, IsolationError>;
+
+    /// Asks the cryptlet for the value of a feed.
+    ///
+    /// # Errors
+    /// See [`IsolationError`]; [`RegionFault::Key`] where the key stays in its vault.
+    async fn observe(&mut self, input: ObserveInput) -> Result<ObserveAnswer, IsolationError>;
+
+    /// Has the cryptlet answer a contract that asks off the chain.
+    ///
+    /// # Errors
+    /// As [`Region::observe`].
+    async fn call(&mut self, input: CallInput) -> Result<CallAnswer, IsolationError>;
+
+    /// The cryptlet's signature over 1 to 64 reports as one batch; its key has signed each of them already.
+    ///
+    /// # Errors
+    /// As [`Region::observe`].
+    async fn sign_batch(
+        &mut self,
+        domain: ReportDomain,
+        reports: Vec<SignedReport>,
+    ) -> Result<CompactSignature, IsolationError>;
 }
 
 /// What the world is to regions (`IsolatedAppIoControl`): opens a session for each region.

@@ -4,11 +4,12 @@ use crate::{CallOutSession, IsolationError, Region, frames};
 use alloy_primitives::Address;
 use async_trait::async_trait;
 use cryptlet_types::{
-    EvidenceStatement,
+    EvidenceStatement, ReportDomain, SignedReport,
     region::{
-        CallIn, CallInAnswer, CallOut, CallOutAnswer, KeyGrant, RunAnswer, RunInput, ToHost,
-        ToRegion,
+        CallAnswer, CallIn, CallInAnswer, CallInput, CallOut, CallOutAnswer, KeyGrant,
+        ObserveAnswer, ObserveInput, RunAnswer, RunInput, ToHost, ToRegion,
     },
+    report::CompactSignature,
 };
 use std::time::Duration;
 use tokio::{
@@ -17,8 +18,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// Time to open a wrapped key.
-const PROVISION_TIME: Duration = Duration::from_secs(5);
+/// Time for what the region does without the cryptlet: to open a wrapped key, to sign a batch.
+const OWN_TIME: Duration = Duration::from_secs(5);
 /// How much later than the region the host notices that a run's time is up: the region then hears that its
 /// source is late when it knows already that the run is over, and answers with a deadline fault.
 const CALL_OUT_GRACE: Duration = Duration::from_millis(250);
@@ -162,7 +163,7 @@ impl Region for ProcessRegion {
 
     async fn provision(&mut self, grant: KeyGrant) -> Result<Address, IsolationError> {
         let call = CallIn::Provision(grant);
-        match self.conversation.call(call, PROVISION_TIME).await? {
+        match self.conversation.call(call, OWN_TIME).await? {
             CallInAnswer::Provisioned(address) => Ok(address),
             _ => other_answer(),
         }
@@ -172,6 +173,34 @@ impl Region for ProcessRegion {
         let call = CallIn::Run(Box::new(input));
         match self.conversation.call(call, self.wall).await? {
             CallInAnswer::Ran(answer) => Ok(*answer),
+            _ => other_answer(),
+        }
+    }
+
+    async fn observe(&mut self, input: ObserveInput) -> Result<ObserveAnswer, IsolationError> {
+        let call = CallIn::Observe(Box::new(input));
+        match self.conversation.call(call, self.wall).await? {
+            CallInAnswer::Observed(answer) => Ok(*answer),
+            _ => other_answer(),
+        }
+    }
+
+    async fn call(&mut self, input: CallInput) -> Result<CallAnswer, IsolationError> {
+        let call = CallIn::Call(Box::new(input));
+        match self.conversation.call(call, self.wall).await? {
+            CallInAnswer::Called(answer) => Ok(*answer),
+            _ => other_answer(),
+        }
+    }
+
+    async fn sign_batch(
+        &mut self,
+        domain: ReportDomain,
+        reports: Vec<SignedReport>,
+    ) -> Result<CompactSignature, IsolationError> {
+        let call = CallIn::SignBatch { domain, reports };
+        match self.conversation.call(call, OWN_TIME).await? {
+            CallInAnswer::BatchSigned(signature) => Ok(signature),
             _ => other_answer(),
         }
     }

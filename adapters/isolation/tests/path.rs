@@ -10,11 +10,13 @@
 
 mod support;
 
-use alloy_primitives::U256;
+use alloy_primitives::{Address, I256, U256};
 use alloy_sol_types::SolValue;
 use cryptlet_isolation::{IsolationProvider, check_signature};
 use cryptlet_seal::{recover, sha256};
-use cryptlet_types::region::{RegionFault, RegionStatement, RunOutcome, sources_digest};
+use cryptlet_types::region::{
+    CallInput, ObserveInput, RegionFault, RegionStatement, RunOutcome, sources_digest,
+};
 use support::{
     MARKET_WATCHER, Setup, fault, payload, provider,
     source::{Manner, Source, page},
@@ -145,4 +147,69 @@ async fn params_that_are_not_the_cryptlets_are_refused() {
     let mut region = Setup::new(MARKET_WATCHER).ready().await;
     let refused = fault(region.run(support::input(vec![7; 33])).await);
     assert!(matches!(refused, RegionFault::Refused(ref reason) if reason.contains("params")));
+}
+
+#[tokio::test]
+async fn a_rate_is_a_feed_and_answers_calls() {
+    let source = Source::start(page(OPEN)).await;
+    let setup = Setup::new(MARKET_WATCHER).with_source(&source);
+    let mut region = setup.ready().await;
+    let of = watch(true, &["USD"]);
+    let input = ObserveInput {
+        domain: of.domain,
+        cryptlet: of.subscription.cryptlet,
+        params: of.subscription.params.clone(),
+        every: 60,
+        at: of.issued_at,
+        settings: of.settings.clone(),
+    };
+    let answer = region.observe(input.clone()).await.unwrap();
+    let seen = answer.observation;
+    let rate = I256::try_from(1_117_200_000_000_000_000_u64).unwrap();
+    assert_eq!((seen.feed, seen.value), (input.feed(), rate));
+    assert_eq!(
+        recover(seen.digest(), &seen.signature),
+        Ok(setup.key.address())
+    );
+    assert_eq!(answer.sources.len(), 1);
+    let two = ObserveInput {
+        params: watch(true, &["USD", "JPY"]).subscription.params,
+        ..input
+    };
+    let refused = region.observe(two).await.unwrap_err().to_string();
+    assert!(refused.contains("one currency"), "{refused}");
+
+    let question = CallInput {
+        domain: of.domain,
+        consumer: Address::repeat_byte(5),
+        cryptlet: of.subscription.cryptlet,
+        params: of.subscription.params,
+        window_length: 300,
+        at: of.issued_at,
+        settings: of.settings,
+    };
+    let said = region.call(question.clone()).await.unwrap().answer;
+    let (_, rates) = <(u64, Vec<U256>)>::abi_decode_params_validate(&said.answer.value).unwrap();
+    assert_eq!(rates, [U256::from(1_117_200_000_000_000_000_u64)]);
+    let digest = said.answer.digest(&question.domain);
+    assert_eq!(recover(digest, &said.signature), Ok(setup.key.address()));
+    assert_eq!(said.answer.window_end % 300, 0);
+}
+
+#[tokio::test]
+async fn a_closed_market_has_no_value() {
+    let source = Source::start(page(CLOSED)).await;
+    let setup = Setup::new(MARKET_WATCHER).with_source(&source);
+    let mut region = setup.ready().await;
+    let of = watch(true, &["USD"]);
+    let input = ObserveInput {
+        domain: of.domain,
+        cryptlet: of.subscription.cryptlet,
+        params: of.subscription.params,
+        every: 60,
+        at: of.issued_at,
+        settings: of.settings,
+    };
+    let none = region.observe(input).await.unwrap_err();
+    assert!(none.is_retryable() && !none.is_end_of_region(), "{none}");
 }

@@ -143,6 +143,12 @@ pub enum VaultError {
     /// A key could not be used.
     #[error("vault: {0}")]
     Seal(#[from] SealError),
+    /// The vault seals no secrets: its keys lie in a token.
+    #[error("a vault in a PKCS#11 token seals no secrets")]
+    NoSealing,
+    /// A sealed secret is another vault's, or for something else, or was altered.
+    #[error("the secret of {0} was not sealed by this vault, or was altered")]
+    NotSealedHere(String),
     /// The operating system gives no randomness.
     #[error("the operating system gives no randomness")]
     NoRandomness,

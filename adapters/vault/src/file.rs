@@ -2,7 +2,9 @@
 
 use crate::{
     KdfCost, KeyId, KeyRecord, Result, Vault, VaultError, approve,
-    format::{MAX_FILE_BYTES, Schedule, SealKey, Sealed, derive, random, seal},
+    format::{
+        MAX_FILE_BYTES, Schedule, SealKey, Sealed, derive, open_secret, random, seal, seal_secret,
+    },
     key_id::address_of,
     keys::{AuthorityKey, Keys, Which},
     storage::{Lock, at, create_private, read_private, replace_private, sync_folder},
@@ -42,8 +44,8 @@ impl fmt::Debug for Unlock {
 /// Keys in one sealed file (layout: see the source of `format`), open in one process at a time. Writes are atomic:
 /// a process that is killed, or a disk that is full, leaves the old file.
 ///
-/// [`Vault::create`], [`Vault::retire`] and [`Vault::discard`] write and sync a small file on the calling thread (milliseconds);
-/// everything else works in memory.
+/// [`Vault::create`], [`Vault::retire`], [`Vault::discard`] and the first [`Vault::seal_secret`] write and sync a small file on
+/// the calling thread (milliseconds); everything else works in memory.
 pub struct FileVault {
     path: PathBuf,
     schedule: Schedule,
@@ -190,6 +192,21 @@ impl FileVault {
         written
     }
 
+    /// The key that seals secrets, made at its first use.
+    fn sealing_key(&self) -> Result<SealKey> {
+        let mut keys = self.keys();
+        if let Some(key) = keys.sealing() {
+            return Ok(key.clone());
+        }
+        let key = Zeroizing::new(random()?);
+        keys.set_sealing(Some(key.clone()));
+        let written = self.write(&keys);
+        if !is_in_place(&written) {
+            keys.set_sealing(None);
+        }
+        written.map(|()| key)
+    }
+
     fn destroy(&self, cryptlet: CryptletId, signer: Address, which: Which) -> Result<()> {
         let mut keys = self.keys();
         let (place, key) = keys.remove(cryptlet, signer, which)?;
@@ -271,6 +288,18 @@ impl Vault for FileVault {
 
     async fn list(&self) -> Result<Vec<KeyRecord>> {
         Ok(self.keys().records())
+    }
+
+    async fn seal_secret(&self, context: &str, secret: &[u8]) -> Result<Vec<u8>> {
+        seal_secret(&self.sealing_key()?, context, secret)
+    }
+
+    async fn open_secret(&self, context: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        let keys = self.keys();
+        let opened = keys
+            .sealing()
+            .and_then(|key| open_secret(key, context, sealed));
+        opened.ok_or_else(|| VaultError::NotSealedHere(context.to_owned()))
     }
 }
 

@@ -10,8 +10,9 @@
 //! | 37 | 24 | nonce, fresh at every write |
 //! | 61 | … | keys, encrypted with XChaCha20-Poly1305; the 61 bytes before are associated data |
 //!
-//! Decrypted: 53 bytes a key: kind (1 host, 2 transmitter, 3 cryptlet, 4 authority), registration address (20
-//! bytes, zero unless kind 3), secret scalar (32 bytes; of P-256 for kind 4, else of secp256k1). The entries of
+//! Decrypted: 53 bytes a key: kind (1 host, 2 transmitter, 3 cryptlet, 4 authority, 5 sealing), registration
+//! address (20 bytes, zero unless kind 3), secret scalar (32 bytes; of P-256 for kind 4, for kind 5 a key of
+//! XChaCha20-Poly1305, else of secp256k1). The entries of
 //! one cryptlet stand in the order in which they were made: the last is current. Nothing protects against an
 //! older copy of the same file being put back: that loses later keys and brings retired ones back, which the
 //! register knows as revoked.
@@ -39,6 +40,8 @@ const VERSION: u8 = 2;
 const HEADER_BYTES: usize = 61;
 const ENTRY_BYTES: usize = 53;
 const TAG_BYTES: usize = 16;
+/// Bytes of a nonce of XChaCha20-Poly1305.
+const NONCE_BYTES: usize = 24;
 const MAX_KEYS: usize = (MAX_FILE_BYTES - HEADER_BYTES - TAG_BYTES) / ENTRY_BYTES;
 
 /// What deriving a key from a password costs (Argon2id, RFC 9106).
@@ -220,6 +223,34 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     Ok(bytes)
 }
 
+/// Encrypts a secret for keeping outside the vault: nonce, then the ciphertext, which fits `context` alone.
+pub(crate) fn seal_secret(key: &SealKey, context: &str, secret: &[u8]) -> Result<Vec<u8>> {
+    let nonce: [u8; NONCE_BYTES] = random()?;
+    let payload = Payload {
+        msg: secret,
+        aad: context.as_bytes(),
+    };
+    let body = cipher(key)
+        .encrypt(XNonce::from_slice(&nonce), payload)
+        .map_err(|_| VaultError::Full)?;
+    Ok([nonce.as_slice(), &body].concat())
+}
+
+/// Decrypts what [`seal_secret`] made. `None` if key, context and bytes do not fit.
+pub(crate) fn open_secret(
+    key: &SealKey,
+    context: &str,
+    sealed: &[u8],
+) -> Option<Zeroizing<Vec<u8>>> {
+    let (nonce, body) = sealed.split_at_checked(NONCE_BYTES)?;
+    let payload = Payload {
+        msg: body,
+        aad: context.as_bytes(),
+    };
+    let opened = cipher(key).decrypt(XNonce::from_slice(nonce), payload);
+    opened.map(Zeroizing::new).ok()
+}
+
 fn cipher(key: &SealKey) -> XChaCha20Poly1305 {
     XChaCha20Poly1305::new(key.as_slice().into())
 }
@@ -244,6 +275,9 @@ fn write_keys(keys: &Keys) -> Zeroizing<Vec<u8>> {
     if let Ok(authority) = keys.authority() {
         write(4, Address::ZERO, &authority.secret());
     }
+    if let Some(sealing) = keys.sealing() {
+        write(5, Address::ZERO, sealing);
+    }
     plain
 }
 
@@ -261,6 +295,10 @@ fn read_keys(mut plain: &[u8]) -> Option<Keys> {
             4 if address.is_zero() => {
                 let key = AuthorityKey::from_secret(&secret)?;
                 keys.add_authority(key).ok()?;
+                continue;
+            }
+            5 if address.is_zero() && keys.sealing().is_none() => {
+                keys.set_sealing(Some(secret));
                 continue;
             }
             _ => return None,

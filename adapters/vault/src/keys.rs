@@ -62,12 +62,14 @@ pub(crate) struct Keys {
     /// From the oldest to the newest; never an empty list.
     signing: BTreeMap<KeyId, Vec<SigningKey>>,
     authority: Option<AuthorityKey>,
+    /// Seals what others gave the host to keep. It signs nothing, and so has no [`KeyId`].
+    sealing: Option<Zeroizing<[u8; 32]>>,
 }
 
 impl Keys {
     pub(crate) fn len(&self) -> usize {
         let signing: usize = self.signing.values().map(Vec::len).sum();
-        signing + usize::from(self.authority.is_some())
+        signing + usize::from(self.authority.is_some()) + usize::from(self.sealing.is_some())
     }
 
     /// Every id with its keys, in order, without the authority.
@@ -80,6 +82,14 @@ impl Keys {
     pub(crate) fn authority(&self) -> Result<&AuthorityKey> {
         let unknown = VaultError::Unknown(KeyId::Authority);
         self.authority.as_ref().ok_or(unknown)
+    }
+
+    pub(crate) fn sealing(&self) -> Option<&Zeroizing<[u8; 32]>> {
+        self.sealing.as_ref()
+    }
+
+    pub(crate) fn set_sealing(&mut self, key: Option<Zeroizing<[u8; 32]>>) {
+        self.sealing = key;
     }
 
     /// The newest key of `id`.

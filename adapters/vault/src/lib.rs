@@ -13,6 +13,10 @@
 //! | [`FileVault`], a sealed file | released, wrapped (HPKE) to one region whose evidence holds | the region |
 //! | [`Pkcs11Vault`], a PKCS#11 token | never leaves the token | the token, when evidence and the region's own signature hold |
 //!
+//! A sealed file also seals secrets that the host keeps for others ([`Vault::seal_secret`]), such as those that it shares
+//! with applications; a token refuses, because a secret that comes out of it would lie in the host's memory all the same
+//! while its operator believes it to be in the token.
+//!
 //! Either way the vault looks at the evidence itself. What a caller *expects* of the evidence (measurement,
 //! challenge, host, age) is the caller's word: the vault trusts the host that it belongs to.
 
@@ -39,8 +43,10 @@ use cryptlet_types::{
     region::{KeyGrant, RegionStatement},
     report::CompactSignature,
 };
+use zeroize::Zeroizing;
 
-/// Keeps private keys and uses them. No method gives a key away in the clear.
+/// Keeps private keys and uses them. No method gives a key away in the clear. Secrets that a host shares with others are
+/// not keys of the vault: it seals them and gives them back ([`Vault::seal_secret`]).
 #[async_trait]
 pub trait Vault: Send + Sync {
     /// Makes a key and returns its address: a cryptlet's next key, which is current from now on, or the only
@@ -127,4 +133,22 @@ pub trait Vault: Send + Sync {
     /// # Errors
     /// None with a sealed file; a token may be out of reach.
     async fn list(&self) -> Result<Vec<KeyRecord>>;
+
+    /// Encrypts a secret of somebody else, so that the host can keep it in a file. Only this vault opens it again, and
+    /// only for the same `context`: say in it what the secret is for. What opens the vault may change in between.
+    ///
+    /// # Errors
+    /// [`VaultError::NoSealing`] where keys lie in a token, or that the vault could not be written.
+    async fn seal_secret(&self, _context: &str, _secret: &[u8]) -> Result<Vec<u8>> {
+        Err(VaultError::NoSealing)
+    }
+
+    /// Decrypts what [`Vault::seal_secret`] made.
+    ///
+    /// # Errors
+    /// [`VaultError::NotSealedHere`] if it is another vault's, of another context, or was altered;
+    /// [`VaultError::NoSealing`] where keys lie in a token.
+    async fn open_secret(&self, _context: &str, _sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        Err(VaultError::NoSealing)
+    }
 }

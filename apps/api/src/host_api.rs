@@ -1,13 +1,18 @@
 //! What a host can be asked: one method an operation. Implemented by the host, called by the server.
 
-use crate::types::{
-    Bytes32, CreatedKey, CryptletDetail, CryptletRef, CryptletSummary, DelegationInfo, Document,
-    Explanation, HostInfo, JobStateName, JobSummary, JobTrace, KeyInfo, NewDelegation, NewKey,
-    NewPackage, NewPolicy, Page, PageQuery, PolicyInfo, Result, Role, SearchText, StoredPackage,
-    SubscriptionRow,
+use crate::{
+    types::{
+        ApplicationInfo, ApplicationName, Bytes32, CallRequest, CreatedApplication, CreatedKey,
+        CryptletDetail, CryptletRef, CryptletSummary, DelegationInfo, Document, Explanation,
+        HostInfo, JobStateName, JobSummary, JobTrace, KeyInfo, NewApplication, NewApplicationKey,
+        NewDelegation, NewKey, NewPackage, NewPolicy, Page, PageQuery, PolicyInfo, Result, Role,
+        SearchText, StoredPackage, SubscriptionRow,
+    },
+    webhook::VerifyingKey,
 };
 use alloy_primitives::Bytes;
 use async_trait::async_trait;
+use cryptlet_types::event::Message;
 
 /// Who asks, authenticated. For the host's own records; the role was checked before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +32,15 @@ pub struct JobQuery {
     pub state: Option<JobStateName>,
     /// Which page.
     pub page: PageQuery,
+}
+
+/// What became of a message that the host has on disk now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It was not there before.
+    New,
+    /// The same message was there already: nothing more happens.
+    Known,
 }
 
 /// The host's side of the API. Requests have the documented form when they arrive here; whether they make sense is
@@ -70,6 +84,8 @@ pub trait HostApi: Send + Sync + 'static {
     async fn jobs(&self, query: JobQuery) -> Result<Page<JobSummary>>;
     /// One job from event to receipt.
     async fn job(&self, job: Bytes32) -> Result<JobTrace>;
+    /// Has a job tried again that was parked. A conflict if it is not.
+    async fn retry_job(&self, caller: &Caller, job: Bytes32) -> Result<JobSummary>;
     /// The receipt file of a job, byte for byte.
     async fn receipt(&self, job: Bytes32) -> Result<Bytes>;
     /// The policy in force.
@@ -84,4 +100,32 @@ pub trait HostApi: Send + Sync + 'static {
         caller: &Caller,
         delegation: NewDelegation,
     ) -> Result<DelegationInfo>;
+    /// Registered applications, by name.
+    async fn applications(&self, page: PageQuery) -> Result<Page<ApplicationInfo>>;
+    /// Registers an application. A conflict if the name is taken.
+    async fn add_application(
+        &self,
+        caller: &Caller,
+        application: NewApplication,
+    ) -> Result<CreatedApplication>;
+    /// Gives an application a new key. The one before counts for as long as is said, an earlier one no more.
+    async fn rotate_application(
+        &self,
+        caller: &Caller,
+        application: ApplicationName,
+        key: NewApplicationKey,
+    ) -> Result<CreatedApplication>;
+    /// Forgets an application and its keys, at once.
+    async fn remove_application(&self, caller: &Caller, application: ApplicationName)
+    -> Result<()>;
+    /// What an application's signatures are checked with now; nothing: there is no such application.
+    async fn application_keys(
+        &self,
+        application: &ApplicationName,
+    ) -> Result<Option<Vec<VerifyingKey>>>;
+    /// Takes what an application said, signature and form checked. Answers once it is durable. A conflict if another
+    /// message of the application has the same id: other kind or data, whatever the moments say.
+    async fn message(&self, message: Message) -> Result<Taken>;
+    /// Answers a read of a contract (ERC-3668): the bytes that the contract's callback takes.
+    async fn call(&self, request: CallRequest) -> Result<Bytes>;
 }

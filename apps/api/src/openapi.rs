@@ -1,7 +1,8 @@
 //! The OpenAPI 3.1 document, generated from the table of operations.
 
 use crate::{
-    routes::{Answer, Form, Parameter, ROUTES, Route},
+    routes::{Answer, Form, Parameter, Place, ROUTES, Route, Takes},
+    server::content::CLOUD_EVENT,
     types::{PROBLEM_JSON, Problem, ProblemKind, Role},
 };
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use utoipa::{
         path::{
             Operation, OperationBuilder, ParameterBuilder, ParameterIn, PathItem, PathsBuilder,
         },
-        request_body::RequestBodyBuilder,
+        request_body::{RequestBody, RequestBodyBuilder},
         response::ResponsesBuilder,
         schema::{KnownFormat, SchemaFormat, SchemaType, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -87,12 +88,8 @@ fn operation(route: &Route) -> Operation {
     for each in route.parameters {
         operation = operation.parameter(parameter(each));
     }
-    if let Some((form, _)) = &route.body {
-        let content = ContentBuilder::new().schema(Some(reference(form))).build();
-        let body = RequestBodyBuilder::new()
-            .content("application/json", content)
-            .required(Some(Required::True));
-        operation = operation.request_body(Some(body.build()));
+    if let Some((takes, _)) = &route.body {
+        operation = operation.request_body(Some(request_body(takes)));
     }
     let role = route.role.map(Role::as_str);
     match role {
@@ -107,11 +104,32 @@ fn operation(route: &Route) -> Operation {
     operation.build()
 }
 
+fn request_body(takes: &Takes) -> RequestBody {
+    let body = RequestBodyBuilder::new().required(Some(Required::True));
+    match takes {
+        Takes::Json(form) => {
+            let content = ContentBuilder::new().schema(Some(reference(form))).build();
+            body.content("application/json", content).build()
+        }
+        // OpenAPI has no word for any type at all.
+        Takes::Message => [CLOUD_EVENT, "application/json", "application/octet-stream"]
+            .into_iter()
+            .fold(body, |body, media_type| {
+                body.content(media_type, ContentBuilder::new().build())
+            })
+            .description(Some(
+                "A CloudEvent (1.0, structured), whose type and data are taken; or JSON, whose member type is its kind; or any \
+                bytes, of any other media type. At most 64 KiB, of which 16 KiB are data.",
+            ))
+            .build(),
+    }
+}
+
 fn parameter(parameter: &Parameter) -> utoipa::openapi::path::Parameter {
-    let (place, required) = if parameter.in_path {
-        (ParameterIn::Path, Required::True)
-    } else {
-        (ParameterIn::Query, Required::False)
+    let (place, required) = match parameter.place {
+        Place::Path => (ParameterIn::Path, Required::True),
+        Place::Query => (ParameterIn::Query, Required::False),
+        Place::Header => (ParameterIn::Header, Required::True),
     };
     ParameterBuilder::new()
         .name(parameter.name)
@@ -136,7 +154,13 @@ fn responses(route: &Route) -> utoipa::openapi::Responses {
         Answer::Bytes(media_type) => success.content(*media_type, bytes(media_type)),
         Answer::Empty => success,
     };
-    let responses = ResponsesBuilder::new().response(route.success.to_string(), success.build());
+    let success = success.build();
+    let responses = [Some(route.success), route.also]
+        .into_iter()
+        .flatten()
+        .fold(ResponsesBuilder::new(), |responses, status| {
+            responses.response(status.to_string(), success.clone())
+        });
     problems(route)
         .into_iter()
         .fold(responses, |responses, kind| {
@@ -161,7 +185,7 @@ fn bytes(media_type: &str) -> utoipa::openapi::Content {
 fn problems(route: &Route) -> Vec<ProblemKind> {
     use ProblemKind::{
         Conflict, Forbidden, HeadersTooLarge, Internal, Malformed, MethodNotAllowed, NotFound,
-        Refused, TooLarge, TooManyFailures, TooSlow, Unauthenticated, Unavailable,
+        Refused, TooLarge, TooManyRequests, TooSlow, Unauthenticated, Unavailable,
         UnsupportedMediaType, UriTooLong,
     };
     let mut kinds = vec![
@@ -173,7 +197,13 @@ fn problems(route: &Route) -> Vec<ProblemKind> {
         Unavailable,
     ];
     if route.role.is_some() {
-        kinds.extend([Unauthenticated, Forbidden, TooManyFailures]);
+        kinds.extend([Unauthenticated, Forbidden, TooManyRequests]);
+    }
+    if matches!(route.body, Some((Takes::Message, _))) {
+        kinds.extend([Unauthenticated, TooManyRequests]);
+    }
+    if route.any_origin {
+        kinds.push(TooManyRequests);
     }
     if route.may_miss() {
         kinds.push(NotFound);
@@ -200,7 +230,7 @@ fn components() -> Components {
         if let Answer::Json(form) = &route.answer {
             add(form);
         }
-        if let Some((form, _)) = &route.body {
+        if let Some((Takes::Json(form), _)) = &route.body {
             add(form);
         }
     }
@@ -252,7 +282,7 @@ fn problem_response(kind: ProblemKind) -> Response {
         .schema_type(SchemaType::Type(Type::Integer))
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)));
     let (name, schema, about) = match kind {
-        ProblemKind::TooManyFailures | ProblemKind::Unavailable => {
+        ProblemKind::TooManyRequests | ProblemKind::Unavailable => {
             ("retry-after", seconds, "Seconds to wait.")
         }
         ProblemKind::Unauthenticated => ("www-authenticate", text, "How to authenticate."),

@@ -4,9 +4,10 @@
 use crate::{
     server::handlers::{self, Handler},
     types::{
-        self, CryptletRef, Cursor, Hex, JobStateName, PageLimit, Role, SearchText, TokenId,
-        VersionNumber,
+        self, ApplicationName, CryptletRef, Cursor, Hex, JobStateName, PageLimit, Role, SearchText,
+        TokenId, VersionNumber,
     },
+    webhook,
 };
 use axum::http::Method;
 use std::sync::LazyLock;
@@ -17,6 +18,8 @@ use utoipa::{
 
 /// Most bytes of a request's body, but for packages: 1 MiB.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
+/// Most bytes of the body of an application's message: 64 KiB.
+pub const MAX_MESSAGE_BYTES: usize = 64 << 10;
 /// Most bytes of the body of a package: 64 MiB.
 pub const MAX_PACKAGE_BYTES: usize = 64 << 20;
 /// Media type of a header document.
@@ -56,12 +59,23 @@ impl Form {
     }
 }
 
-/// A parameter of path or query.
+/// Where a parameter stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the path.
+    Path,
+    /// In the query, where it may be left out.
+    Query,
+    /// In a header field.
+    Header,
+}
+
+/// A parameter of path, query or header.
 #[derive(Clone, Copy)]
 pub(crate) struct Parameter {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
-    pub(crate) in_path: bool,
+    pub(crate) place: Place,
     pub(crate) schema: fn() -> RefOr<Schema>,
 }
 
@@ -69,7 +83,7 @@ const fn in_path<T: PartialSchema>(name: &'static str, about: &'static str) -> P
     Parameter {
         name,
         about,
-        in_path: true,
+        place: Place::Path,
         schema: T::schema,
     }
 }
@@ -78,8 +92,21 @@ const fn in_query<T: PartialSchema>(name: &'static str, about: &'static str) -> 
     Parameter {
         name,
         about,
-        in_path: false,
+        place: Place::Query,
         schema: T::schema,
+    }
+}
+
+const fn in_header(
+    name: &'static str,
+    about: &'static str,
+    schema: fn() -> RefOr<Schema>,
+) -> Parameter {
+    Parameter {
+        name,
+        about,
+        place: Place::Header,
+        schema,
     }
 }
 
@@ -91,6 +118,15 @@ const VERSION: Parameter = in_query::<VersionNumber>(
     "Number of a version; the current one if not said.",
 );
 const JOB: Parameter = in_path::<Hex<32>>("id", "A job's id.");
+
+/// What a request's body may be.
+#[derive(Clone, Copy)]
+pub(crate) enum Takes {
+    /// JSON of this form.
+    Json(Form),
+    /// A signed message of any media type.
+    Message,
+}
 
 /// What a body is.
 #[derive(Clone, Copy)]
@@ -113,8 +149,12 @@ pub(crate) struct Route {
     /// The least role; nothing: anybody.
     pub(crate) role: Option<Role>,
     pub(crate) parameters: &'static [Parameter],
-    pub(crate) body: Option<(Form, usize)>,
+    pub(crate) body: Option<(Takes, usize)>,
     pub(crate) success: u16,
+    /// Another status of success, if there is one, with the same form of answer.
+    pub(crate) also: Option<u16>,
+    /// Pages from elsewhere may ask, too (CORS).
+    pub(crate) any_origin: bool,
     pub(crate) answer: Answer,
     /// Host, register or policy may refuse what is well formed.
     pub(crate) may_refuse: bool,
@@ -138,6 +178,8 @@ impl Route {
             parameters: &[],
             body: None,
             success: 200,
+            also: None,
+            any_origin: false,
             answer,
             may_refuse: false,
             handler,
@@ -151,13 +193,15 @@ impl Route {
 
     /// Takes a body; answers with `success`.
     fn takes(mut self, form: Form, limit: usize, success: u16) -> Self {
-        (self.body, self.success, self.may_refuse) = (Some((form, limit)), success, true);
+        (self.body, self.success, self.may_refuse) =
+            (Some((Takes::Json(form), limit)), success, true);
         self
     }
 
     /// Whether it may say that there is no such thing.
     pub(crate) fn may_miss(&self) -> bool {
-        self.parameters.iter().any(|parameter| parameter.in_path) || self.id == "policy"
+        let in_path = |parameter: &Parameter| parameter.place == Place::Path;
+        self.parameters.iter().any(in_path) || self.id == "policy"
     }
 }
 
@@ -167,6 +211,8 @@ pub(crate) static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
     routes.extend(about_cryptlets());
     routes.extend(about_work());
     routes.extend(administration());
+    routes.extend(about_applications());
+    routes.extend(about_calls());
     routes
 });
 
@@ -320,6 +366,20 @@ fn about_work() -> Vec<Route> {
             handlers::receipt,
         )
         .with(&[JOB]),
+        Route {
+            may_refuse: true,
+            ..Route::new(
+                (POST, "/v1/jobs/{id}/retry"),
+                (
+                    "retryJob",
+                    "Has a job tried again that was parked.",
+                ),
+                Role::Operator,
+                json::<types::JobSummary>(),
+                handlers::retry_job,
+            )
+            .with(&[JOB])
+        },
     ]
 }
 
@@ -417,5 +477,131 @@ fn about_tokens(page_parameters: &'static [Parameter]) -> Vec<Route> {
             )
             .with(TOKEN)
         },
+    ]
+}
+
+fn about_applications() -> Vec<Route> {
+    const APPLICATION: Parameter =
+        in_path::<ApplicationName>("name", "The name of an application.");
+    const MESSAGE: &[Parameter] = &[
+        APPLICATION,
+        in_header(
+            webhook::ID,
+            "The application's id of the message: the same id is the same message.",
+            webhook::id_schema,
+        ),
+        in_header(
+            webhook::TIMESTAMP,
+            "The moment of this attempt, in seconds since 1970; 300 seconds off at most.",
+            webhook::timestamp_schema,
+        ),
+        in_header(
+            webhook::SIGNATURE,
+            "Signatures over ID.TIMESTAMP.BODY: v1,BASE64 (HMAC-SHA256) or v1a,BASE64 (Ed25519).",
+            webhook::signature_schema,
+        ),
+    ];
+    vec![
+        Route::new(
+            (GET, "/v1/applications"),
+            (
+                "applications",
+                "Registered applications, without their secrets.",
+            ),
+            Role::Operator,
+            page::<types::ApplicationInfo>(),
+            handlers::applications,
+        )
+        .with(&[LIMIT, AFTER]),
+        Route::new(
+            (POST, "/v1/applications"),
+            (
+                "addApplication",
+                "Registers an application and shows its secret, once.",
+            ),
+            Role::Operator,
+            json::<types::CreatedApplication>(),
+            handlers::add_application,
+        )
+        .takes(Form::of::<types::NewApplication>(), MAX_BODY_BYTES, 201),
+        Route {
+            success: 204,
+            may_refuse: true,
+            ..Route::new(
+                (Method::DELETE, "/v1/applications/{name}"),
+                (
+                    "removeApplication",
+                    "Forgets an application and its keys, at once.",
+                ),
+                Role::Operator,
+                Answer::Empty,
+                handlers::remove_application,
+            )
+            .with(&[APPLICATION])
+        },
+        Route::new(
+            (POST, "/v1/applications/{name}/keys"),
+            (
+                "rotateApplication",
+                "Gives an application a new key; the one before counts for a while.",
+            ),
+            Role::Operator,
+            json::<types::CreatedApplication>(),
+            handlers::rotate_application,
+        )
+        .with(&[APPLICATION])
+        .takes(Form::of::<types::NewApplicationKey>(), MAX_BODY_BYTES, 201),
+        messages().with(MESSAGE),
+    ]
+}
+
+fn messages() -> Route {
+    let about = "Says that something occurred. The signature of the application, as Standard Webhooks has it, is who asks. 202: \
+        the message is kept from now on; 200: it was there already.";
+    Route {
+        success: 202,
+        also: Some(200),
+        may_refuse: true,
+        body: Some((Takes::Message, MAX_MESSAGE_BYTES)),
+        ..Route::new(
+            (POST, "/v1/applications/{name}/messages"),
+            ("sendMessage", about),
+            None,
+            json::<types::MessageReceipt>(),
+            handlers::message,
+        )
+    }
+}
+
+fn about_calls() -> Vec<Route> {
+    const CALL: &[Parameter] = &[
+        in_path::<Hex<20>>("sender", "The contract that reverted."),
+        in_path::<types::CallData>("data", "Its call data; .json may follow."),
+    ];
+    let about = "Answers a read of a contract that reverted with OffchainLookup (ERC-3668).";
+    let by_path = Route {
+        any_origin: true,
+        may_refuse: true,
+        ..Route::new(
+            (GET, "/v1/call/{sender}/{data}"),
+            ("callByPath", about),
+            None,
+            json::<types::CallAnswer>(),
+            handlers::call_by_path,
+        )
+    };
+    let by_body = Route {
+        any_origin: true,
+        ..Route::new(
+            (POST, "/v1/call"),
+            ("call", about),
+            None,
+            json::<types::CallAnswer>(),
+            handlers::call,
+        )
+    };
+    vec![
+        by_path.with(CALL),
+        by_body.takes(Form::of::<types::CallRequest>(), MAX_MESSAGE_BYTES, 200),
     ]
 }

@@ -57,10 +57,17 @@ pub(crate) enum Command {
     Explain(developer::OneOptions),
     /// Bring a cryptlet's Solidity header into this project and lock it.
     Import(developer::ImportOptions),
+    /// Print the call that subscribes to a cryptlet by a trigger, or make it for an account of your own.
+    Subscribe(Box<developer::SubscribeOptions>),
     /// List the subscriptions that the host serves.
     Subscriptions(developer::ListOptions),
     /// Follow jobs from event to receipt.
     Trace(developer::TraceOptions),
+    /// List jobs, and have those tried again that were parked.
+    Jobs(developer::JobsOptions),
+    /// Applications that may wake cryptlets by signed messages.
+    #[command(subcommand)]
+    Application(developer::Application),
     /// Show which host, chain, register and policy the commands work with.
     Status(developer::StatusOptions),
     /// What the host allows: written, approved by administrators, set.
@@ -86,8 +93,10 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
-    /// From trigger to mined callback, through every stage.
-    Path(BenchOptions),
+    /// From the block that holds an event to the block that holds its callback; deliveries a second; what is lost in a crash.
+    Path(PathBenchOptions),
+    /// A host with a million subscriptions: its start, its memory, how fast it matches, how late its timers are.
+    Subscriptions(SubscriptionsBenchOptions),
 }
 
 #[derive(Debug, Args)]
@@ -240,13 +249,55 @@ pub(crate) struct VerifyOptions {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct BenchOptions {
-    /// Deliveries to measure.
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=500))]
+pub(crate) struct PathBenchOptions {
+    /// The chain: `node`, the embedded one; `anvil`, from CRYPTLET_ANVIL, the path or the clone's node packages; or the URL of
+    /// a development chain that runs already and has the usual funded accounts.
+    #[arg(long, value_name = "node|anvil|URL", default_value = "node", value_parser = bench_chain)]
+    pub(crate) chain: BenchChain,
+    /// Events of each series of latencies.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=5_000))]
     pub(crate) deliveries: u32,
+    /// Leave out what kills the host and cuts it off.
+    #[arg(long)]
+    pub(crate) no_faults: bool,
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Where the path is measured.
+#[derive(Clone, Debug)]
+pub(crate) enum BenchChain {
+    Node,
+    Anvil,
+    Url(reqwest::Url),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SubscriptionsBenchOptions {
+    /// How many.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
+    pub(crate) count: u64,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn bench_chain(text: &str) -> Result<BenchChain, String> {
+    match text {
+        "node" => return Ok(BenchChain::Node),
+        "anvil" => return Ok(BenchChain::Anvil),
+        _ => {}
+    }
+    let url: reqwest::Url = text.parse().map_err(|_| wrong_chain(text))?;
+    let plain = matches!(url.scheme(), "http" | "ws") && url.has_host();
+    plain
+        .then_some(BenchChain::Url(url))
+        .ok_or_else(|| wrong_chain(text))
+}
+
+fn wrong_chain(text: &str) -> String {
+    format!("{text:?} is neither node nor anvil nor a URL such as http://127.0.0.1:8545")
 }
 
 /// A place that can be reached: a name and a port.

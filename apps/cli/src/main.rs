@@ -5,7 +5,7 @@ mod commands;
 mod error;
 mod screen;
 
-use args::{Arguments, Command};
+use args::{Arguments, Bench, Command};
 use clap::Parser;
 use error::CliError;
 use std::{io::IsTerminal, process::ExitCode};
@@ -49,15 +49,19 @@ async fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Source(options) => commands::source::run(&options).await,
         Command::Explain(options) => commands::look::explain(&options).await,
         Command::Import(options) => commands::import::run(&options).await,
+        Command::Subscribe(options) => commands::subscribe::run(&options).await,
         Command::Subscriptions(options) => commands::look::subscriptions(&options).await,
         Command::Trace(options) => commands::trace::run(&options).await,
+        Command::Jobs(options) => commands::look::list_jobs(&options).await,
+        Command::Application(what) => commands::application::run(&what).await,
         Command::Status(options) => commands::look::status(&options).await,
         Command::Policy(what) => commands::govern::policy(&what).await,
         Command::Delegation(what) => commands::govern::delegation(&what).await,
         Command::Token(what) => commands::govern::token(&what).await,
-        Command::Bench {
-            what: args::Bench::Path(options),
-        } => commands::bench::run(options).await,
+        Command::Bench { what } => match what {
+            Bench::Path(options) => commands::bench::run(options).await,
+            Bench::Subscriptions(options) => commands::bench::million::run(options).await,
+        },
         Command::Completions { shell } => commands::completions::run(shell),
     }
 }

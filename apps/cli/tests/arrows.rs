@@ -48,6 +48,7 @@ enum Place {
     Developer,
     Host,
     Stage,
+    Sim,
     Cli,
 }
 
@@ -65,6 +66,7 @@ impl Place {
             Some(("apps", "developer")) => Some(Self::Developer),
             Some(("apps", "host")) => Some(Self::Host),
             Some(("apps", "stage")) => Some(Self::Stage),
+            Some(("apps", "sim")) => Some(Self::Sim),
             Some(("apps", "cli")) => Some(Self::Cli),
             None if folder == "node" => Some(Self::Node),
             _ => None,
@@ -84,7 +86,8 @@ struct Arrow {
 /// Why an arrow must not be, or nothing.
 fn objection(arrow: &Arrow) -> Option<&'static str> {
     use Place::{
-        Adapter, Api, Author, Cli, Container, Core, Developer, Feed, Host, Node, Pipeline, Stage,
+        Adapter, Api, Author, Cli, Container, Core, Developer, Feed, Host, Node, Pipeline, Sim,
+        Stage,
     };
     if arrow.to == Container {
         return Some("the container is started as a program, never linked");
@@ -105,6 +108,7 @@ fn objection(arrow: &Arrow) -> Option<&'static str> {
         | (Pipeline | Author, Core | Adapter)
         | (Developer, Core | Adapter | Api)
         | (Host, Core | Adapter | Pipeline | Api)
+        | (Sim, Core | Adapter | Pipeline | Host)
         | (Stage, Core | Adapter | Host | Api | Node | Feed)
         | (
             Cli,
@@ -113,7 +117,7 @@ fn objection(arrow: &Arrow) -> Option<&'static str> {
         (Node, _) => Some("the node knows nothing of the fabric"),
         (Pipeline, Pipeline) => Some("no stage imports another: the host joins them"),
         (_, Node) => Some("only the stage, the command line and tests start a node"),
-        (_, Host | Stage | Cli | Feed | Api | Author | Developer) => {
+        (_, Host | Stage | Sim | Cli | Feed | Api | Author | Developer) => {
             Some("nothing points up at an app")
         }
         _ => Some("arrows go apps -> pipeline -> adapters -> core"),
@@ -282,6 +286,8 @@ fn right_arrows_are_let_through() {
         ("apps/host", "apps/api", false),
         ("apps/cli", "apps/stage", false),
         ("apps/stage", "apps/host", false),
+        ("apps/sim", "apps/host", false),
+        ("apps/sim", "pipeline/watch", false),
         ("enclave/container", "core/seal", false),
         ("pipeline/deliver", "node", true),
         ("node", "core/seal", true),
@@ -329,6 +335,8 @@ fn wrong_arrows_are_refused() {
         ("apps/host", "node", false, "tests start a node"),
         ("apps/host", "apps/cli", false, "points up"),
         ("apps/host", "apps/stage", false, "points up"),
+        ("apps/host", "apps/sim", true, "points up"),
+        ("apps/cli", "apps/sim", false, "points up"),
         ("apps/stage", "pipeline/run", false, "arrows go"),
         ("pipeline/run", "apps/host", true, "points up"),
         ("pipeline/run", "apps/stage", true, "points up"),

@@ -29,6 +29,7 @@ fn said(arguments: &[&str], command: &mut Command) -> String {
         .env_remove("RUST_LOG")
         .env_remove("CRYPTLET_HOST")
         .env_remove("CRYPTLET_PASSWORD")
+        .env_remove("CRYPTLET_APPLICATION_SECRET")
         .env_remove("XDG_STATE_HOME")
         .output()
         .unwrap();
@@ -89,7 +90,14 @@ fn usage_errors() {
 #[test]
 fn usage_errors_of_developers() {
     let id = "0x00000000000000000000000000000000000000a1";
-    let cases: [&[&str]; 9] = [
+    let cases: [&[&str]; 16] = [
+        &["subscribe", "gold-price"],
+        &["jobs", "--state", "stuck"],
+        &["jobs", "retry", "0x12"],
+        &["application", "add", "CRM"],
+        &["application", "add", "crm", "--ed25519", "whpk_AAAA"],
+        &["application", "rotate", "crm", "--overlap", "9999999"],
+        &["application", "send", "crm", "--type", "order.paid"],
         &["show"],
         &["show", "Gold Price"],
         &["search", "g\u{43e}ld"],
@@ -111,7 +119,38 @@ fn no_host() {
     let digest = format!("0x{}", "11".repeat(32));
     std::fs::write(folder.path().join("foundry.toml"), "").unwrap();
     std::fs::write(folder.path().join("d.json"), "{}").unwrap();
-    let cases: [&[&str]; 24] = [
+    let cases: [&[&str]; 34] = [
+        &[
+            "subscribe",
+            "gold-price",
+            "--callback",
+            "f(uint256)",
+            "--every",
+            "2h",
+        ],
+        &[
+            "subscribe",
+            "gold-price",
+            "--callback",
+            "f(uint256)",
+            "--every",
+            "0s",
+        ],
+        &[
+            "subscribe",
+            "gold-price",
+            "--callback",
+            "f(uint256)",
+            "--at",
+            "2001-01-01T00:00:00Z",
+        ],
+        &["jobs"],
+        &["jobs", "retry", &digest],
+        &["application", "add", "crm"],
+        &["application", "list"],
+        &["application", "remove", "crm"],
+        &["application", "rotate", "crm"],
+        &["application", "send", "crm", "--data", "d.json"],
         &["status"],
         &["search"],
         &["show", "gold-price"],

@@ -25,6 +25,7 @@ pub mod policy;
 pub mod publish;
 mod register;
 pub mod source;
+pub mod subscription;
 mod table;
 pub mod wallet;
 

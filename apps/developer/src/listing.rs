@@ -8,9 +8,9 @@ use alloy_primitives::{U256, utils::format_ether};
 use cryptlet_api::{
     ClientResult,
     types::{
-        CryptletDetail, CryptletSummary, DelegationInfo, Explanation, Hex, HostInfo, JobSummary,
-        JobTrace, KeyInfo, MAX_PAGE, Page, PageLimit, PageQuery, PolicyInfo, Source, Step,
-        SubscriptionRow, TokenInfo,
+        ApplicationInfo, CryptletDetail, CryptletSummary, DelegationInfo, Explanation, Hex,
+        HostInfo, JobSummary, JobTrace, KeyInfo, MAX_PAGE, Page, PageLimit, PageQuery, PolicyInfo,
+        Source, Step, SubscriptionRow, TokenInfo,
     },
 };
 use cryptlet_types::UnixSeconds;
@@ -377,6 +377,29 @@ pub fn tokens(items: &[TokenInfo]) -> Table {
             moment(item.created),
             moment(item.expires),
         ]);
+    }
+    table
+}
+
+/// Applications, without their secrets.
+#[must_use]
+pub fn applications(items: &[ApplicationInfo]) -> Table {
+    let headings = ["NAME", "SIGNS WITH", "REGISTERED"];
+    let mut table = Table::new(&headings, "no applications");
+    for item in items {
+        table.row([
+            item.name.to_string(),
+            item.kind.to_string(),
+            moment(item.created),
+        ]);
+        for key in &item.keys {
+            let what = match key.public_key {
+                Some(public) => public.to_string(),
+                None => format!("a secret made {}", moment(key.created)),
+            };
+            let until = key.expires.map(|end| format!(", until {}", moment(end)));
+            table.under("key", format!("{what}{}", until.unwrap_or_default()));
+        }
     }
     table
 }

@@ -24,6 +24,15 @@ pub struct HostConfig {
     pub data: PathBuf,
     /// The node's JSON-RPC URL (`http://` or `ws://`, with an `s` where it is not this machine).
     pub rpc: String,
+    /// URLs of further nodes of the same chain, asked where the first does not answer, or is not believed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<String>,
+    /// Other chains whose logs and blocks contracts may be woken by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chains: Vec<OtherChain>,
+    /// Folder of further market calendars, `NAME.json` each, beside those of this program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calendars: Option<PathBuf>,
     /// Address of the `CryptoDelegate`.
     pub delegate: Address,
     /// Block from which the delegate's logs are read, normally that of its deployment.
@@ -50,6 +59,14 @@ pub struct HostConfig {
     /// The HTTP API; without it, none is served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<ApiConfig>,
+}
+
+/// A chain that has no delegate for this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OtherChain {
+    /// URLs of its nodes' JSON-RPC, the preferred one first; at least one.
+    pub rpc: Vec<String>,
 }
 
 /// Where the register is. Its chain need not be the delegate's.

@@ -7,7 +7,7 @@ use cryptlet_register::RegisterError;
 use cryptlet_seal::SealError;
 use cryptlet_types::manifest::DocumentError;
 use cryptlet_vault::VaultError;
-use cryptlet_watch::WatchError;
+use cryptlet_watch::{CalendarError, WatchError};
 use std::path::PathBuf;
 
 /// Why a host does not start, or stops.
@@ -27,6 +27,9 @@ pub enum HostError {
     /// The delegate's logs cannot be followed.
     #[error(transparent)]
     Watch(#[from] WatchError),
+    /// A calendar cannot be used.
+    #[error(transparent)]
+    Calendar(#[from] CalendarError),
     /// The journal cannot be written or read: the host stops rather than go on without it.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -74,6 +77,12 @@ pub enum HostError {
         /// What is wrong.
         reason: String,
     },
+    /// The chain was reorganised further back than the journal remembers its blocks.
+    #[error(
+        "the delegate's chain has none of the blocks that the journal remembers: it is another chain, or was reorganised by more than {} blocks",
+        cryptlet_journal::TRAIL
+    )]
+    TooDeep,
     /// A part of the host ended without being told to.
     #[error("{0} ended unexpectedly")]
     Ended(&'static str),
@@ -91,13 +100,15 @@ impl HostError {
             Self::Register(error) => error.is_retryable(),
             Self::Isolation(error) => error.is_retryable(),
             Self::Ended(_) => true,
-            Self::Config { .. }
+            Self::Calendar(_)
+            | Self::Config { .. }
             | Self::NoPassword(_)
             | Self::Seal(_)
             | Self::Document(_)
             | Self::Contradiction(_)
             | Self::Delegations { .. }
             | Self::TooManyDelegations
+            | Self::TooDeep
             | Self::Api { .. } => false,
         }
     }

@@ -373,6 +373,10 @@ mod tests {
             Ok(self.logs.iter().map(|log| (last, log.clone())).collect())
         }
 
+        async fn changes_of(&self, block: &Head) -> Result<Vec<(u64, RegisterChange)>, ChainError> {
+            self.changes(block.number..=block.number).await
+        }
+
         async fn is_signer(&self, _: CryptletId, _: Address) -> Result<bool, ChainError> {
             Ok(false)
         }

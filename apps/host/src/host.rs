@@ -2,19 +2,30 @@
 
 use crate::{
     ApiConfig, ApiServer, DataFolder, HostConfig, HostError, Parts, Progress, Rules,
-    follower::Follower, intake::Intake, worker::Worker, workers::Workers,
+    admission::Admission,
+    delivery::Delivery,
+    desk::{Desk, Said},
+    follower::Follower,
+    intake::Intake,
+    ports::{JournalOutbox, VaultTransmitter},
+    yard::{Crews, Tasks, Yard},
 };
 use alloy_primitives::Address;
+use cryptlet_chain::Chain;
+use cryptlet_deliver::{DeliverConfig, Deliverer};
 use cryptlet_journal::Journal;
 use cryptlet_route::Router;
+use cryptlet_run::{Ports, Runner};
 use cryptlet_types::{Policy, Sha256Digest, policy::PolicyInForce};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{broadcast, mpsc},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 
+/// Wait before a node is asked again that did not answer.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// How many ends of jobs a slow watcher may be behind before it misses some.
 const PROGRESS_BACKLOG: usize = 4096;
 
@@ -27,7 +38,7 @@ pub struct Host {
     intake: Option<JoinHandle<Result<(), HostError>>>,
     /// None once it has ended and said how.
     follower: Option<JoinHandle<Result<(), HostError>>>,
-    workers: Arc<Workers>,
+    crews: Arc<Crews>,
     failed: mpsc::Receiver<HostError>,
     rules: Arc<Rules>,
     address: Address,
@@ -60,14 +71,10 @@ impl Host {
         let rules = parts.rules.clone();
         rules.refresh().await?;
         let router = Arc::new(Router::new(nothing(), parts.isolation.provider()));
-        let worker = Arc::new(Worker::new(
-            &parts,
-            router.clone(),
-            nothing(),
-            progress.clone(),
-        ));
-        let (workers, failed) = Workers::new(worker, stop.clone());
-        let workers = Arc::new(workers);
+        let (tasks, failed) = Tasks::new(stop.clone());
+        let yard = yard(&parts, router.clone(), progress.clone(), tasks);
+        let crews = Arc::new(Crews::new(Arc::new(yard)));
+        let (desk, said) = Desk::new(crews.clone());
         let mut host = Self {
             follower: Some(spawn(&stop, Follower::new(&parts).run())),
             intake: None,
@@ -76,11 +83,11 @@ impl Host {
             journal,
             progress,
             stop,
-            workers,
+            crews,
             failed,
             rules,
         };
-        match host.serve(parts, router, api).await {
+        match host.serve(parts, router, (desk, said), api).await {
             Ok(()) => Ok(host),
             // What has begun already ends first: it holds what another attempt will need.
             Err(error) => {
@@ -95,15 +102,18 @@ impl Host {
         &mut self,
         parts: Parts,
         router: Arc<Router>,
+        (desk, said): (Desk, mpsc::Receiver<Said>),
         api: Option<(&ApiConfig, DataFolder)>,
     ) -> Result<(), HostError> {
         if let Some((config, data)) = api {
-            let served = ApiServer::start(&parts, router.clone(), config, &data);
+            let served = ApiServer::start(&parts, router.clone(), desk, config, &data);
             self.api = Some(served.await?);
         }
-        let (workers, progress) = (self.workers.clone(), self.progress.clone());
-        let intake = Intake::resume(parts, router, workers, progress).await?;
+        let (crews, progress) = (self.crews.clone(), self.progress.clone());
+        let intake = Intake::resume(parts, router, crews, said, progress).await?;
         self.intake = Some(spawn(&self.stop, intake.run()));
+        let yard = self.crews.yard();
+        yard.start(look_out(yard.chain.clone(), yard.deliverer.clone()));
         Ok(())
     }
 
@@ -143,6 +153,7 @@ impl Host {
     /// Why it cannot go on.
     pub async fn ended(&mut self) -> Result<(), HostError> {
         tokio::select! {
+            biased;
             outcome = end_of(&mut self.intake, "intake") => outcome,
             outcome = end_of(&mut self.follower, "register") => outcome,
             error = self.failed.recv() => Err(error.unwrap_or(HostError::Ended("workers"))),
@@ -163,7 +174,75 @@ impl Host {
         for error in ended.into_iter().filter_map(Result::err) {
             tracing::debug!(%error, "the host had ended before it was stopped");
         }
-        self.workers.stopped().await;
+        self.crews.yard().tasks.stopped().await;
+    }
+}
+
+/// What crews work with.
+fn yard(
+    parts: &Parts,
+    router: Arc<Router>,
+    progress: broadcast::Sender<Progress>,
+    tasks: Tasks,
+) -> Yard {
+    let ports = Ports {
+        isolation: parts.isolation.clone(),
+        vault: parts.vault.clone(),
+        register: parts.replica.clone(),
+        call_out: parts.call_out.clone(),
+    };
+    let domain = parts.chain.domain();
+    let runner = Arc::new(Runner::new(ports, domain, nothing(), parts.host));
+    let admission = Arc::new(Admission::new(parts, router, runner.clone(), nothing()));
+    let deliverer = Arc::new(Deliverer::new(
+        parts.chain.clone(),
+        Arc::new(VaultTransmitter::new(
+            parts.vault.clone(),
+            parts.transmitter,
+        )),
+        Arc::new(JournalOutbox::new(parts.journal.clone())),
+        DeliverConfig::default(),
+    ));
+    let sequences = Arc::default();
+    Yard {
+        delivery: Delivery::new(
+            parts,
+            deliverer.clone(),
+            admission.clone(),
+            Arc::clone(&sequences),
+            progress.clone(),
+        ),
+        journal: parts.journal.clone(),
+        chain: parts.chain.clone(),
+        clock: parts.clock.clone(),
+        runner,
+        admission,
+        deliverer,
+        sequences,
+        progress,
+        tasks,
+    }
+}
+
+/// Tells the deliverer of each new block.
+async fn look_out(chain: Arc<dyn Chain>, deliverer: Arc<Deliverer>) -> Result<(), HostError> {
+    let mut last = None;
+    loop {
+        let head = match &last {
+            Some(last) => chain.next_head(last).await,
+            None => chain.head().await,
+        };
+        match head {
+            Ok(head) => {
+                deliverer.observe(&head).await;
+                last = Some(head);
+            }
+            // Deliveries look for themselves meanwhile.
+            Err(error) => {
+                tracing::debug!(%error, "node does not answer");
+                tokio::time::sleep(PATIENCE).await;
+            }
+        }
     }
 }
 

@@ -67,6 +67,12 @@ impl DataFolder {
         self.0.join("spare-keys.json")
     }
 
+    /// Applications whose messages are taken, with their sealed secrets.
+    #[must_use]
+    pub fn applications(&self) -> PathBuf {
+        self.0.join("applications.json")
+    }
+
     /// Digests of the tokens that open the API.
     #[must_use]
     pub fn tokens(&self) -> PathBuf {

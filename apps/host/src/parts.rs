@@ -5,14 +5,18 @@ use crate::{
     fetcher::Fetcher, files, manifests::Manifests, register_link::RegisterLink,
 };
 use alloy_primitives::Address;
-use cryptlet_chain::{Chain, EvmChain, Head, RegisterChain};
+use cryptlet_chain::{Chain, EvmChain, EvmConfig, EvmLogChain, Head, LogChain, RegisterChain};
 use cryptlet_isolation::{CallOutHandler, IsolationProvider, ProcessProvider, Relay, TracingLog};
 use cryptlet_journal::{Journal, wall_clock};
 use cryptlet_register::{Index, PackageStore, PolicyStore, Replica};
 use cryptlet_types::{UnixSeconds, policy::SignedPolicy};
 use cryptlet_vault::{KeyId, Vault};
-use cryptlet_watch::{ChainClock, Clock, SystemClock};
-use std::{path::Path, sync::Arc};
+use cryptlet_watch::{Calendars, ChainClock, Clock, SystemClock};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// A host's clock.
 #[derive(Clone)]
@@ -57,6 +61,8 @@ pub struct Parts {
     pub journal: Arc<Journal>,
     /// The chain with the delegate.
     pub chain: Arc<dyn Chain>,
+    /// Chains whose logs and blocks contracts may be woken by, the delegate's among them, by their ids.
+    pub log_chains: Arc<BTreeMap<u64, Arc<dyn LogChain>>>,
     /// The keys.
     pub vault: Arc<dyn Vault>,
     /// The chain with the register, which may be the same.
@@ -73,6 +79,8 @@ pub struct Parts {
     pub call_out: Arc<dyn CallOutHandler>,
     /// The time.
     pub clock: HostClock,
+    /// The markets whose hours are known.
+    pub calendars: Arc<Calendars>,
     /// Address of the host's key.
     pub host: Address,
     /// Address of the account that sends transactions.
@@ -87,7 +95,75 @@ pub struct Parts {
     pub(crate) manifests: Arc<Manifests>,
 }
 
+/// What a host is given that is not opened from a configuration: each as the field of [`Parts`] with its name.
+#[allow(
+    missing_docs,
+    reason = "each is documented where it is a part of the host"
+)]
+pub struct Given {
+    pub journal: Arc<Journal>,
+    pub chain: Arc<dyn Chain>,
+    pub vault: Arc<dyn Vault>,
+    pub register_chain: Arc<dyn RegisterChain>,
+    pub replica: Arc<Replica>,
+    pub rules: Arc<Rules>,
+    pub delegations: Arc<Delegations>,
+    pub isolation: Arc<dyn IsolationProvider>,
+    pub call_out: Arc<dyn CallOutHandler>,
+    pub clock: HostClock,
+    pub calendars: Arc<Calendars>,
+    pub log_chains: Arc<BTreeMap<u64, Arc<dyn LogChain>>>,
+    pub first_block: u64,
+    pub register_first_block: u64,
+    pub register_max_head_age: Option<u64>,
+}
+
 impl Parts {
+    /// The parts of a host that is made of what it is `given`, for simulations. It fetches no packages.
+    ///
+    /// # Errors
+    /// The vault has no keys of a host.
+    pub async fn of(given: Given) -> Result<Self, HostError> {
+        let Given {
+            journal,
+            chain,
+            vault,
+            register_chain,
+            replica,
+            rules,
+            delegations,
+            isolation,
+            call_out,
+            clock,
+            calendars,
+            log_chains,
+            first_block,
+            register_first_block,
+            register_max_head_age,
+        } = given;
+        Ok(Self {
+            host: vault.address(&KeyId::Host).await?,
+            transmitter: vault.address(&KeyId::Transmitter).await?,
+            fetcher: Arc::new(Fetcher::new(replica.clone(), vec![])?),
+            manifests: Arc::new(Manifests::new(replica.clone())),
+            journal,
+            chain,
+            vault,
+            register_chain,
+            replica,
+            rules,
+            delegations,
+            isolation,
+            call_out,
+            clock,
+            calendars,
+            log_chains,
+            first_block,
+            register_first_block,
+            register_max_head_age,
+        })
+    }
+
     /// The parts that `config` names. `clock` replaces the configured one where it is given.
     ///
     /// # Errors
@@ -102,7 +178,10 @@ impl Parts {
             check_policy_file(path)?;
         }
         let vault = config.vault.open(&data).await?;
-        let chain = EvmChain::connect(&config.rpc, config.delegate).await?;
+        let mut urls = vec![config.rpc.clone()];
+        urls.extend(config.fallbacks.iter().cloned());
+        let chain = EvmChain::open(nodes(urls.clone(), config.delegate)).await?;
+        let log_chains = log_chains(urls, config).await?;
         let register_rpc = config.register.rpc.as_ref().unwrap_or(&config.rpc);
         let register_chain =
             RegisterLink::open(register_rpc, config.register.address, &data.register()).await?;
@@ -126,6 +205,10 @@ impl Parts {
                 HostClock::Chain(Arc::new(ChainClock::new(&chain.head().await?)))
             }
         };
+        let mut calendars = Calendars::bundled()?;
+        if let Some(folder) = &config.calendars {
+            calendars.add_folder(folder)?;
+        }
         let delegations = Delegations::open(&data.delegations(), chain.domain())?;
         delegations.sweep(clock.now())?;
         Ok(Self {
@@ -149,11 +232,44 @@ impl Parts {
                 Arc::new(TracingLog::new("cryptlet")),
             )),
             clock,
+            calendars: Arc::new(calendars),
+            log_chains: Arc::new(log_chains),
             first_block: config.first_block,
             register_first_block: config.register.first_block,
             register_max_head_age: config.register.max_head_age_seconds,
         })
     }
+}
+
+/// Nodes of one chain, the preferred one first.
+fn nodes(urls: Vec<String>, contract: Address) -> EvmConfig {
+    EvmConfig {
+        urls,
+        ..EvmConfig::new("", contract)
+    }
+}
+
+/// The delegate's chain, whose nodes are `own`, and those that the configuration names beside it, by their ids.
+async fn log_chains(
+    own: Vec<String>,
+    config: &HostConfig,
+) -> Result<BTreeMap<u64, Arc<dyn LogChain>>, HostError> {
+    let others = config.chains.iter().map(|chain| chain.rpc.clone());
+    let mut chains = BTreeMap::<u64, Arc<dyn LogChain>>::new();
+    for urls in std::iter::once(own).chain(others) {
+        let named = urls.len();
+        let chain = EvmLogChain::open(nodes(urls, Address::ZERO)).await?;
+        let id = chain.chain_id();
+        if chains.insert(id, Arc::new(chain)).is_some() {
+            return Err(HostError::Config {
+                path: PathBuf::from("chains"),
+                reason: format!(
+                    "chain {id} is named twice ({named} nodes); list its nodes together"
+                ),
+            });
+        }
+    }
+    Ok(chains)
 }
 
 /// A policy file that the operator named has to be there and to be one. Whether it is the one that the register has is

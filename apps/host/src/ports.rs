@@ -45,9 +45,9 @@ impl JournalOutbox {
 
 #[async_trait]
 impl Outbox for JournalOutbox {
-    async fn submitted(&self, job: JobId, submission: &Submission) -> Result<(), PortError> {
+    async fn submitted(&self, jobs: &[JobId], submission: &Submission) -> Result<(), PortError> {
         self.0
-            .record_submission(job, submission)
+            .record_submission(jobs, submission)
             .await
             .map_err(|error| port_error(&error, error.is_retryable()))
     }

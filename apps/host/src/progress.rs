@@ -38,6 +38,13 @@ pub enum Progress {
         /// Why.
         reason: String,
     },
+    /// The job came to nothing too often; it is kept, and tried again by hand.
+    Parked {
+        /// The job.
+        job: Arc<Job>,
+        /// Why.
+        reason: String,
+    },
     /// The event got no job.
     Refused {
         /// The event.

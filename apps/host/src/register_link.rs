@@ -104,6 +104,10 @@ impl RegisterChain for RegisterLink {
         self.chain().await?.changes(blocks).await
     }
 
+    async fn changes_of(&self, block: &Head) -> Result<Vec<(u64, RegisterChange)>, ChainError> {
+        self.chain().await?.changes_of(block).await
+    }
+
     async fn is_signer(&self, cryptlet: CryptletId, signer: Address) -> Result<bool, ChainError> {
         self.chain().await?.is_signer(cryptlet, signer).await
     }

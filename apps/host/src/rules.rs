@@ -176,7 +176,9 @@ impl Rules {
     pub async fn install(&self, document: Vec<u8>) -> Result<Arc<PolicyInForce>, HostError> {
         let set = self.index.policy().await?;
         let (store, domain) = (self.store.clone(), self.domain);
-        let installed = blocking(move || store.install(&document, &domain, set.as_ref())).await??;
+        let installed = self
+            .blocking(move || store.install(&document, &domain, set.as_ref()))
+            .await??;
         self.refresh().await?;
         Ok(Arc::new(installed))
     }
@@ -187,7 +189,7 @@ impl Rules {
     /// The memory was damaged.
     pub async fn document(&self) -> Result<Option<SignedPolicy>, HostError> {
         let store = self.store.clone();
-        Ok(blocking(move || store.document()).await??)
+        Ok(self.blocking(move || store.document()).await??)
     }
 
     /// The policy that the memory or the operator's file has for `set`, or the reason why there is none.
@@ -197,21 +199,34 @@ impl Rules {
     ) -> Result<Result<Arc<PolicyInForce>, String>, HostError> {
         let (store, domain, file) = (self.store.clone(), self.domain, self.file.clone());
         let record = set.as_ref().map(|set| set.record.clone());
-        let decided = blocking(move || {
-            let record = set.as_ref().map(|set| &set.record);
-            match (store.current(record), file) {
-                (Err(error), Some(file)) if is_about_the_policy(&error) => {
-                    store.load(&file, &domain, set.as_ref())
+        let decided = self
+            .blocking(move || {
+                let record = set.as_ref().map(|set| &set.record);
+                match (store.current(record), file) {
+                    (Err(error), Some(file)) if is_about_the_policy(&error) => {
+                        store.load(&file, &domain, set.as_ref())
+                    }
+                    (current, _) => current,
                 }
-                (current, _) => current,
-            }
-        })
-        .await?;
+            })
+            .await?;
         match decided {
             Ok(policy) => Ok(Ok(Arc::new(policy))),
             Err(error) if is_about_the_policy(&error) => Ok(Err(why(&error, record))),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Has `work` done where it holds nobody up; in a simulation right here.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, HostError> {
+        if self.index.is_simulated() {
+            return Ok(work());
+        }
+        let done = spawn_blocking(work).await;
+        done.map_err(|_| HostError::Ended("the policy's memory"))
     }
 
     fn announce(&self, new: Standing) {
@@ -257,13 +272,6 @@ fn is_about_the_policy(error: &RegisterError) -> bool {
         error,
         RegisterError::Malformed { .. } | RegisterError::Interrupted
     )
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, HostError> {
-    let done = spawn_blocking(work).await;
-    done.map_err(|_| HostError::Ended("the policy's memory"))
 }
 
 #[cfg(test)]

@@ -158,6 +158,9 @@ mod tests {
             version: 1,
             data: folder.join("data"),
             rpc: "http://127.0.0.1:1".into(),
+            fallbacks: vec![],
+            chains: vec![],
+            calendars: None,
             delegate: Address::ZERO,
             first_block: 0,
             register: RegisterConfig {

@@ -7,6 +7,7 @@ use crate::support::{
 };
 use alloy::providers::Provider;
 use cryptlet_host::Host;
+use cryptlet_journal::How;
 use cryptlet_types::{
     Event,
     JobState::{Delivered, Failed, Reported, Routed, Skipped, Submitted},
@@ -49,7 +50,8 @@ async fn killed_between_event_and_job() {
     };
     let event = Event::new(&domain, watched.subject, Trigger::Clock { due: due(12) });
     let left = journal_of(&play).await;
-    assert!(left.record_event(&event).await.unwrap());
+    let taken = left.record_events(&[event.into()]).await.unwrap();
+    assert_eq!(taken[0].how, How::New);
     assert!(jobs(&left, watched.subject).await.is_empty());
     drop(left);
     goes_on(&play, watched).await;

@@ -9,6 +9,8 @@
     clippy::string_slice,
     reason = "tests"
 )]
+// The futures of whole hosts are nested deeper than the compiler looks by itself.
+#![recursion_limit = "256"]
 
 mod api;
 mod callbacks;
@@ -24,4 +26,5 @@ mod register;
 mod slow;
 mod sources;
 mod support;
+mod triggers;
 mod vault;

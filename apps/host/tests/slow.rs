@@ -9,10 +9,10 @@ use cryptlet_chain::{
 use cryptlet_host::{Host, HostClock, Parts, Standing};
 use cryptlet_types::{
     CryptletId, JobState::Delivered, ReportDomain, SignedDelegation, SignedReport, Subject,
-    receipt::Inclusion,
+    receipt::Inclusion, report::CompactSignature,
 };
 use cryptlet_watch::{Clock, ManualClock};
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 use tokio::sync::watch;
 
 async fn parts(play: &Play, clock: &Arc<ManualClock>) -> Parts {
@@ -64,6 +64,14 @@ impl Chain for Slow {
         self.inner.subscription_changes(blocks).await
     }
 
+    async fn subscription_changes_of(
+        &self,
+        block: &Head,
+    ) -> Result<Vec<SubscriptionChange>, ChainError> {
+        let number = block.number;
+        self.subscription_changes(number..=number).await
+    }
+
     async fn sequence(
         &self,
         cryptlet: CryptletId,
@@ -81,6 +89,18 @@ impl Chain for Slow {
     ) -> Result<Result<(), Rejection>, ChainError> {
         let inner = &self.inner;
         inner.preflight(report, delegation, from, gas_limit).await
+    }
+
+    async fn preflight_batch(
+        &self,
+        reports: &[SignedReport],
+        signature: &CompactSignature,
+        from: Address,
+        gas_limit: u64,
+    ) -> Result<Result<(), Rejection>, ChainError> {
+        let inner = &self.inner;
+        let answer = inner.preflight_batch(reports, signature, from, gas_limit);
+        answer.await
     }
 
     async fn delivery(
@@ -121,6 +141,14 @@ impl Chain for Slow {
         self.inner.delivery_call(report, delegation)
     }
 
+    fn batch_call(
+        &self,
+        reports: &[SignedReport],
+        signature: &CompactSignature,
+    ) -> (Address, Bytes) {
+        self.inner.batch_call(reports, signature)
+    }
+
     async fn broadcast(&self, transaction: &Bytes) -> Result<B256, BroadcastError> {
         self.inner.broadcast(transaction).await
     }
@@ -132,8 +160,30 @@ impl Chain for Slow {
         self.inner.transaction_outcome(transaction).await
     }
 
+    async fn transaction_outcomes(
+        &self,
+        transactions: &[B256],
+    ) -> Result<Vec<Option<TransactionOutcome>>, ChainError> {
+        self.inner.transaction_outcomes(transactions).await
+    }
+
+    async fn block_outcomes(
+        &self,
+        block: B256,
+    ) -> Result<Option<Vec<TransactionOutcome>>, ChainError> {
+        self.inner.block_outcomes(block).await
+    }
+
     async fn inclusion(&self, transaction: B256) -> Result<Inclusion, ChainError> {
         self.inner.inclusion(transaction).await
+    }
+
+    async fn inclusions(
+        &self,
+        block: B256,
+        transactions: &[B256],
+    ) -> Result<BTreeMap<B256, Inclusion>, ChainError> {
+        self.inner.inclusions(block, transactions).await
     }
 }
 

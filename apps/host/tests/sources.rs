@@ -33,7 +33,7 @@ async fn a_feed_that_is_down_is_tried_as_often_as_policy_says() {
         JobState::Routed,
         JobState::Routed,
         JobState::Routed,
-        JobState::Failed,
+        JobState::Parked,
     ];
     assert!(states.iter().map(|(state, _)| *state).eq(expected));
     assert_eq!(play.sequence(watched.subject).await, 0);

@@ -113,15 +113,16 @@ impl Dev {
             out: &folder,
             rpc: node.ws_url(),
             contracts,
+            first_block: 0,
             container,
-            feed: feed.address(),
+            feed: Some(feed.address()),
             clock: ClockSource::System,
             api: Some(api(api_port, node.url())),
         })?;
         keys_in(&folder, &config, &provider).await?;
         // Before anything is written: a policy that is none would stand in the way of every later start.
         let root = feed.root_pem().to_owned();
-        let open = policy::open_policy(1, root, &allow, Retry::default());
+        let open = policy::open_policy(1, Some(root), &allow, Retry::default());
         let open = policy::checked(open)?;
         let kept_policy = policy_in(&folder, &provider, &account, &domain, open).await?;
 

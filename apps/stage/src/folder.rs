@@ -25,8 +25,11 @@ pub(crate) struct Setting<'s> {
     pub(crate) out: &'s Path,
     pub(crate) rpc: String,
     pub(crate) contracts: Contracts,
+    /// From here on the contracts' logs are read.
+    pub(crate) first_block: u64,
     pub(crate) container: PathBuf,
-    pub(crate) feed: SocketAddr,
+    /// Where the feed is, if there is one.
+    pub(crate) feed: Option<SocketAddr>,
     pub(crate) clock: ClockSource,
     pub(crate) api: Option<ApiConfig>,
 }
@@ -38,12 +41,15 @@ pub(crate) fn configure(setting: Setting<'_>) -> Result<HostConfig, StageError> 
         version: 1,
         data: out.join("host"),
         rpc: setting.rpc,
+        fallbacks: vec![],
+        chains: vec![],
+        calendars: None,
         delegate: setting.contracts.delegate,
-        first_block: 0,
+        first_block: setting.first_block,
         register: RegisterConfig {
             rpc: None,
             address: setting.contracts.register,
-            first_block: 0,
+            first_block: setting.first_block,
             // A chain that mines on demand.
             max_head_age_seconds: None,
         },
@@ -53,7 +59,7 @@ pub(crate) fn configure(setting: Setting<'_>) -> Result<HostConfig, StageError> 
         },
         policy: Some(out.join("policy.json")),
         container: setting.container,
-        resolve: BTreeMap::from([(FEED_PLACE.to_owned(), setting.feed)]),
+        resolve: BTreeMap::from_iter(setting.feed.map(|feed| (FEED_PLACE.to_owned(), feed))),
         clock: setting.clock,
         packages: PackagesConfig::default(),
         api: setting.api,

@@ -1,5 +1,5 @@
-//! A stage: a chain of its own with the contracts, a feed, a published cryptlet, and a host's folder that is
-//! ready to be opened. The demo, the measurements and the integration tests play on it. [`dev`] is the one that stays.
+//! A stage: a chain with the contracts, a feed, a published cryptlet, and a host's folder that is ready to be opened. The chain is
+//! the stage's own, or a development chain that is there already. The demo, the measurements and the integration tests play on it. [`dev`] is the one that stays.
 
 mod contracts;
 pub mod dev;
@@ -62,6 +62,8 @@ const FIRST_TERM: u64 = 1;
 pub enum Source {
     /// A feed that serves these rates.
     Rates(Rates),
+    /// None: the cryptlet asks nobody, and policy lets it.
+    Nothing,
     /// A server of somebody else's, and the root that policy pins for it.
     Other {
         /// Where it listens.
@@ -69,6 +71,18 @@ pub enum Source {
         /// PEM.
         root: String,
     },
+}
+
+/// A development chain that somebody else runs. Whoever holds the key may do there whatever a stage does: it holds nothing of
+/// value.
+#[derive(Clone, Debug)]
+pub struct Elsewhere {
+    /// URL of its JSON-RPC over HTTP.
+    pub url: String,
+    /// URL of its JSON-RPC over WebSocket.
+    pub ws_url: String,
+    /// The account that deploys, publishes and pays.
+    pub account: PrivateKeySigner,
 }
 
 /// What a stage is built from.
@@ -111,8 +125,40 @@ pub struct Stage {
     pub account: PrivateKeySigner,
     /// The policy in force, with its approval; a copy lies in the folder as `policy.json`.
     pub policy: SignedPolicy,
-    node: Node,
+    chain: Chain,
     feed: Option<Feed>,
+}
+
+/// The chain of a stage.
+enum Chain {
+    Own(Node),
+    Elsewhere(Elsewhere),
+}
+
+impl Chain {
+    fn url(&self) -> String {
+        match self {
+            Self::Own(node) => node.url(),
+            Self::Elsewhere(chain) => chain.url.clone(),
+        }
+    }
+
+    fn ws_url(&self) -> String {
+        match self {
+            Self::Own(node) => node.ws_url(),
+            Self::Elsewhere(chain) => chain.ws_url.clone(),
+        }
+    }
+
+    fn wallet(&self) -> Result<(DynProvider, PrivateKeySigner), StageError> {
+        match self {
+            Self::Own(node) => wallet(node),
+            Self::Elsewhere(chain) => {
+                let provider = connect(&chain.url, &chain.account)?;
+                Ok((provider, chain.account.clone()))
+            }
+        }
+    }
 }
 
 impl Stage {
@@ -122,30 +168,46 @@ impl Stage {
     /// # Errors
     /// Says what could not be done, and why.
     pub async fn build(options: StageOptions) -> Result<Self, StageError> {
-        let StageOptions {
-            out,
-            container,
-            genesis,
-            cryptlet,
-            source,
-            retry,
-            max_age_seconds,
-        } = options;
         let node_config = NodeConfig {
-            genesis_timestamp: Some(genesis),
+            genesis_timestamp: Some(options.genesis),
             ..NodeConfig::default()
         };
         let node = Node::start(node_config)
             .await
             .doing("the node did not start")?;
-        let (provider, account) = wallet(&node)?;
+        Self::set_up(Chain::Own(node), options).await
+    }
+
+    /// The same on a chain that is there already; `options.genesis` means nothing there.
+    ///
+    /// # Errors
+    /// Says what could not be done, and why.
+    pub async fn build_at(chain: Elsewhere, options: StageOptions) -> Result<Self, StageError> {
+        Self::set_up(Chain::Elsewhere(chain), options).await
+    }
+
+    async fn set_up(chain: Chain, options: StageOptions) -> Result<Self, StageError> {
+        let StageOptions {
+            out,
+            container,
+            genesis: _,
+            cryptlet,
+            source,
+            retry,
+            max_age_seconds,
+        } = options;
+        let (provider, account) = chain.wallet()?;
         let chain_id = chain_id(&provider).await?;
-        let (feed, address, root) = open_source(source).await?;
+        let (feed, place) = open_source(source).await?;
+        let (address, root) = place.unzip();
+        let first_block = provider.get_block_number().await;
+        let first_block = first_block.doing("cannot ask the chain for its height")?;
         let contracts = Contracts::deploy(&provider, account.address()).await?;
         let config = folder::configure(Setting {
             out: &out,
-            rpc: node.url(),
+            rpc: chain.url(),
             contracts,
+            first_block,
             container,
             feed: address,
             clock: ClockSource::Chain,
@@ -186,7 +248,7 @@ impl Stage {
             chain_id,
             account,
             policy,
-            node,
+            chain,
             feed,
         })
     }
@@ -232,13 +294,13 @@ impl Stage {
     /// URL of the chain's JSON-RPC.
     #[must_use]
     pub fn url(&self) -> String {
-        self.node.url()
+        self.chain.url()
     }
 
     /// URL of the chain's JSON-RPC over WebSocket, which announces blocks instead of being asked for them.
     #[must_use]
     pub fn ws_url(&self) -> String {
-        self.node.ws_url()
+        self.chain.ws_url()
     }
 
     /// Where the stage's own feed listens.
@@ -308,7 +370,7 @@ impl Stage {
         &self,
     ) -> Result<impl futures::Stream<Item = u64> + Unpin + use<>, StageError> {
         let doing = "cannot follow the chain's heads";
-        let socket = WsConnect::new(self.node.ws_url());
+        let socket = WsConnect::new(self.chain.ws_url());
         let provider = ProviderBuilder::new()
             .connect_ws(socket)
             .await
@@ -324,33 +386,38 @@ impl Stage {
         }))
     }
 
-    /// Stops the chain.
+    /// Stops the chain, if it is the stage's own.
     ///
     /// # Errors
     /// It did not stop cleanly.
     pub async fn close(self) -> Result<(), StageError> {
         drop(self.provider);
-        self.node
-            .shutdown()
-            .await
-            .doing("the node did not stop cleanly")
+        match self.chain {
+            Chain::Own(node) => node.shutdown().await.doing("the node did not stop cleanly"),
+            Chain::Elsewhere(_) => Ok(()),
+        }
     }
 }
 
 /// A connection that signs as the chain's first account, and that account.
 fn wallet(node: &Node) -> Result<(DynProvider, PrivateKeySigner), StageError> {
-    // The HTTP client wants to know whose cryptography it would use, even where there is no TLS.
-    let _known_already = rustls::crypto::ring::default_provider().install_default();
     let (_, key) = node
         .accounts()
         .first()
         .ok_or_else(|| StageError::new("the chain has no accounts"))?;
     let signer = PrivateKeySigner::from_bytes(key).doing("key of the chain's first account")?;
-    let url = node.url().parse().doing("the chain's URL")?;
+    Ok((connect(&node.url(), &signer)?, signer))
+}
+
+/// A connection that signs as `account`.
+fn connect(url: &str, account: &PrivateKeySigner) -> Result<DynProvider, StageError> {
+    // The HTTP client wants to know whose cryptography it would use, even where there is no TLS.
+    let _known_already = rustls::crypto::ring::default_provider().install_default();
+    let url = url.parse().doing("the chain's URL")?;
     let provider = ProviderBuilder::new()
-        .wallet(EthereumWallet::from(signer.clone()))
+        .wallet(EthereumWallet::from(account.clone()))
         .connect_http(url);
-    Ok((provider.erased(), signer))
+    Ok(provider.erased())
 }
 
 async fn chain_id(provider: &DynProvider) -> Result<u64, StageError> {
@@ -358,16 +425,20 @@ async fn chain_id(provider: &DynProvider) -> Result<u64, StageError> {
     id.doing("cannot ask the chain for its id")
 }
 
-async fn open_source(source: Source) -> Result<(Option<Feed>, SocketAddr, String), StageError> {
+/// A source's feed if it is the stage's own, and where it is with its root.
+type Opened = (Option<Feed>, Option<(SocketAddr, String)>);
+
+async fn open_source(source: Source) -> Result<Opened, StageError> {
     match source {
-        Source::Other { address, root } => Ok((None, address, root)),
+        Source::Nothing => Ok((None, None)),
+        Source::Other { address, root } => Ok((None, Some((address, root)))),
         Source::Rates(rates) => {
             let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             let feed = Feed::start(rates, FEED_NAME, any)
                 .await
                 .doing("the feed did not start")?;
             let (address, root) = (feed.address(), feed.root_pem().to_owned());
-            Ok((Some(feed), address, root))
+            Ok((Some(feed), Some((address, root))))
         }
     }
 }

@@ -18,17 +18,17 @@ use cryptlet_types::{
 use std::collections::BTreeSet;
 
 /// A policy for a machine of one's own: anyone may publish and be served, the process provider isolates, and of all sources
-/// only the feed, with its own root, and `allowed`, by the public web's roots, may be reached.
+/// only the feed, with its own root if there is one, and `allowed`, by the public web's roots, may be reached.
 pub(crate) fn open_policy(
     epoch: u64,
-    feed_root: String,
+    feed_root: Option<String>,
     allowed: &[String],
     retry: Retry,
 ) -> Policy {
-    let feed = EgressRule {
+    let feed = feed_root.map(|root| EgressRule {
         place: FEED_PLACE.into(),
-        trust: Trust::Roots(feed_root),
-    };
+        trust: Trust::Roots(root),
+    });
     // A place stands in a policy once, whatever was asked for.
     let others: BTreeSet<_> = allowed
         .iter()
@@ -44,7 +44,7 @@ pub(crate) fn open_policy(
         controls: ["seccomp-kill", "no-new-privileges", "resource-limits"]
             .map(Into::into)
             .to_vec(),
-        egress: std::iter::once(feed).chain(others).collect(),
+        egress: feed.into_iter().chain(others).collect(),
         retry,
         serve: ServeRule {
             consumers: Whom::Anyone,
@@ -112,7 +112,7 @@ mod tests {
         let root = made.cert.pem();
         let open = |allowed: &[&str]| {
             let allowed: Vec<_> = allowed.iter().map(|&place| place.to_owned()).collect();
-            open_policy(1, root.clone(), &allowed, Retry::default())
+            open_policy(1, Some(root.clone()), &allowed, Retry::default())
         };
         let policy = open(&["a.example:443", FEED_PLACE, "a.example:443"]);
         let places: Vec<_> = policy.egress.iter().map(|rule| &*rule.place).collect();

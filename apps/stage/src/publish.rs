@@ -11,6 +11,10 @@ use cryptlet_seal::package;
 use cryptlet_types::{CryptletId, Sha256Digest, manifest::ManifestSource, register::VersionRecord};
 use cryptlet_vault::{KeyId, Vault};
 
+const RELAY: &[u8] = include_bytes!("../../../cryptlets/dist/relay.wasm");
+const RELAY_MANIFEST: &[u8] = include_bytes!("../../../cryptlets/relay/cryptlet.json");
+const RELAY_INTERFACE: &str = include_str!("../../../cryptlets/relay/interface.sol");
+
 /// What is published: all of it as its author writes it.
 pub struct CryptletSource {
     /// The manifest, without its key.
@@ -22,6 +26,16 @@ pub struct CryptletSource {
 }
 
 impl CryptletSource {
+    /// The cryptlet that answers at once and asks nobody, as it is checked in.
+    #[must_use]
+    pub fn relay() -> Self {
+        Self {
+            manifest: RELAY_MANIFEST.to_vec(),
+            interface: RELAY_INTERFACE.to_owned(),
+            code: RELAY.to_vec(),
+        }
+    }
+
     /// The market watcher, as it is checked in.
     #[must_use]
     pub fn market_watcher() -> Self {

@@ -28,6 +28,7 @@ contract DelegateHandler is RegisterTest {
     mapping(bytes32 subject => uint64) private _accepted;
     mapping(address consumer => uint256) private _succeeded;
     mapping(bytes32 digest => bool) private _consumed;
+    mapping(bytes32 subject => bool) private _paused;
     mapping(address signer => uint64) private _expiry;
     mapping(address signer => uint32) private _versionOf;
     mapping(uint32 version => bool) private _versionRevoked;
@@ -60,6 +61,36 @@ contract DelegateHandler is RegisterTest {
         bytes32 signed = _delegate.hashReport(report);
         bool right = _spoil(report, fault % 12);
         _submit(consumer, report, signed, signerSeed % SIGNERS, right);
+    }
+
+    /// @notice Delivers up to six reports in one batch: consumers at random, so that several may be one's, most with the
+    /// sequence that is due when it is their turn, some with the one before or after.
+    function deliverBatch(uint256 seed, uint256 signerSeed, uint256 countSeed) external {
+        CryptoDelegate.Report[] memory reports = new CryptoDelegate.Report[](countSeed % 6 + 1);
+        bool[] memory due = new bool[](reports.length);
+        uint64[CONSUMERS] memory taken_;
+        for (uint256 i = 0; i < reports.length; ++i) {
+            uint256 dice = uint256(keccak256(abi.encode(seed, i)));
+            uint256 which = dice % CONSUMERS;
+            reports[i] = _next(_consumers[which], dice >> 128);
+            reports[i].sequence += taken_[which];
+            if (dice >> 8 & 7 == 0) reports[i].sequence += 1;
+            else if (dice >> 8 & 7 == 1) reports[i].sequence -= 1;
+            else due[i] = !_paused[reports[i].subject];
+            if (due[i]) ++taken_[which];
+        }
+        _submitBatch(reports, due, signerSeed % SIGNERS);
+    }
+
+    /// @notice Pauses a consumer's subscription, one time in four, or resumes it.
+    function pauseOrResume(uint256 which, uint256 chance) external {
+        CountingConsumer consumer = _consumers[which % CONSUMERS];
+        bytes32 subject = consumer.subject();
+        if (!_paused[subject] && chance % 4 != 0) return;
+        vm.prank(address(consumer));
+        if (_paused[subject]) _delegate.resume(_cryptlet, subject);
+        else _delegate.pause(_cryptlet, subject);
+        _paused[subject] = !_paused[subject];
     }
 
     /// @notice Delivers a report that was taken before once more, as it was.
@@ -191,7 +222,7 @@ contract DelegateHandler is RegisterTest {
         private
     {
         address signer = _signer(signerIndex);
-        bool due = right && !_revoked[signer] && block.timestamp <= _expiry[signer];
+        bool due = right && !_paused[report.subject] && _maySign(signer);
         (bytes32 r, bytes32 vs) = vm.signCompact(signerIndex + 1, signed);
         uint256 before = consumer.calls();
         vm.recordLogs();
@@ -206,6 +237,52 @@ contract DelegateHandler is RegisterTest {
         }
     }
 
+    function _submitBatch(CryptoDelegate.Report[] memory reports, bool[] memory due, uint256 signerIndex) private {
+        CryptoDelegate.Batch memory batch =
+            CryptoDelegate.Batch(_cryptlet, reports[0].region, new CryptoDelegate.BatchItem[](reports.length));
+        for (uint256 i = 0; i < reports.length; ++i) {
+            batch.items[i] = CryptoDelegate.BatchItem({
+                subject: reports[i].subject,
+                sequence: reports[i].sequence,
+                issuedAt: reports[i].issuedAt,
+                validUntil: reports[i].validUntil,
+                payload: reports[i].payload
+            });
+        }
+        (bytes32 r, bytes32 vs) = vm.signCompact(signerIndex + 1, _delegate.hashBatch(batch));
+        vm.recordLogs();
+        try _delegate.deliverBatch(batch, r, vs) {
+            if (!_maySign(_signer(signerIndex))) ++_takenAgainstTheBooks;
+            _recordBatch(reports, due, vm.getRecordedLogs());
+        } catch {
+            if (_maySign(_signer(signerIndex))) ++_refusedAgainstTheBooks;
+        }
+    }
+
+    /// @dev Each report of the batch has its one event, in their order, and those are taken that were due.
+    function _recordBatch(CryptoDelegate.Report[] memory reports, bool[] memory due, Vm.Log[] memory logs) private {
+        uint256 next;
+        for (uint256 i = 0; i < logs.length; ++i) {
+            bytes32 kind = logs[i].topics[0];
+            if (kind != CryptoDelegate.Delivered.selector && kind != CryptoDelegate.Undelivered.selector) continue;
+            bool taken_ = kind == CryptoDelegate.Delivered.selector;
+            if (taken_ && !due[next]) ++_takenAgainstTheBooks;
+            if (!taken_ && due[next]) ++_refusedAgainstTheBooks;
+            if (taken_) {
+                (, bytes32 digest, address by, bool success) =
+                    abi.decode(logs[i].data, (uint64, bytes32, address, bool));
+                if (digest != _delegate.hashReport(reports[next])) ++_takenAgainstTheBooks;
+                _record(_consumerOf(reports[next].subject), reports[next], digest, by, success);
+            }
+            ++next;
+        }
+        if (next != reports.length) ++_refusedAgainstTheBooks;
+    }
+
+    function _maySign(address signer) private view returns (bool) {
+        return !_revoked[signer] && block.timestamp <= _expiry[signer];
+    }
+
     function _record(
         CountingConsumer consumer,
         CryptoDelegate.Report memory report,
@@ -216,6 +293,7 @@ contract DelegateHandler is RegisterTest {
         private
     {
         if (_revoked[by]) ++_takenFromRevoked;
+        if (_paused[report.subject]) ++_takenAgainstTheBooks;
         if (_consumed[digest]) ++_consumedTwice;
         _consumed[digest] = true;
         _taken.push(report);

@@ -31,8 +31,11 @@ interface Vm {
     function cool(address target) external;
     function deal(address account, uint256 balance) external;
     function etch(address target, bytes calldata code) external;
+    function getBlockTimestamp() external view returns (uint256 timestamp);
     function load(address target, bytes32 slot) external view returns (bytes32);
     function prank(address sender) external;
+    function startPrank(address sender) external;
+    function stopPrank() external;
     function revertToState(uint256 id) external returns (bool success);
     function snapshotState() external returns (uint256 id);
     function store(address target, bytes32 slot, bytes32 value) external;

@@ -2,11 +2,12 @@
 
 use crate::{
     TrustRoots,
-    inclusion::{Included, included},
+    inclusion::{DeliveredCall, Handed, Included, included},
 };
 use cryptlet_types::{
-    Receipt, SignedReport,
+    Batch, Receipt, Report, SignedReport,
     region::{RegionStatement, sources_digest},
+    report::CompactSignature,
 };
 use serde::Serialize;
 
@@ -206,8 +207,28 @@ fn transaction(receipt: &Receipt, roots: &TrustRoots, block: &Included) -> Outco
     if !block.calls(delegate) {
         return Ok(());
     }
-    let call = block.delivered_call();
-    let call = call.ok_or("the transaction calls the delegate, but does not deliver")?;
+    match block.handed() {
+        None => Err("the transaction calls the delegate, but does not deliver".into()),
+        Some(Handed::One(call)) => alone(receipt, &call),
+        Some(Handed::Batch(reports, signature)) => together(receipt, &reports, &signature),
+    }
+}
+
+/// The report is one of a batch that its signer signed as a whole.
+fn together(receipt: &Receipt, reports: &[Report], signature: &CompactSignature) -> Outcome {
+    let SignedReport { report, signer, .. } = &receipt.report;
+    require(
+        reports.contains(report),
+        "the transaction delivers other reports",
+    )?;
+    let batch = Batch::of(reports).map_err(|error| error.to_string())?;
+    let digest = batch.digest(&receipt.domain);
+    cryptlet_seal::check(digest, signature, *signer)
+        .map_err(|error| format!("the batch's signature: {error}"))
+}
+
+/// The transaction brings the report by itself.
+fn alone(receipt: &Receipt, call: &DeliveredCall) -> Outcome {
     let SignedReport {
         report: stated,
         signature,

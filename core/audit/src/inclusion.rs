@@ -8,6 +8,7 @@ use alloy_rlp::Decodable;
 use alloy_sol_types::{SolEvent, SolValue};
 use alloy_trie::{Nibbles, proof::verify_proof};
 use cryptlet_types::{
+    CryptletId, Measurement, Report, Subject,
     delegation::AbiDelegation,
     receipt::Inclusion,
     report::{AbiReport, CompactSignature},
@@ -27,7 +28,20 @@ const DELIVER: &str =
 /// `deliverOnBehalfOf` of the delegate.
 const DELIVER_ON_BEHALF_OF: &str = "deliverOnBehalfOf((address,bytes32,uint64,uint64,uint64,bytes32,bytes32,bytes),bytes32,bytes32,(address,address,address,bytes4,uint64,bytes32),bytes)";
 
+/// `deliverBatch` of the delegate.
+const DELIVER_BATCH: &str =
+    "deliverBatch((address,bytes32,(bytes32,uint64,uint64,uint64,bytes)[]),bytes32,bytes32)";
+
 /// What a transaction hands the delegate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handed {
+    /// One report.
+    One(Box<DeliveredCall>),
+    /// Reports of one cryptlet, on nobody's behalf, in their order, with its signature over them together.
+    Batch(Vec<Report>, CompactSignature),
+}
+
+/// A report by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveredCall {
     /// The report.
@@ -122,9 +136,12 @@ impl Included {
 
     /// What the transaction's call data delivers, if that is what it does.
     #[must_use]
-    pub fn delivered_call(&self) -> Option<DeliveredCall> {
+    pub fn handed(&self) -> Option<Handed> {
         let (selector, arguments) = self.transaction.input().split_at_checked(4)?;
         let calls = |signature: &str| keccak256(signature).get(..4) == Some(selector);
+        if calls(DELIVER_BATCH) {
+            return batch(arguments);
+        }
         let (report, r, vs, delegation) = if calls(DELIVER) {
             type Arguments = (AbiReport, B256, B256);
             let (report, r, vs) = Arguments::abi_decode_params_validate(arguments).ok()?;
@@ -137,11 +154,11 @@ impl Included {
         } else {
             return None;
         };
-        Some(DeliveredCall {
+        Some(Handed::One(Box::new(DeliveredCall {
             report,
             signature: CompactSignature { r, vs },
             delegation,
-        })
+        })))
     }
 
     /// The delegate's `Delivered` logs.
@@ -152,4 +169,24 @@ impl Included {
         logs.filter_map(|log| Delivered::decode_log_data_validate(&log.data).ok())
             .collect()
     }
+}
+
+/// The reports of a batch's call data.
+fn batch(arguments: &[u8]) -> Option<Handed> {
+    type Item = (B256, u64, u64, u64, Bytes);
+    type Arguments = ((Address, B256, Vec<Item>), B256, B256);
+    let ((cryptlet, region, items), r, vs) =
+        Arguments::abi_decode_params_validate(arguments).ok()?;
+    let report = |(subject, sequence, issued_at, valid_until, payload): Item| Report {
+        cryptlet: CryptletId(cryptlet),
+        subject: Subject(subject),
+        sequence,
+        issued_at,
+        valid_until,
+        region: Measurement(region),
+        delegation: B256::ZERO,
+        payload,
+    };
+    let reports = items.into_iter().map(report).collect();
+    Some(Handed::Batch(reports, CompactSignature { r, vs }))
 }

@@ -14,7 +14,7 @@ use wasmparser::{
 
 /// Package and version of the interfaces.
 const PACKAGE: &str = "bletchley:cryptlet/";
-const VERSION: &str = "@0.1.0";
+const VERSION: &str = "@0.2.0";
 /// The interface that holds types only: no power, so no manifest declares it.
 const TYPES: &str = "types";
 /// Longest type that is written out, in bytes, and deepest: the world's are far smaller.
@@ -44,7 +44,7 @@ const EXPORTS: [(&str, &str); 2] = [
     ("describe", "func() -> string"),
     (
         "on-trigger",
-        "func(context: record{job: string, cryptlet: string, consumer: string, subject: string, chain-id: u64, now: u64, settings: list<tuple<string, string>>}, trigger: variant{clock(u64)}, params: list<u8>) -> result<variant{deliver(list<u8>), skip(string)}, variant{unavailable(string), refused(string)}>",
+        "func(context: record{job: string, cryptlet: string, consumer: string, subject: string, chain-id: u64, now: u64, settings: list<tuple<string, string>>}, trigger: variant{clock(u64), threshold(record{feed: list<u8>, value: list<u8>, at: u64}), log(record{chain-id: u64, block: u64, block-hash: list<u8>, transaction: list<u8>, index: u64, emitter: list<u8>, topics: list<list<u8>>, data: list<u8>, timestamp: u64}), block(record{chain-id: u64, number: u64, hash: list<u8>, timestamp: u64}), application(record{application: string, id: string, kind: string, at: u64, data: list<u8>}), request(u64), step(record{number: u32, state: list<u8>}), observe, call}, params: list<u8>) -> result<variant{deliver(list<u8>), skip(string), proceed(record{state: list<u8>, payload: option<list<u8>>})}, variant{unavailable(string), refused(string)}>",
     ),
 ];
 
@@ -263,6 +263,11 @@ impl Text<'_> {
             ComponentDefinedType::List { element, .. } => {
                 self.add("list<");
                 self.value(element, depth);
+                self.add(">");
+            }
+            ComponentDefinedType::Option { ty, .. } => {
+                self.add("option<");
+                self.value(ty, depth);
                 self.add(">");
             }
             ComponentDefinedType::Tuple(tuple) => {

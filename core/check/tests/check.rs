@@ -146,7 +146,7 @@ fn imports_of_the_system_are_refused_with_what_they_would_give() {
     let cases = [
         ("wasi:clocks/wall-clock@0.2.0", "reads a clock"),
         ("wasi:random/random@0.2.0", "reads randomness"),
-        ("bletchley:cryptlet/files@0.1.0", "none of ours"),
+        ("bletchley:cryptlet/files@0.2.0", "none of ours"),
         ("bletchley:cryptlet/http@0.2.0", "none of ours"),
     ];
     for (name, reason) in cases {
@@ -163,7 +163,7 @@ fn imports_of_the_system_are_refused_with_what_they_would_give() {
     // The container has no resource to give, by whatever name.
     let resources = [
         r#"(component (import "token" (type (sub resource))))"#,
-        r#"(component (import "bletchley:cryptlet/types@0.1.0" (instance (export "token" (type (sub resource))))))"#,
+        r#"(component (import "bletchley:cryptlet/types@0.2.0" (instance (export "token" (type (sub resource))))))"#,
     ];
     for (text, code) in resources.iter().zip(["not-deterministic", "import-type"]) {
         let found = check(&wat::parse_str(text).unwrap(), &ManifestConfig::default());
@@ -176,7 +176,7 @@ fn imports_of_the_system_are_refused_with_what_they_would_give() {
     let plain = r#"(component (type $t (record (field "a" u8))) (import "t" (type (eq $t))))"#;
     let found = check(&wat::parse_str(plain).unwrap(), &ManifestConfig::default());
     assert_eq!(codes(&found), ["export-missing", "export-missing"]);
-    let text = r#"(component (import "bletchley:cryptlet/log@0.1.0" (instance (export "write" (func)) (export "read" (func)))))"#;
+    let text = r#"(component (import "bletchley:cryptlet/log@0.2.0" (instance (export "write" (func)) (export "read" (func)))))"#;
     let found = check(&wat::parse_str(text).unwrap(), &config(&["log"], &[]));
     assert_eq!(
         codes(&found),
@@ -322,7 +322,7 @@ fn an_import_with_as_many_functions_as_fit_takes_no_time() {
         .map(|n| format!("(export \"f{n}\" (func (type $f)))"))
         .collect();
     let text = format!(
-        r#"(component (import "bletchley:cryptlet/log@0.1.0" (instance (type $r (record {fields}))
+        r#"(component (import "bletchley:cryptlet/log@0.2.0" (instance (type $r (record {fields}))
             (export "r" (type $e (eq $r))) (type $f (func (param "r" $e))) {functions})))"#
     );
     let bytes = wat::parse_str(text).unwrap();

@@ -1,5 +1,6 @@
 //! Why the journal said no.
 
+use crate::Cursor;
 use cryptlet_types::{EventId, JobId, JobState, Subject};
 use std::{io, path::PathBuf};
 
@@ -13,12 +14,12 @@ pub enum JournalError {
     /// Another process, or another part of this one, has the journal open.
     #[error("journal {0} is in use by another host; only one may write to it")]
     InUse(PathBuf),
-    /// The file was written by a later version of this program.
-    #[error("journal has schema {found}, this program knows up to {known}: use a newer program")]
-    NewerSchema {
+    /// The file was written by another version of this program.
+    #[error("journal has schema {found}, this program reads schema {known}: {}", next_step(*.found, *.known))]
+    OtherSchema {
         /// Version in the file.
         found: i64,
-        /// Latest version that this program reads.
+        /// The version that this program reads and writes.
         known: i64,
     },
     /// The file is some other program's database.
@@ -91,6 +92,36 @@ pub enum JournalError {
         /// Where the caller wanted it.
         wanted: JobState,
     },
+    /// The blocks read so far do not lead to this one: another block has its place, or it lies behind.
+    #[error("{name} was read up to block {} ({}), {} ({}) does not follow: rewind first", known.number, known.hash, given.number, given.hash)]
+    Fork {
+        /// The cursor.
+        name: String,
+        /// Where it stands.
+        known: Cursor,
+        /// Where it was to go.
+        given: Cursor,
+    },
+    /// A reorganisation goes back further than the journal can follow.
+    #[error(
+        "{name} cannot be rewound to block {to}: nothing before block {oldest} is known any more"
+    )]
+    TooDeep {
+        /// The cursor.
+        name: String,
+        /// The block to go back to.
+        to: u64,
+        /// The oldest block that is known.
+        oldest: u64,
+    },
+    /// The value names another event than the one that it was recorded for.
+    #[error("value of event {found} recorded for event {event}")]
+    OtherEvent {
+        /// The event that was meant.
+        event: EventId,
+        /// The event that the value names.
+        found: EventId,
+    },
     /// The value names another job than the one that it was recorded for.
     #[error("value of job {found} recorded for job {job}")]
     OtherJob {
@@ -110,6 +141,14 @@ impl JournalError {
             Self::Database(error) => matches!(primary_code(error), Some(BUSY | LOCKED)),
             _ => false,
         }
+    }
+}
+
+fn next_step(found: i64, known: i64) -> &'static str {
+    if found > known {
+        "use a newer program"
+    } else {
+        "move the file away and start with an empty one; before the first release older files are not converted"
     }
 }
 

@@ -1,227 +1,371 @@
-//! The transitions of a job. Each is one transaction.
+//! The transitions of a job. Each hands over a whole batch in one transaction.
 
 use crate::{
+    Cursor, chain,
     error::{JournalError, Result},
-    intake::{event_status, settle_event},
+    events::{Occurred, Taken, take_all},
     store::{Journal, Write},
-    values::{Reader, signed, write},
+    values::{Insert, Reader, Values, signed, write},
 };
-use cryptlet_types::{Job, JobId, JobState, Receipt, RunRecord, Submission, bounded::clip};
+use alloy_primitives::B256;
+use cryptlet_types::{Job, JobId, JobState, RunRecord, bounded::clip};
+use serde::Serialize;
+use sqlx::Row;
+use std::{
+    collections::HashMap,
+    mem::{Discriminant, discriminant},
+};
+
+/// What became of a job's run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunOutcome {
+    /// Routed -> reported: a signed report, with everything behind it.
+    Reported(Box<RunRecord>),
+    /// Routed -> skipped: the cryptlet had nothing to deliver, or goes on in another step.
+    Skipped(String),
+    /// Stays routed: the run came to nothing for a passing reason. Counted.
+    Attempt(String),
+    /// Routed, reported or submitted -> failed: given up.
+    Failed(String),
+    /// Routed, reported or submitted -> parked: it came to nothing too often.
+    Parked(String),
+}
+
+/// One job's outcome, and what follows from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// The job.
+    pub job: JobId,
+    /// What became of it.
+    pub outcome: RunOutcome,
+    /// The next step of a long computation.
+    pub next: Option<Occurred>,
+}
 
 impl Journal {
-    /// Takes over a job, as [`JobState::Routed`], and settles its event. Returns whether it was new; a job
-    /// that is known stays as it is.
+    /// Takes over the outcomes of many runs, in one transaction. A job that is not where its outcome starts is left
+    /// out, together with what follows from it: its place holds [`JournalError::WrongState`]. The others hold what
+    /// became of the event that follows, if there is one.
     ///
     /// # Errors
-    /// [`JournalError::UnknownEvent`], [`JournalError::EventSettled`] if the event was refused,
-    /// [`JournalError::OutOfRange`], [`JournalError::Full`] or [`JournalError::Database`].
-    pub async fn record_job(&self, job: &Job) -> Result<bool> {
-        let due = signed("event.due", job.event.trigger.due())?;
-        let value = write("job", job)?;
+    /// [`JournalError::UnknownJob`], [`JournalError::OtherJob`], those of [`Journal::record_events`] for what follows,
+    /// [`JournalError::Full`] or [`JournalError::Database`].
+    pub async fn record_runs(&self, runs: &[Ran]) -> Result<Vec<Result<Option<Taken>>>> {
         let mut tx = self.write().await?;
-        if state_of(&mut tx, job.id).await?.is_some() {
-            tx.commit().await?;
-            return Ok(false);
+        let mut told = Vec::new();
+        for alike in runs.chunk_by(|one, next| one.outcome.kind() == next.outcome.kind()) {
+            told.extend(record_alike(&mut tx, alike).await?);
         }
-        let status = event_status(&mut tx, job.event.id).await?;
-        if status != "new" {
-            return Err(JournalError::EventSettled {
-                event: job.event.id,
-                is: status,
-            });
-        }
-        settle_event(&mut tx, job.event.id, "routed", None).await?;
-        sqlx::query(
-            "INSERT INTO job (id, event, subject, due, state, value) VALUES (?, ?, ?, ?, ?, ?)",
-        )
-        .bind(job.id.to_string())
-        .bind(job.event.id.to_string())
-        .bind(job.event.subject.to_string())
-        .bind(due)
-        .bind(JobState::Routed.as_str())
-        .bind(value)
-        .execute(tx.conn())
-        .await?;
-        self.append(&mut tx, job.id, JobState::Routed, None).await?;
         tx.commit().await?;
-        Ok(true)
+        Ok(told)
     }
 
-    /// One more run came to nothing for a passing reason: counts it, the job stays routed.
+    /// Reported or submitted -> routed: the reports can no longer be delivered and others are wanted, for the reasons
+    /// given. Forgets reports and transactions, keeps the history, and counts as an attempt. A job whose event a
+    /// reorganisation took back meanwhile is withdrawn. One transaction; a job
+    /// that is somewhere else is left out, and its place holds [`JournalError::WrongState`].
     ///
     /// # Errors
-    /// [`JournalError::UnknownJob`], [`JournalError::WrongState`] unless it is routed,
-    /// [`JournalError::Full`] or [`JournalError::Database`].
-    pub async fn record_attempt(&self, id: JobId, note: &str) -> Result<()> {
+    /// [`JournalError::UnknownJob`], [`JournalError::Full`] or [`JournalError::Database`].
+    pub async fn reopen(&self, jobs: &[(JobId, &str)]) -> Result<Vec<Result<()>>> {
+        let moves: Vec<_> = jobs
+            .iter()
+            .map(|(id, reason)| Move::new(*id).note(&clip(reason)))
+            .collect();
+        let step = Step::new([JobState::Reported, JobState::Submitted], JobState::Routed)
+            .counted()
+            .anew();
         let mut tx = self.write().await?;
-        let is = known_state(&mut tx, id).await?;
-        if is != JobState::Routed {
-            let wanted = JobState::Routed;
-            return Err(JournalError::WrongState {
-                job: id,
-                is,
-                wanted,
-            });
+        let told = start_over(&mut tx, &step, &moves).await?;
+        tx.commit().await?;
+        Ok(told)
+    }
+
+    /// Parked -> routed: somebody has it tried again, as if it had never been tried.
+    ///
+    /// # Errors
+    /// [`JournalError::UnknownJob`], [`JournalError::WrongState`], [`JournalError::Full`] or
+    /// [`JournalError::Database`].
+    pub async fn unpark(&self, id: JobId) -> Result<()> {
+        let mut tx = self.write().await?;
+        let step = Step::new([JobState::Parked], JobState::Routed)
+            .anew()
+            .uncounted();
+        let moves = [Move::new(id).note("tried again by hand")];
+        for told in start_over(&mut tx, &step, &moves).await? {
+            told?;
         }
-        let note = clip(note);
-        sqlx::query("UPDATE job SET attempts = attempts + 1, note = ? WHERE id = ?")
-            .bind(&note)
-            .bind(id.to_string())
-            .execute(tx.conn())
-            .await?;
-        self.append(&mut tx, id, JobState::Routed, Some(&note))
-            .await?;
         tx.commit().await
-    }
-
-    /// Routed -> reported: keeps the signed report and everything behind it.
-    ///
-    /// # Errors
-    /// [`JournalError::UnknownJob`], [`JournalError::WrongState`], [`JournalError::OtherJob`],
-    /// [`JournalError::Full`] or [`JournalError::Database`].
-    pub async fn record_report(&self, id: JobId, run: &RunRecord) -> Result<()> {
-        same_job(id, run.input.job)?;
-        let value = write("job", run)?;
-        let mut tx = self.write().await?;
-        self.advance(&mut tx, id, JobState::Reported, None).await?;
-        sqlx::query("UPDATE job SET run = ? WHERE id = ?")
-            .bind(value)
-            .bind(id.to_string())
-            .execute(tx.conn())
-            .await?;
-        tx.commit().await
-    }
-
-    /// Reported or submitted -> submitted: keeps a signed transaction. To be called before it is broadcast.
-    /// Earlier ones are kept too ([`Journal::submissions`]): any of them may be the one that is mined.
-    ///
-    /// # Errors
-    /// [`JournalError::UnknownJob`], [`JournalError::WrongState`], [`JournalError::Full`] or
-    /// [`JournalError::Database`].
-    pub async fn record_submission(&self, id: JobId, submission: &Submission) -> Result<()> {
-        let value = write("submission", submission)?;
-        let mut tx = self.write().await?;
-        let note = format!("transaction {}", submission.hash);
-        self.advance(&mut tx, id, JobState::Submitted, Some(&note))
-            .await?;
-        // The same transaction once more becomes the latest.
-        sqlx::query("INSERT OR REPLACE INTO submission (job, round, hash, value) SELECT id, round, ?, ? FROM job WHERE id = ?")
-            .bind(submission.hash.to_string())
-            .bind(value)
-            .bind(id.to_string())
-            .execute(tx.conn())
-            .await?;
-        tx.commit().await
-    }
-
-    /// Reported or submitted -> delivered: keeps the receipt. `success` is whether the callback returned.
-    ///
-    /// # Errors
-    /// [`JournalError::UnknownJob`], [`JournalError::WrongState`], [`JournalError::OtherJob`],
-    /// [`JournalError::Full`] or [`JournalError::Database`].
-    pub async fn record_delivery(&self, id: JobId, receipt: &Receipt, success: bool) -> Result<()> {
-        same_job(id, receipt.job)?;
-        let value = write("receipt", receipt)?;
-        let mut tx = self.write().await?;
-        let note = (!success).then_some("callback reverted");
-        self.advance(&mut tx, id, JobState::Delivered, note).await?;
-        sqlx::query("INSERT INTO receipt (job, success, value) VALUES (?, ?, ?)")
-            .bind(id.to_string())
-            .bind(success)
-            .bind(value)
-            .execute(tx.conn())
-            .await?;
-        tx.commit().await
-    }
-
-    /// Routed -> skipped: the cryptlet had nothing to deliver.
-    ///
-    /// # Errors
-    /// [`JournalError::UnknownJob`], [`JournalError::WrongState`], [`JournalError::Full`] or
-    /// [`JournalError::Database`].
-    pub async fn record_skip(&self, id: JobId, reason: &str) -> Result<()> {
-        self.finish(id, JobState::Skipped, reason).await
-    }
-
-    /// Any state that is not final -> failed: given up.
-    ///
-    /// # Errors
-    /// [`JournalError::UnknownJob`], [`JournalError::WrongState`], [`JournalError::Full`] or
-    /// [`JournalError::Database`].
-    pub async fn record_failure(&self, id: JobId, reason: &str) -> Result<()> {
-        self.finish(id, JobState::Failed, reason).await
-    }
-
-    /// Reported or submitted -> routed: the report can no longer be delivered and another one is wanted.
-    /// Forgets report and transactions, keeps the history, and counts as an attempt.
-    ///
-    /// # Errors
-    /// [`JournalError::UnknownJob`], [`JournalError::WrongState`], [`JournalError::Full`] or
-    /// [`JournalError::Database`].
-    pub async fn reopen(&self, id: JobId, reason: &str) -> Result<()> {
-        let mut tx = self.write().await?;
-        self.advance(&mut tx, id, JobState::Routed, Some(&clip(reason)))
-            .await?;
-        sqlx::query(
-            "UPDATE job SET run = NULL, round = round + 1, attempts = attempts + 1 WHERE id = ?",
-        )
-        .bind(id.to_string())
-        .execute(tx.conn())
-        .await?;
-        tx.commit().await
-    }
-
-    async fn finish(&self, id: JobId, state: JobState, reason: &str) -> Result<()> {
-        let mut tx = self.write().await?;
-        self.advance(&mut tx, id, state, Some(&clip(reason)))
-            .await?;
-        tx.commit().await
-    }
-
-    /// Compares the state, sets it, and appends to the history.
-    async fn advance(
-        &self,
-        tx: &mut Write<'_>,
-        id: JobId,
-        wanted: JobState,
-        note: Option<&str>,
-    ) -> Result<()> {
-        let is = known_state(tx, id).await?;
-        if !is.may_become(wanted) {
-            return Err(JournalError::WrongState {
-                job: id,
-                is,
-                wanted,
-            });
-        }
-        sqlx::query("UPDATE job SET state = ?, note = ? WHERE id = ?")
-            .bind(wanted.as_str())
-            .bind(note)
-            .bind(id.to_string())
-            .execute(tx.conn())
-            .await?;
-        self.append(tx, id, wanted, note).await
-    }
-
-    async fn append(
-        &self,
-        tx: &mut Write<'_>,
-        id: JobId,
-        state: JobState,
-        note: Option<&str>,
-    ) -> Result<()> {
-        sqlx::query("INSERT INTO history (job, at, state, note) VALUES (?, ?, ?, ?)")
-            .bind(id.to_string())
-            .bind(signed("history.at", self.now())?)
-            .bind(state.as_str())
-            .bind(note)
-            .execute(tx.conn())
-            .await?;
-        Ok(())
     }
 }
 
-fn same_job(job: JobId, found: JobId) -> Result<()> {
+impl RunOutcome {
+    fn kind(&self) -> Discriminant<Self> {
+        discriminant(self)
+    }
+
+    fn step(&self) -> Step {
+        use JobState::{Failed, Parked, Reported, Routed, Skipped, Submitted};
+        let unfinished = [Routed, Reported, Submitted];
+        match self {
+            Self::Reported(_) => Step::new([Routed], Reported),
+            Self::Skipped(_) => Step::new([Routed], Skipped),
+            Self::Attempt(_) => Step::new([Routed], Routed).counted(),
+            Self::Failed(_) => Step::new(unfinished, Failed),
+            Self::Parked(_) => Step::new(unfinished, Parked),
+        }
+    }
+
+    fn moves(&self, job: JobId) -> Result<Move> {
+        match self {
+            Self::Reported(run) => same_job(job, run.input.job).map(|()| Move::new(job)),
+            Self::Skipped(reason)
+            | Self::Attempt(reason)
+            | Self::Failed(reason)
+            | Self::Parked(reason) => Ok(Move::new(job).note(&clip(reason))),
+        }
+    }
+}
+
+/// Outcomes of one kind, and what follows from them.
+async fn record_alike(tx: &mut Write<'_>, alike: &[Ran]) -> Result<Vec<Result<Option<Taken>>>> {
+    let Some(first) = alike.first() else {
+        return Ok(Vec::new());
+    };
+    let moves: Result<Vec<_>> = alike.iter().map(|ran| ran.outcome.moves(ran.job)).collect();
+    let moved = advance(tx, &first.outcome.step(), &moves?).await?;
+    let (mut values, mut next) = (Vec::new(), Vec::new());
+    for (ran, moved) in alike.iter().zip(&moved) {
+        let Ok(job) = moved else { continue };
+        if let RunOutcome::Reported(run) = &ran.outcome {
+            values.push((*job, write("run", run)?));
+        }
+        next.extend(ran.next.clone());
+    }
+    let insert = Insert {
+        head: "INSERT INTO run (job, value) ",
+        tail: "",
+    };
+    insert.rows(tx, values, bind_value).await?;
+    let mut taken = take_all(tx, None, &next).await?.into_iter();
+    let told = alike.iter().zip(moved).map(|(ran, moved)| {
+        let follows = ran.next.is_some();
+        moved.map(|_| follows.then(|| taken.next()).flatten())
+    });
+    Ok(told.collect())
+}
+
+fn bind_value(mut row: Values<'_>, (job, value): (i64, String)) {
+    row.push_bind(job).push_bind(value);
+}
+
+async fn start_over(tx: &mut Write<'_>, step: &Step, moves: &[Move]) -> Result<Vec<Result<()>>> {
+    let (mut told, mut jobs) = (Vec::new(), Vec::new());
+    for moved in advance(tx, step, moves).await? {
+        told.push(match moved {
+            Ok(job) => {
+                jobs.push(job);
+                Ok(forget_run(tx, job).await?)
+            }
+            Err(stale) => Err(stale),
+        });
+    }
+    chain::withdraw_of(tx, &jobs).await?;
+    Ok(told)
+}
+
+async fn forget_run(tx: &mut Write<'_>, job: i64) -> Result<()> {
+    sqlx::query("DELETE FROM run WHERE job = ?")
+        .bind(job)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// Makes the jobs of new events. Returns their numbers, in the order given.
+pub(crate) async fn make_all(tx: &mut Write<'_>, jobs: &[(&Job, i64)]) -> Result<Vec<u64>> {
+    let mut rows = Vec::new();
+    for (job, event) in jobs {
+        same_job(Job::id_of(&job.event), job.id)?;
+        rows.push((*job, *event, signed("event.due", job.event.trigger.due())?));
+    }
+    let at = tx.at;
+    let insert = Insert {
+        head: "INSERT INTO job (id, event, subject, cryptlet, due, state, at) ",
+        tail: " RETURNING id, number",
+    };
+    let bind = |mut row: Values<'_>, (job, event, due): (&Job, i64, i64)| {
+        row.push_bind(job.id.to_string())
+            .push_bind(event)
+            .push_bind(job.event.subject.to_string())
+            .push_bind(job.subscription.cryptlet.to_string())
+            .push_bind(due)
+            .push_bind(JobState::Routed.as_str())
+            .push_bind(at);
+    };
+    let mut made: HashMap<JobId, i64> = HashMap::new();
+    for row in insert.rows(tx, rows, bind).await? {
+        let reader = Reader::new("job", "id", &row)?;
+        made.insert(reader.parsed("id")?, reader.column("number")?);
+    }
+    let (mut numbers, mut values) = (Vec::new(), Vec::new());
+    for (job, _) in jobs {
+        let number = *made.get(&job.id).ok_or(JournalError::UnknownJob(job.id))?;
+        values.push((number, write("work", job)?));
+        numbers.push(number.unsigned_abs());
+    }
+    let insert = Insert {
+        head: "INSERT INTO work (job, value) ",
+        tail: "",
+    };
+    insert.rows(tx, values, bind_value).await?;
+    Ok(numbers)
+}
+
+/// Makes the job of an event that waited, or has a withdrawn one start over. Returns its number.
+pub(crate) async fn make(tx: &mut Write<'_>, job: &Job, event: i64) -> Result<u64> {
+    same_job(Job::id_of(&job.event), job.id)?;
+    let at = tx.at;
+    let row = sqlx::query("INSERT INTO job (id, event, subject, cryptlet, due, state, at) VALUES (?, ?, ?, ?, ?, 'routed', ?) ON CONFLICT (id) DO UPDATE SET state = 'routed', due = excluded.due, at = excluded.at, note = 'its event occurred again', round = round + 1, attempts = 0 WHERE state = 'withdrawn' RETURNING id, number, round > 0 AS again")
+        .bind(job.id.to_string())
+        .bind(event)
+        .bind(job.event.subject.to_string())
+        .bind(job.subscription.cryptlet.to_string())
+        .bind(signed("event.due", job.event.trigger.due())?)
+        .bind(at)
+        .fetch_optional(tx.conn())
+        .await?;
+    let Some(row) = row else {
+        let is = state_of(tx, job.id).await?;
+        return Err(wrong(job.id, is, JobState::Routed));
+    };
+    let number: i64 = row.try_get("number")?;
+    if row.try_get("again")? {
+        forget_run(tx, number).await?;
+    }
+    sqlx::query("INSERT OR REPLACE INTO work (job, value) VALUES (?, ?)")
+        .bind(number)
+        .bind(write("work", job)?)
+        .execute(tx.conn())
+        .await?;
+    Reader::new("job", "id", &row)?.unsigned("number")
+}
+
+/// Where jobs may come from, where they go, and what changes with it.
+pub(crate) struct Step {
+    from: Vec<JobState>,
+    to: JobState,
+    /// What was sent belongs to the round: a new one starts without.
+    anew: bool,
+    /// Attempts become `attempts * keep + add`.
+    keep: bool,
+    add: bool,
+}
+
+/// Most states that one step may start from.
+const ORIGINS: usize = 4;
+
+impl Step {
+    pub(crate) fn new<const N: usize>(from: [JobState; N], to: JobState) -> Self {
+        const { assert!(N <= ORIGINS) };
+        Self {
+            from: from.to_vec(),
+            to,
+            anew: false,
+            keep: true,
+            add: false,
+        }
+    }
+
+    fn anew(mut self) -> Self {
+        self.anew = true;
+        self
+    }
+
+    fn counted(mut self) -> Self {
+        self.add = true;
+        self
+    }
+
+    fn uncounted(mut self) -> Self {
+        self.keep = false;
+        self
+    }
+}
+
+/// One job that takes a step, in the JSON that the statement reads.
+#[derive(Serialize)]
+pub(crate) struct Move {
+    id: JobId,
+    note: Option<String>,
+    block: Option<i64>,
+    hash: Option<B256>,
+}
+
+impl Move {
+    pub(crate) fn new(id: JobId) -> Self {
+        Self {
+            id,
+            note: None,
+            block: None,
+            hash: None,
+        }
+    }
+
+    pub(crate) fn note(mut self, note: &str) -> Self {
+        self.note = Some(note.to_owned());
+        self
+    }
+
+    /// The block that holds the delivery.
+    pub(crate) fn in_block(mut self, block: Cursor) -> Result<Self> {
+        self.block = Some(signed("block", block.number)?);
+        self.hash = Some(block.hash);
+        Ok(self)
+    }
+}
+
+/// Compares the states and sets them. Returns the jobs' numbers, or why they cannot go that way, in the order given.
+/// Nothing is delivered that was not reported.
+///
+/// One statement for all: each one more would cost a change of threads, there and back.
+pub(crate) async fn advance(
+    tx: &mut Write<'_>,
+    step: &Step,
+    moves: &[Move],
+) -> Result<Vec<Result<i64>>> {
+    let at = tx.at;
+    let mut query = sqlx::query("UPDATE job SET state = ?1, note = m.value ->> 'note', at = ?2, round = round + ?3, attempts = attempts * ?4 + ?5, block = m.value ->> 'block', block_hash = m.value ->> 'hash' FROM json_each(?6) AS m WHERE job.id = m.value ->> 'id' AND +state IN (?7, ?8, ?9, ?10) AND (?1 <> 'delivered' OR EXISTS (SELECT 1 FROM run WHERE run.job = job.number)) RETURNING id, number")
+        .bind(step.to.as_str())
+        .bind(at)
+        .bind(step.anew)
+        .bind(step.keep)
+        .bind(step.add)
+        .bind(write("job", &moves)?);
+    for place in 0..ORIGINS {
+        query = query.bind(step.from.get(place).map(|state| state.as_str()));
+    }
+    let mut numbers = HashMap::new();
+    for row in query.fetch_all(tx.conn()).await? {
+        let id: JobId = Reader::new("job", "id", &row)?.parsed("id")?;
+        numbers.insert(id, row.try_get("number")?);
+    }
+    let mut moved = Vec::new();
+    for Move { id, .. } in moves {
+        // The same job once more is where it went.
+        moved.push(match numbers.remove(id) {
+            Some(number) => Ok(number),
+            None => Err(wrong(*id, state_of(tx, *id).await?, step.to)),
+        });
+    }
+    Ok(moved)
+}
+
+fn wrong(job: JobId, is: JobState, wanted: JobState) -> JournalError {
+    JournalError::WrongState { job, is, wanted }
+}
+
+pub(crate) fn same_job(job: JobId, found: JobId) -> Result<()> {
     if job == found {
         Ok(())
     } else {
@@ -229,15 +373,11 @@ fn same_job(job: JobId, found: JobId) -> Result<()> {
     }
 }
 
-async fn state_of(tx: &mut Write<'_>, id: JobId) -> Result<Option<JobState>> {
+async fn state_of(tx: &mut Write<'_>, id: JobId) -> Result<JobState> {
     let row = sqlx::query("SELECT id, state FROM job WHERE id = ?")
         .bind(id.to_string())
         .fetch_optional(tx.conn())
-        .await?;
-    row.map(|row| Reader::new("job", "id", &row)?.state())
-        .transpose()
-}
-
-async fn known_state(tx: &mut Write<'_>, id: JobId) -> Result<JobState> {
-    state_of(tx, id).await?.ok_or(JournalError::UnknownJob(id))
+        .await?
+        .ok_or(JournalError::UnknownJob(id))?;
+    Reader::new("job", "id", &row)?.state()
 }

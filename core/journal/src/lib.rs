@@ -2,36 +2,53 @@
 //!
 //! Every stage of the path writes here before it hands on, so that a host that is killed at any moment
 //! takes up where it was: nothing acknowledged is lost, nothing is done twice. One SQLite file (WAL, one
-//! `fdatasync` a transition), one connection, one host.
+//! `fdatasync` a batch), one connection, one host.
 //!
 //! A job moves as [`JobState::may_become`](cryptlet_types::JobState::may_become) allows and no other way:
 //!
 //! ```text
-//! record_job      ->  routed      record_attempt: one more run came to nothing, stays routed
-//! record_report   routed -> reported
-//! record_submission         reported -> submitted -> submitted (a replacement with higher fees)
-//! record_delivery           reported | submitted -> delivered
-//! record_skip     routed -> skipped
-//! record_failure  routed | reported | submitted -> failed
-//! reopen          reported | submitted -> routed
+//! apply, record_events, settle_events   -> routed, with its event
+//! record_runs         routed -> reported | skipped | routed (one more run came to nothing)
+//!                     routed | reported | submitted -> failed | parked
+//! record_submission   reported | submitted -> submitted
+//! record_deliveries   reported | submitted | parked | withdrawn -> delivered
+//! reopen              reported | submitted -> routed
+//! unpark              parked -> routed
+//! rewind              routed | reported | submitted | parked -> withdrawn
+//!                     delivered -> submitted | reported
+//! apply               withdrawn -> routed, when the event occurs again
 //! ```
 //!
-//! Each of these is one transaction that compares the state, sets it and appends to the job's history; a
-//! caller whose view is stale gets [`JournalError::WrongState`] and nothing changes. Values are kept as
-//! JSON text of their types and read back strictly.
+//! Each of these hands over a whole batch in one transaction: a block with its events and their jobs, the outcomes of
+//! many runs, the deliveries of one block. States are compared, set and appended to the jobs' histories there. A caller
+//! whose view of a job is stale is told so ([`JournalError::WrongState`]): in place of that job, which is left out, where
+//! jobs are independent of each other; else for all, and nothing changes.
 //!
 //! Every method may be cancelled: a transaction that was not acknowledged is undone, or done whole, never half.
 
+mod at_once;
+mod chain;
+mod delivery;
+mod disk;
 mod error;
-mod intake;
+mod events;
 mod jobs;
 mod lock;
 mod read;
+mod said;
 mod schema;
 mod store;
+mod subscriptions;
 mod values;
 
+pub use at_once::{Connection, at_once};
+pub use chain::{Applied, Cursor, DELEGATE, Rewound, TRAIL};
+pub use delivery::{Delivered, StoredReceipt};
+pub use disk::{Disk, Fate, Moment};
 pub use error::{JournalError, Result};
-pub use intake::{ActiveSubscription, Cursor, SubscriptionChange};
-pub use read::{HistoryEntry, JobFilter, JobRecord, Listing, Page, StoredReceipt};
+pub use events::{How, Occurred, Routed, Taken};
+pub use jobs::{Ran, RunOutcome};
+pub use read::{HistoryEntry, JobFilter, JobRecord, Listing, Page, Unfinished};
+pub use said::{FrozenAnswer, MessageOutcome};
 pub use store::{Clock, Journal, wall_clock};
+pub use subscriptions::{ActiveSubscription, SubscriptionChange};

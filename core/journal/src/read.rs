@@ -1,20 +1,24 @@
 //! What the journal tells: jobs, receipts, histories, counts.
 
 use crate::{
+    Connection, Cursor,
+    delivery::{StoredReceipt, receipt_of, select_receipts},
     error::{JournalError, Result},
     store::Journal,
-    values::{Reader, signed},
+    values::{Reader, signed, write},
 };
-use cryptlet_types::{Job, JobId, JobState, Receipt, RunRecord, Subject, Submission, UnixSeconds};
-use sqlx::{
-    Sqlite, SqliteConnection,
-    sqlite::{SqliteArguments, SqliteRow},
+use alloy_primitives::B256;
+use cryptlet_types::{
+    CryptletId, Job, JobId, JobState, RunRecord, Subject, Submission, UnixSeconds,
 };
+use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 use std::collections::BTreeMap;
 
 /// A job with all that it has gathered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobRecord {
+    /// Its number: jobs are numbered in the order in which they were recorded.
+    pub number: u64,
     /// The job.
     pub job: Job,
     /// Where it stands.
@@ -27,6 +31,25 @@ pub struct JobRecord {
     pub run: Option<RunRecord>,
     /// The latest transaction; [`Journal::submissions`] has the earlier ones.
     pub submission: Option<Submission>,
+    /// The block that holds its delivery.
+    pub block: Option<Cursor>,
+}
+
+/// A job that there is something to do for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Its number: jobs are numbered in the order in which they were recorded.
+    pub number: u64,
+    /// Its id.
+    pub id: JobId,
+    /// Its subscription.
+    pub subject: Subject,
+    /// Its cryptlet.
+    pub cryptlet: CryptletId,
+    /// Where it stands.
+    pub state: JobState,
+    /// Runs that came to nothing so far.
+    pub attempts: u32,
 }
 
 /// One line of a job's history.
@@ -40,22 +63,15 @@ pub struct HistoryEntry {
     pub note: Option<String>,
 }
 
-/// A receipt in the journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredReceipt {
-    /// The receipt.
-    pub receipt: Receipt,
-    /// Whether the callback returned (or reverted).
-    pub success: bool,
-}
-
 /// Which jobs to list; nothing said lets all through.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobFilter {
     /// Only those of this subscription.
     pub subject: Option<Subject>,
-    /// Only those in this state.
-    pub state: Option<JobState>,
+    /// Only those of this cryptlet.
+    pub cryptlet: Option<CryptletId>,
+    /// Only those in one of these states; empty for all.
+    pub states: Vec<JobState>,
 }
 
 /// Which part of a listing.
@@ -88,15 +104,12 @@ pub struct Listing<T> {
 const LARGEST_PAGE: u32 = 1000;
 
 /// A job's columns and its latest transaction.
-macro_rules! select_jobs {
-    ($rest:literal) => {
-        concat!(
-            "SELECT job.number, job.id, job.state, job.attempts, job.note, job.value, job.run, ",
-            "(SELECT s.value FROM submission s WHERE s.job = job.id AND s.round = job.round ",
-            "ORDER BY s.number DESC LIMIT 1) AS submission FROM job ",
-            $rest
-        )
-    };
+const JOBS: &str = "SELECT job.number, job.id, job.state, job.attempts, job.note, job.block, job.block_hash, work.value, run.value AS run, (SELECT s.value FROM sent JOIN submission s ON s.number = sent.submission WHERE sent.job = job.number AND sent.round = job.round ORDER BY sent.number DESC LIMIT 1) AS submission FROM job JOIN work ON work.job = job.number LEFT JOIN run ON run.job = job.number WHERE ";
+
+fn select_jobs(condition: &'static str) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(JOBS);
+    query.push(condition);
+    query
 }
 
 impl Journal {
@@ -106,42 +119,57 @@ impl Journal {
     /// [`JournalError::Corrupt`] or [`JournalError::Database`].
     pub async fn job(&self, id: JobId) -> Result<Option<JobRecord>> {
         let mut db = self.read().await?;
-        let row = sqlx::query(select_jobs!("WHERE job.id = ?"))
-            .bind(id.to_string())
+        let row = select_jobs("job.id = ")
+            .push_bind(id.to_string())
+            .build()
             .fetch_optional(db.conn())
             .await?;
         row.as_ref().map(job_of).transpose()
     }
 
-    /// Subscriptions that have jobs which are not in a final state.
+    /// The jobs with these numbers, in the order of their numbers; those that are not known are left out.
     ///
     /// # Errors
-    /// [`JournalError::Corrupt`] or [`JournalError::Database`].
-    pub async fn unfinished_subjects(&self) -> Result<Vec<Subject>> {
+    /// [`JournalError::Corrupt`], [`JournalError::Database`] or [`JournalError::OutOfRange`].
+    pub async fn jobs_by_number(&self, numbers: &[u64]) -> Result<Vec<JobRecord>> {
+        let numbers: Result<Vec<_>> = numbers
+            .iter()
+            .map(|number| signed("job.number", *number))
+            .collect();
         let mut db = self.read().await?;
-        let rows = sqlx::query(
-            "SELECT DISTINCT subject FROM job WHERE state IN ('routed', 'reported', 'submitted') ORDER BY subject",
-        )
-        .fetch_all(db.conn())
-        .await?;
-        rows.iter()
-            .map(|row| Reader::new("job", "subject", row)?.parsed("subject"))
-            .collect()
+        let rows = select_jobs("job.number IN (SELECT value FROM json_each(")
+            .push_bind(write("job", &numbers?)?)
+            .push(")) ORDER BY job.number")
+            .build()
+            .fetch_all(db.conn())
+            .await?;
+        drop(db);
+        rows.iter().map(job_of).collect()
     }
 
-    /// The oldest unfinished job of a subscription: what its worker does next.
+    /// All jobs that there is something to do for, in the order of their numbers: what a host starts with.
     ///
     /// # Errors
     /// [`JournalError::Corrupt`] or [`JournalError::Database`].
-    pub async fn next_job(&self, subject: Subject) -> Result<Option<JobRecord>> {
+    pub async fn unfinished(&self) -> Result<Vec<Unfinished>> {
         let mut db = self.read().await?;
-        let row = sqlx::query(select_jobs!(
-            "WHERE job.subject = ? AND job.state IN ('routed', 'reported', 'submitted') ORDER BY job.due LIMIT 1"
-        ))
-        .bind(subject.to_string())
-        .fetch_optional(db.conn())
-        .await?;
-        row.as_ref().map(job_of).transpose()
+        let rows = sqlx::query("SELECT number, id, subject, cryptlet, state, attempts FROM job WHERE state IN ('routed', 'reported', 'submitted') ORDER BY number")
+            .fetch_all(db.conn())
+            .await?;
+        drop(db);
+        rows.iter()
+            .map(|row| {
+                let reader = Reader::new("job", "id", row)?;
+                Ok(Unfinished {
+                    number: reader.unsigned("number")?,
+                    id: reader.parsed("id")?,
+                    subject: reader.parsed("subject")?,
+                    cryptlet: reader.parsed("cryptlet")?,
+                    state: reader.state()?,
+                    attempts: reader.unsigned("attempts")?,
+                })
+            })
+            .collect()
     }
 
     /// When the latest job of a subscription before `due` was due; none if there was none.
@@ -170,39 +198,25 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::Corrupt`] or [`JournalError::Database`].
-    pub async fn jobs(&self, filter: JobFilter, page: Page) -> Result<Listing<JobRecord>> {
+    pub async fn jobs(&self, filter: &JobFilter, page: Page) -> Result<Listing<JobRecord>> {
+        let mut query = select_jobs("job.number IN (");
+        if filter.states.is_empty() {
+            select_numbers(&mut query, filter, None, page)?;
+        }
+        for (place, state) in filter.states.iter().enumerate() {
+            if place > 0 {
+                query.push(" UNION ALL ");
+            }
+            select_numbers(&mut query, filter, Some(*state), page)?;
+        }
+        query.push(") ORDER BY job.number LIMIT ");
         let mut db = self.read().await?;
-        let sql = select_jobs!(
-            "WHERE job.number > ?1 AND (?3 IS NULL OR job.subject = ?3) AND (?4 IS NULL OR job.state = ?4) ORDER BY job.number LIMIT ?2"
-        );
-        let query = page_query(sql, page)?
-            .bind(filter.subject.map(|subject| subject.to_string()))
-            .bind(filter.state.map(JobState::as_str));
         let (rows, next) = fetch_page(db.conn(), query, page).await?;
+        drop(db);
         Ok(Listing {
             items: rows.iter().map(job_of).collect::<Result<_>>()?,
             next,
         })
-    }
-
-    /// Every transaction of the job's present report, oldest first: any of them may have been mined.
-    ///
-    /// # Errors
-    /// [`JournalError::Corrupt`] or [`JournalError::Database`].
-    pub async fn submissions(&self, id: JobId) -> Result<Vec<Submission>> {
-        let mut db = self.read().await?;
-        let rows = sqlx::query("SELECT s.hash, s.value FROM submission s JOIN job ON job.id = s.job AND job.round = s.round WHERE job.id = ? ORDER BY s.number")
-            .bind(id.to_string())
-            .fetch_all(db.conn())
-            .await?;
-        rows.iter()
-            .map(|row| {
-                let reader = Reader::new("submission", "hash", row)?;
-                let submission: Submission = reader.json("value")?;
-                reader.same_id(submission.hash)?;
-                Ok(submission)
-            })
-            .collect()
     }
 
     /// What happened to a job, oldest first. Empty for a job that is not known.
@@ -212,7 +226,7 @@ impl Journal {
     pub async fn history(&self, id: JobId) -> Result<Vec<HistoryEntry>> {
         let mut db = self.read().await?;
         let rows =
-            sqlx::query("SELECT job, at, state, note FROM history WHERE job = ? ORDER BY number")
+            sqlx::query("SELECT job.id AS job, h.at, h.state, h.note FROM job JOIN history h ON h.job = job.number WHERE job.id = ? ORDER BY h.number")
                 .bind(id.to_string())
                 .fetch_all(db.conn())
                 .await?;
@@ -234,7 +248,7 @@ impl Journal {
     /// [`JournalError::Corrupt`] or [`JournalError::Database`].
     pub async fn receipt(&self, id: JobId) -> Result<Option<StoredReceipt>> {
         let mut db = self.read().await?;
-        let row = sqlx::query("SELECT job, success, value FROM receipt WHERE job = ?")
+        let row = sqlx::query(select_receipts!("WHERE job.id = ?"))
             .bind(id.to_string())
             .fetch_optional(db.conn())
             .await?;
@@ -246,9 +260,13 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Corrupt`] or [`JournalError::Database`].
     pub async fn receipts(&self, page: Page) -> Result<Listing<StoredReceipt>> {
+        let mut query = QueryBuilder::new(select_receipts!("WHERE receipt.number > "));
+        query
+            .push_bind(signed("page.after", page.after)?)
+            .push(" ORDER BY receipt.number LIMIT ");
         let mut db = self.read().await?;
-        let sql = "SELECT number, job, success, value FROM receipt WHERE number > ?1 ORDER BY number LIMIT ?2";
-        let (rows, next) = fetch_page(db.conn(), page_query(sql, page)?, page).await?;
+        let (rows, next) = fetch_page(db.conn(), query, page).await?;
+        drop(db);
         Ok(Listing {
             items: rows.iter().map(receipt_of).collect::<Result<_>>()?,
             next,
@@ -261,12 +279,12 @@ impl Journal {
     /// [`JournalError::Corrupt`] or [`JournalError::Database`].
     pub async fn counts(&self) -> Result<BTreeMap<JobState, u64>> {
         let mut db = self.read().await?;
-        let rows = sqlx::query("SELECT state, count(*) AS jobs FROM job GROUP BY state")
+        let rows = sqlx::query("SELECT state, jobs FROM tally")
             .fetch_all(db.conn())
             .await?;
         let mut counts: BTreeMap<_, _> = JobState::ALL.map(|state| (state, 0)).into();
         for row in &rows {
-            let reader = Reader::new("job", "state", row)?;
+            let reader = Reader::new("tally", "state", row)?;
             counts.insert(reader.state()?, reader.unsigned("jobs")?);
         }
         Ok(counts)
@@ -278,42 +296,68 @@ fn job_of(row: &SqliteRow) -> Result<JobRecord> {
     let job: Job = reader.json("value")?;
     reader.same_id(job.id)?;
     Ok(JobRecord {
+        number: reader.unsigned("number")?,
         job,
         state: reader.state()?,
         attempts: reader.unsigned("attempts")?,
         note: reader.column("note")?,
         run: reader.optional_json("run")?,
         submission: reader.optional_json("submission")?,
+        block: block_of(&reader)?,
     })
 }
 
-fn receipt_of(row: &SqliteRow) -> Result<StoredReceipt> {
-    let reader = Reader::new("receipt", "job", row)?;
-    let receipt: Receipt = reader.json("value")?;
-    reader.same_id(receipt.job)?;
-    Ok(StoredReceipt {
-        receipt,
-        success: reader.column("success")?,
-    })
+fn block_of(reader: &Reader<'_>) -> Result<Option<Cursor>> {
+    if reader.column::<Option<i64>>("block")?.is_none() {
+        return Ok(None);
+    }
+    let number = reader.unsigned("block")?;
+    let hash = reader.parsed::<B256>("block_hash")?;
+    Ok(Some(Cursor { number, hash }))
 }
 
-type Query = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
-
-/// A query whose first argument is the place before the page, and whose second the rows to ask for: one more than wanted,
-/// which is how a next page shows.
-fn page_query(sql: &'static str, page: Page) -> Result<Query> {
-    let limit = page.limit.clamp(1, LARGEST_PAGE);
-    let after = signed("page.after", page.after)?;
-    Ok(sqlx::query(sql).bind(after).bind(i64::from(limit) + 1))
+/// Numbers of one page of the jobs in one state, or in any: few states among many jobs are found by the index, one at a time.
+fn select_numbers(
+    query: &mut QueryBuilder<Sqlite>,
+    filter: &JobFilter,
+    state: Option<JobState>,
+    page: Page,
+) -> Result<()> {
+    query
+        .push("SELECT number FROM (SELECT number FROM job WHERE number > ")
+        .push_bind(signed("page.after", page.after)?);
+    if let Some(state) = state {
+        query.push(" AND state = ").push_bind(state.as_str());
+    }
+    if let Some(subject) = filter.subject {
+        query.push(" AND subject = ").push_bind(subject.to_string());
+    }
+    if let Some(cryptlet) = filter.cryptlet {
+        query
+            .push(" AND cryptlet = ")
+            .push_bind(cryptlet.to_string());
+    }
+    query
+        .push(" ORDER BY number LIMIT ")
+        .push_bind(rows_of(page))
+        .push(")");
+    Ok(())
 }
 
+/// One row more than wanted, which is how a next page shows.
+fn rows_of(page: Page) -> i64 {
+    i64::from(page.limit.clamp(1, LARGEST_PAGE)) + 1
+}
+
+/// A page of a query that still lacks its limit.
 async fn fetch_page(
-    conn: &mut SqliteConnection,
-    query: Query,
+    conn: &mut Connection,
+    mut query: QueryBuilder<Sqlite>,
     page: Page,
 ) -> Result<(Vec<SqliteRow>, Option<u64>)> {
     let limit = page.limit.clamp(1, LARGEST_PAGE);
-    let mut rows = query.fetch_all(conn).await?;
+    query.push_bind(rows_of(page));
+    let mut rows = query.build().fetch_all(conn).await?;
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     if rows.len() <= wanted {
         return Ok((rows, None));

@@ -1,9 +1,12 @@
 //! The open journal, and the transactions on it.
 
 use crate::{
+    at_once::{Connection, at_once},
+    disk::{Disk, Held, Moment},
     error::{JournalError, Result},
     lock::{Lock, own},
     schema,
+    values::signed,
 };
 use sqlx::{
     ConnectOptions, Row, SqliteConnection,
@@ -35,13 +38,14 @@ pub fn wall_clock() -> Clock {
 pub struct Journal {
     db: Mutex<Database>,
     clock: Clock,
+    disk: Held,
     _lock: Option<Lock>,
 }
 
 /// The only connection. `open` says that a transaction may have been left behind: by a caller that was
 /// cancelled or by an error. Whoever locks the database next undoes it.
 struct Database {
-    conn: SqliteConnection,
+    conn: Connection,
     open: bool,
 }
 
@@ -55,7 +59,7 @@ impl Journal {
     /// Opens the journal at `path`, or creates it there. `clock` dates the history.
     ///
     /// # Errors
-    /// [`JournalError::InUse`] while another host has it open, [`JournalError::NewerSchema`],
+    /// [`JournalError::InUse`] while another host has it open, [`JournalError::OtherSchema`],
     /// [`JournalError::NotAJournal`], or what the system says.
     pub async fn open(path: &Path, clock: Clock) -> Result<Self> {
         let lock = Lock::take(path)?;
@@ -71,17 +75,27 @@ impl Journal {
         let mut conn = connect(options).await?;
         schema::prepare(&mut conn, path).await?;
         require(&mut conn, "PRAGMA journal_mode", "wal").await?;
-        Ok(Self::over(conn, clock, Some(lock)))
+        let conn = Connection::ordinary(conn);
+        Ok(Self::over(conn, clock, Held::default(), Some(lock)))
     }
 
-    /// A journal that lives as long as this value: for simulations.
+    /// A journal that lives as long as this value.
     ///
     /// # Errors
     /// [`JournalError::Database`], in practice never.
     pub async fn in_memory(clock: Clock) -> Result<Self> {
-        let mut conn = connect(SqliteConnectOptions::new().in_memory(true)).await?;
-        schema::prepare(&mut conn, Path::new(":memory:")).await?;
-        Ok(Self::over(conn, clock, None))
+        let conn = Connection::ordinary(memory().await?);
+        Ok(Self::over(conn, clock, Held::default(), None))
+    }
+
+    /// As [`Journal::in_memory`], for simulations: every call is answered within one poll, by holding up the thread that
+    /// calls, and `disk` decides what comes of it.
+    ///
+    /// # Errors
+    /// [`JournalError::Database`], in practice never.
+    pub fn simulated(clock: Clock, disk: Arc<dyn Disk>) -> Result<Self> {
+        let conn = Connection::at_once(at_once(memory())?);
+        Ok(Self::over(conn, clock, Held::by(disk), None))
     }
 
     /// Closes the file in good order: the write-ahead log is folded into it. Dropping the journal, or
@@ -92,23 +106,25 @@ impl Journal {
     pub async fn close(self) -> Result<()> {
         use sqlx::Connection;
         self.read().await?;
-        Ok(self.db.into_inner().conn.close().await?)
+        Ok(self.db.into_inner().conn.into_inner().close().await?)
     }
 
-    fn over(conn: SqliteConnection, clock: Clock, lock: Option<Lock>) -> Self {
+    fn over(conn: Connection, clock: Clock, disk: Held, lock: Option<Lock>) -> Self {
         Self {
             db: Mutex::new(Database { conn, open: false }),
             clock,
+            disk,
             _lock: lock,
         }
     }
 
-    pub(crate) fn now(&self) -> u64 {
+    fn now(&self) -> u64 {
         (self.clock)()
     }
 
     /// The database outside any transaction.
     pub(crate) async fn read(&self) -> Result<Read<'_>> {
+        self.disk.pass(Moment::Read).await?;
         let mut db = self.db.lock().await;
         if db.open {
             // Fails when SQLite itself has rolled back already; a transaction that is still open after
@@ -122,10 +138,13 @@ impl Journal {
 
     /// A transaction: happens as a whole when [`Write::commit`] returns, else not at all.
     pub(crate) async fn write(&self) -> Result<Write<'_>> {
+        let at = signed("history.at", self.now())?;
         let mut db = self.read().await?.db;
+        self.disk.pass(Moment::Begin).await?;
         db.open = true;
         sqlx::query("BEGIN IMMEDIATE").execute(&mut db.conn).await?;
-        Ok(Write { db })
+        let disk = self.disk.clone();
+        Ok(Write { db, disk, at })
     }
 }
 
@@ -135,7 +154,7 @@ pub(crate) struct Read<'j> {
 }
 
 impl Read<'_> {
-    pub(crate) fn conn(&mut self) -> &mut SqliteConnection {
+    pub(crate) fn conn(&mut self) -> &mut Connection {
         &mut self.db.conn
     }
 }
@@ -143,19 +162,30 @@ impl Read<'_> {
 /// The locked database inside a transaction.
 pub(crate) struct Write<'j> {
     db: MutexGuard<'j, Database>,
+    disk: Held,
+    /// When it began, for the history.
+    pub(crate) at: i64,
 }
 
 impl Write<'_> {
-    pub(crate) fn conn(&mut self) -> &mut SqliteConnection {
+    pub(crate) fn conn(&mut self) -> &mut Connection {
         &mut self.db.conn
     }
 
     /// Makes the transaction durable.
     pub(crate) async fn commit(mut self) -> Result<()> {
+        self.disk.pass(Moment::Commit).await?;
         sqlx::query("COMMIT").execute(&mut self.db.conn).await?;
         self.db.open = false;
-        Ok(())
+        self.disk.pass(Moment::Committed).await
     }
+}
+
+/// An empty journal in memory.
+async fn memory() -> Result<SqliteConnection> {
+    let mut conn = connect(SqliteConnectOptions::new().in_memory(true)).await?;
+    schema::prepare(&mut conn, Path::new(":memory:")).await?;
+    Ok(conn)
 }
 
 async fn connect(options: SqliteConnectOptions) -> Result<SqliteConnection> {
@@ -204,8 +234,8 @@ mod tests {
         let mut written = 0;
         let error = loop {
             let name = format!("{written}{}", "x".repeat(3000));
-            match journal.apply_subscriptions(&name, cursor(1), &[]).await {
-                Ok(()) => written += 1,
+            match journal.apply(&name, cursor(1), &[], &[]).await {
+                Ok(_) => written += 1,
                 Err(error) => break error,
             }
         };
@@ -215,7 +245,7 @@ mod tests {
         limit(&journal, "PRAGMA max_page_count = 100000").await;
         for number in 1..3 {
             journal
-                .apply_subscriptions("later", cursor(number), &[])
+                .apply("later", cursor(number), &[], &[])
                 .await
                 .unwrap();
         }

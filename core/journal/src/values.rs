@@ -1,9 +1,15 @@
 //! Values in and out of columns, strictly.
 
-use crate::error::{JournalError, Result};
-use cryptlet_types::JobState;
+use crate::{
+    error::{JournalError, Result},
+    store::Write,
+};
+use cryptlet_types::{
+    JobState,
+    region::{decode, encode},
+};
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{Decode, Row, Sqlite, Type, sqlite::SqliteRow};
+use sqlx::{Decode, QueryBuilder, Row, Sqlite, Type, query_builder::Separated, sqlite::SqliteRow};
 use std::str::FromStr;
 
 /// The JSON text of a value for `table`.
@@ -14,9 +20,53 @@ pub(crate) fn write<T: Serialize>(table: &'static str, value: &T) -> Result<Stri
     })
 }
 
+/// The CBOR of a value for `table`.
+pub(crate) fn pack<T: Serialize>(table: &'static str, value: &T) -> Result<Vec<u8>> {
+    encode(value).map_err(|error| JournalError::Unwritable {
+        table,
+        reason: error.to_string(),
+    })
+}
+
 /// SQLite orders by signed 64-bit integers.
 pub(crate) fn signed(field: &'static str, value: u64) -> Result<i64> {
     i64::try_from(value).map_err(|_| JournalError::OutOfRange { field, value })
+}
+
+/// The values of one row that is being written.
+pub(crate) type Values<'q> = Separated<'q, Sqlite, &'static str>;
+
+/// Most rows of one statement, of up to 32 values: SQLite takes 32,766 values.
+const ROWS: usize = 1_000;
+
+/// An insertion of many rows by few statements.
+pub(crate) struct Insert {
+    /// Up to the columns.
+    pub(crate) head: &'static str,
+    /// What comes after the values.
+    pub(crate) tail: &'static str,
+}
+
+impl Insert {
+    /// Inserts the rows, in their order. Returns what the statement returns.
+    pub(crate) async fn rows<T>(
+        &self,
+        tx: &mut Write<'_>,
+        rows: Vec<T>,
+        mut bind: impl FnMut(Values<'_>, T),
+    ) -> Result<Vec<SqliteRow>> {
+        let mut told = Vec::new();
+        let mut rows = rows.into_iter().peekable();
+        while rows.peek().is_some() {
+            let mut query = QueryBuilder::<Sqlite>::new(self.head);
+            query.push_values(rows.by_ref().take(ROWS), &mut bind);
+            query.push(self.tail);
+            // Batches are of all sizes; the cache is for statements that come again.
+            let query = query.build().persistent(false);
+            told.extend(query.fetch_all(tx.conn()).await?);
+        }
+        Ok(told)
+    }
 }
 
 /// One row that is being read: knows what to say when it is not what it must be.
@@ -77,6 +127,12 @@ impl<'r> Reader<'r> {
     pub(crate) fn optional_json<T: DeserializeOwned>(&self, column: &str) -> Result<Option<T>> {
         let text: Option<String> = self.column(column)?;
         text.map(|text| self.decode(column, &text)).transpose()
+    }
+
+    /// A column that holds CBOR of a type.
+    pub(crate) fn packed<T: DeserializeOwned>(&self, column: &str) -> Result<T> {
+        let bytes: &[u8] = self.column(column)?;
+        decode(bytes).map_err(|error| self.corrupt(format!("{column}: {error}")))
     }
 
     /// The column `state`.

@@ -11,7 +11,10 @@
 mod support;
 
 use alloy_primitives::B256;
-use cryptlet_journal::{JobFilter, Journal, JournalError, Page, SubscriptionChange};
+use cryptlet_journal::{
+    Cursor, Delivered, How, JobFilter, Journal, JournalError, Occurred, Page, Routed, RunOutcome,
+    SubscriptionChange, TRAIL, Taken,
+};
 use cryptlet_types::{EventId, JobId, JobState, Subject};
 use futures::FutureExt as _;
 use sqlx::{Connection as _, SqliteConnection};
@@ -37,24 +40,25 @@ async fn a_cursor_moves_together_with_what_was_found() {
     assert_eq!(journal.cursor("delegate").await.unwrap(), None);
     let refused = Subject(B256::repeat_byte(9));
     let changes = [
-        SubscriptionChange::Added(subscription(1)),
-        SubscriptionChange::Added(subscription(2)),
-        SubscriptionChange::Ended(subscription(1).subject),
+        added(1, 2),
+        added(2, 3),
+        SubscriptionChange::Ended {
+            subject: subscription(1).subject,
+            block: 4,
+        },
         SubscriptionChange::Refused {
             subject: refused,
+            block: 5,
             reason: "trigger: kind 9".into(),
         },
     ];
     for _ in 0..2 {
-        journal
-            .apply_subscriptions("delegate", cursor(5), &changes)
-            .await
-            .unwrap();
+        apply(&journal, 5, &changes).await;
         assert_eq!(journal.cursor("delegate").await.unwrap(), Some(cursor(5)));
         let active = journal.subscriptions().await.unwrap();
         assert_eq!(active.len(), 1);
         assert_eq!(active[0].subscription, subscription(2));
-        assert_eq!(active[0].fired_until, SINCE - 1);
+        assert_eq!((active[0].fired_until, active[0].block), (SINCE - 1, 3));
     }
     assert_eq!(journal.cursor("another").await.unwrap(), None);
 }
@@ -62,15 +66,15 @@ async fn a_cursor_moves_together_with_what_was_found() {
 #[tokio::test]
 async fn pages_of_subscriptions_together_are_all_that_are_served() {
     let journal = memory().await;
-    let mut changes: Vec<_> = (1..=7)
-        .map(|nonce| SubscriptionChange::Added(subscription(nonce)))
-        .collect();
-    changes.push(SubscriptionChange::Ended(subscription(3).subject));
-    let applied = journal.apply_subscriptions("delegate", cursor(5), &changes);
-    applied.await.unwrap();
+    let mut changes: Vec<_> = (1..=7).map(|nonce| added(nonce, 1)).collect();
+    changes.push(SubscriptionChange::Ended {
+        subject: subscription(3).subject,
+        block: 1,
+    });
+    apply(&journal, 5, &changes).await;
     let (mut after, mut seen) = (None, vec![]);
     loop {
-        let page = journal.subscriptions_after(after, 4).await.unwrap();
+        let page = journal.subscriptions_page(after, 4).await.unwrap();
         assert!(page.len() <= 4);
         let Some(last) = page.last() else { break };
         after = Some(last.subscription.subject);
@@ -85,9 +89,12 @@ async fn a_change_that_fails_leaves_the_cursor_where_it_was() {
     let journal = memory().await;
     let mut endless = subscription(2);
     endless.since = u64::MAX;
-    let changes = [subscription(1), endless].map(SubscriptionChange::Added);
+    let endless = SubscriptionChange::Added {
+        subscription: endless,
+        block: 5,
+    };
     let error = journal
-        .apply_subscriptions("delegate", cursor(5), &changes)
+        .apply("delegate", cursor(5), &[added(1, 5), endless], &[])
         .await
         .unwrap_err();
     assert!(
@@ -96,6 +103,56 @@ async fn a_change_that_fails_leaves_the_cursor_where_it_was() {
     assert!(!error.is_retryable());
     assert_eq!(journal.cursor("delegate").await.unwrap(), None);
     assert_eq!(journal.subscriptions().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_cursor_goes_back_only_by_rewinding() {
+    let journal = memory().await;
+    let other = Cursor {
+        number: 5,
+        hash: B256::repeat_byte(8),
+    };
+    for number in [3, 5] {
+        apply(&journal, number, &[]).await;
+    }
+    for given in [cursor(4), cursor(3), other] {
+        let error = journal.apply("delegate", given, &[], &[]).await;
+        assert!(matches!(error, Err(JournalError::Fork { known, .. }) if known == cursor(5)));
+    }
+    let ahead = journal.rewind("delegate", cursor(6)).await;
+    assert!(matches!(ahead, Err(JournalError::Fork { .. })));
+    assert_eq!(journal.trail("delegate").await.unwrap(), [5, 3].map(cursor));
+    journal.rewind("delegate", cursor(4)).await.unwrap();
+    assert_eq!(journal.trail("delegate").await.unwrap(), [4, 3].map(cursor));
+    journal.apply("delegate", other, &[], &[]).await.unwrap();
+    assert_eq!(journal.cursor("delegate").await.unwrap(), Some(other));
+}
+
+#[tokio::test]
+async fn a_trail_is_as_long_as_a_reorganisation_may_be() {
+    let journal = memory().await;
+    apply(&journal, 10, &[]).await;
+    journal.rewind("delegate", cursor(9)).await.unwrap();
+    for number in 10..u64::from(TRAIL) + 20 {
+        apply(&journal, number, &[]).await;
+    }
+    let trail = journal.trail("delegate").await.unwrap();
+    assert_eq!(trail.len(), TRAIL as usize);
+    assert_eq!((trail[0].number, trail[1023].number), (1043, 20));
+    let error = journal.rewind("delegate", cursor(19)).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            JournalError::TooDeep {
+                oldest: 20,
+                to: 19,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    journal.rewind("delegate", cursor(20)).await.unwrap();
+    assert_eq!(journal.trail("delegate").await.unwrap(), [cursor(20)]);
 }
 
 #[tokio::test]
@@ -110,17 +167,11 @@ async fn a_subscription_that_comes_back_keeps_what_has_fired() {
 #[tokio::test]
 async fn doubled_triggers_collapse() {
     let journal = memory().await;
-    let added = SubscriptionChange::Added(subscription(1));
-    journal
-        .apply_subscriptions("delegate", cursor(1), &[added])
-        .await
-        .unwrap();
-    assert!(journal.record_event(&event(1, 20)).await.unwrap());
-    assert!(!journal.record_event(&event(1, 20)).await.unwrap());
-    assert!(
-        journal.record_event(&event(1, 10)).await.unwrap(),
-        "late, but new"
-    );
+    subscribe(&journal, 1).await;
+    for (n, how) in [(20, How::New), (20, How::Known), (10, How::New)] {
+        let taken = journal.record_events(&[event(1, n).into()]).await.unwrap();
+        assert_eq!(taken, [Taken { how, job: None }], "late, but new");
+    }
     let active = journal.subscriptions().await.unwrap();
     assert_eq!(
         active[0].fired_until,
@@ -132,21 +183,60 @@ async fn doubled_triggers_collapse() {
 }
 
 #[tokio::test]
+async fn an_event_may_come_with_its_job() {
+    let journal = memory().await;
+    let events = [job(1, 1).into(), job(1, 2).into(), event(1, 3).into()];
+    let first = journal
+        .apply("delegate", cursor(5), &[added(1, 5)], &events)
+        .await
+        .unwrap();
+    let new = |job| Taken { how: How::New, job };
+    assert_eq!(first.events, [new(Some(1)), new(Some(2)), new(None)]);
+    let again = journal
+        .apply("delegate", cursor(5), &[added(1, 5)], &events)
+        .await
+        .unwrap();
+    let how = How::Known;
+    assert_eq!(again.events, [Taken { how, job: None }; 3]);
+    assert_eq!(journal.unrouted_events().await.unwrap(), [event(1, 3)]);
+    let late = journal.record_events(&[job(1, 3).into()]).await.unwrap();
+    assert_eq!(late, [Taken { how, job: Some(3) }]);
+
+    let mut other = Occurred::from(job(1, 4));
+    other.event = event(1, 5);
+    let error = journal.record_events(&[event(1, 6).into(), other]).await;
+    assert!(matches!(error, Err(JournalError::OtherEvent { .. })));
+    let mut renamed = job(1, 4);
+    renamed.id = JobId(B256::ZERO);
+    let error = journal
+        .record_events(&[event(1, 6).into(), renamed.into()])
+        .await;
+    assert!(matches!(error, Err(JournalError::OtherJob { .. })));
+    assert_eq!(
+        journal.unrouted_events().await.unwrap(),
+        [],
+        "all or nothing"
+    );
+}
+
+#[tokio::test]
 async fn events_of_nobody_are_not_recorded() {
     let journal = memory().await;
-    let error = journal.record_event(&event(1, 1)).await.unwrap_err();
+    let events = [event(1, 1).into()];
+    let error = journal.record_events(&events).await.unwrap_err();
     assert!(
         matches!(error, JournalError::UnknownSubscription(subject) if subject == subscription(1).subject)
     );
-    let changes = [
-        SubscriptionChange::Added(subscription(1)),
-        SubscriptionChange::Ended(subscription(1).subject),
-    ];
-    journal
-        .apply_subscriptions("delegate", cursor(1), &changes)
-        .await
-        .unwrap();
-    assert!(!journal.record_event(&event(1, 1)).await.unwrap());
+    let ended = SubscriptionChange::Ended {
+        subject: subscription(1).subject,
+        block: 1,
+    };
+    apply(&journal, 1, &[added(1, 1), ended]).await;
+    let how = How::Unserved;
+    assert_eq!(
+        journal.record_events(&events).await.unwrap(),
+        [Taken { how, job: None }]
+    );
     assert_eq!(journal.unrouted_events().await.unwrap(), []);
 }
 
@@ -154,23 +244,30 @@ async fn events_of_nobody_are_not_recorded() {
 async fn an_event_is_settled_once() {
     let journal = memory().await;
     let job = routed(&journal, 1, 1).await;
-    assert!(!journal.record_job(&job).await.unwrap());
+    let settle = |routed: Routed| async {
+        let settled = journal.settle_events(&[routed]).await;
+        settled.map(|jobs| jobs[0])
+    };
+    let wanted = |job: &cryptlet_types::Job| Routed::Job(Box::new(job.clone()));
+    let refused = |event, reason: &str| Routed::Refused {
+        event,
+        reason: reason.into(),
+    };
+    assert_eq!(settle(wanted(&job)).await.unwrap(), None);
     assert_eq!(journal.unrouted_events().await.unwrap(), []);
-    let routed = journal.refuse_event(job.event.id, "late").await;
+    let routed = settle(refused(job.event.id, "late")).await;
     assert!(matches!(routed, Err(JournalError::EventSettled { is, .. }) if is == "routed"));
 
-    journal.record_event(&event(1, 2)).await.unwrap();
+    journal.record_events(&[event(1, 2).into()]).await.unwrap();
     for _ in 0..2 {
-        journal
-            .refuse_event(event(1, 2).id, "no such cryptlet")
-            .await
-            .unwrap();
+        let no = refused(event(1, 2).id, "no such cryptlet");
+        assert_eq!(settle(no).await.unwrap(), None);
     }
-    let refused = journal.record_job(&support::job(1, 2)).await;
-    assert!(matches!(refused, Err(JournalError::EventSettled { is, .. }) if is == "refused"));
-    let unknown = journal.refuse_event(EventId(B256::ZERO), "").await;
+    let routed = settle(wanted(&support::job(1, 2))).await;
+    assert!(matches!(routed, Err(JournalError::EventSettled { is, .. }) if is == "refused"));
+    let unknown = settle(refused(EventId(B256::ZERO), "")).await;
     assert!(matches!(unknown, Err(JournalError::UnknownEvent(_))));
-    let unknown = journal.record_job(&support::job(1, 3)).await;
+    let unknown = settle(wanted(&support::job(1, 3))).await;
     assert!(matches!(unknown, Err(JournalError::UnknownEvent(_))));
 }
 
@@ -181,11 +278,13 @@ async fn the_whole_path_is_told_again_after_reopening() {
     let journal = open(&path).await;
     let job = routed(&journal, 1, 1).await;
     let run = run(&job, 1);
-    journal.record_attempt(job.id, "feed down").await.unwrap();
-    journal.record_report(job.id, &run).await.unwrap();
+    ran(&journal, job.id, RunOutcome::Attempt("feed down".into()))
+        .await
+        .unwrap();
+    report(&journal, job.id, &run).await.unwrap();
     let (first, second) = (submission(0, 10), submission(0, 12));
-    journal.record_submission(job.id, &first).await.unwrap();
-    journal.record_submission(job.id, &second).await.unwrap();
+    journal.record_submission(&[job.id], &first).await.unwrap();
+    journal.record_submission(&[job.id], &second).await.unwrap();
     drop(journal);
 
     let journal = open(&path).await;
@@ -201,10 +300,7 @@ async fn the_whole_path_is_told_again_after_reopening() {
         (&Some(run.clone()), &Some(second.clone()))
     );
     assert_eq!(journal.submissions(job.id).await.unwrap(), [first, second]);
-    journal
-        .record_delivery(job.id, &receipt(&job, &run), false)
-        .await
-        .unwrap();
+    deliver(&journal, &job, &run, false).await.unwrap();
     journal.close().await.unwrap();
 
     let journal = open(&path).await;
@@ -236,16 +332,16 @@ async fn a_stale_view_changes_nothing() {
     let journal = memory().await;
     let job = routed(&journal, 1, 1).await;
     let early = journal
-        .record_submission(job.id, &submission(0, 1))
+        .record_submission(&[job.id], &submission(0, 1))
         .await
         .unwrap_err();
     assert_eq!(
         early.to_string(),
         format!("job {} is routed, it cannot become submitted", job.id)
     );
-    journal.record_report(job.id, &run(&job, 1)).await.unwrap();
+    report(&journal, job.id, &run(&job, 1)).await.unwrap();
     let before = journal.job(job.id).await.unwrap();
-    let twice = journal.record_report(job.id, &run(&job, 2)).await;
+    let twice = report(&journal, job.id, &run(&job, 2)).await;
     assert!(matches!(
         twice,
         Err(JournalError::WrongState {
@@ -254,11 +350,19 @@ async fn a_stale_view_changes_nothing() {
             ..
         })
     ));
-    assert!(journal.record_attempt(job.id, "again").await.is_err());
-    assert!(journal.record_skip(job.id, "closed").await.is_err());
+    assert!(
+        ran(&journal, job.id, RunOutcome::Attempt("again".into()))
+            .await
+            .is_err()
+    );
+    assert!(
+        ran(&journal, job.id, RunOutcome::Skipped("closed".into()))
+            .await
+            .is_err()
+    );
     assert_eq!(journal.job(job.id).await.unwrap(), before);
     assert_eq!(journal.history(job.id).await.unwrap().len(), 2);
-    let unknown = journal.record_skip(JobId(B256::ZERO), "").await;
+    let unknown = ran(&journal, JobId(B256::ZERO), RunOutcome::Skipped("".into())).await;
     assert!(matches!(unknown, Err(JournalError::UnknownJob(_))));
 }
 
@@ -267,15 +371,16 @@ async fn values_of_another_job_are_refused() {
     let journal = memory().await;
     let (one, other) = (routed(&journal, 1, 1).await, routed(&journal, 1, 2).await);
     let run = run(&other, 1);
-    let error = journal.record_report(one.id, &run).await;
+    let error = report(&journal, one.id, &run).await;
     assert!(matches!(error, Err(JournalError::OtherJob { .. })));
-    journal
-        .record_report(one.id, &support::run(&one, 1))
+    report(&journal, one.id, &support::run(&one, 1))
         .await
         .unwrap();
-    let error = journal
-        .record_delivery(one.id, &receipt(&other, &run), true)
-        .await;
+    let foreign = Delivered {
+        job: one.id,
+        ..delivered(&other, &run, true, 1)
+    };
+    let error = journal.record_deliveries(&[foreign]).await;
     assert!(matches!(error, Err(JournalError::OtherJob { .. })));
 }
 
@@ -283,13 +388,15 @@ async fn values_of_another_job_are_refused() {
 async fn a_reopened_job_starts_over_and_remembers() {
     let journal = memory().await;
     let job = routed(&journal, 1, 1).await;
-    journal.record_attempt(job.id, "feed down").await.unwrap();
-    journal.record_report(job.id, &run(&job, 1)).await.unwrap();
-    journal
-        .record_submission(job.id, &submission(0, 1))
+    ran(&journal, job.id, RunOutcome::Attempt("feed down".into()))
         .await
         .unwrap();
-    journal.reopen(job.id, "report expired").await.unwrap();
+    report(&journal, job.id, &run(&job, 1)).await.unwrap();
+    journal
+        .record_submission(&[job.id], &submission(0, 1))
+        .await
+        .unwrap();
+    reopen(&journal, job.id, "report expired").await.unwrap();
     let record = journal.job(job.id).await.unwrap().unwrap();
     assert_eq!(
         (record.state, record.run, record.submission),
@@ -300,9 +407,9 @@ async fn a_reopened_job_starts_over_and_remembers() {
         (2, Some("report expired"))
     );
     assert_eq!(journal.submissions(job.id).await.unwrap(), []);
-    journal.record_report(job.id, &run(&job, 2)).await.unwrap();
+    report(&journal, job.id, &run(&job, 2)).await.unwrap();
     journal
-        .record_submission(job.id, &submission(0, 1))
+        .record_submission(&[job.id], &submission(0, 1))
         .await
         .unwrap();
     assert_eq!(
@@ -318,23 +425,24 @@ async fn listings_come_in_pages_and_orders() {
     for (subject, n) in [(2, 1), (1, 9), (1, 3), (2, 0), (1, 5)] {
         let job = routed(&journal, subject, n).await;
         let run = run(&job, 0);
-        journal.record_report(job.id, &run).await.unwrap();
+        report(&journal, job.id, &run).await.unwrap();
         if n != 9 && n != 3 {
-            journal
-                .record_delivery(job.id, &receipt(&job, &run), true)
-                .await
-                .unwrap();
+            deliver(&journal, &job, &run, true).await.unwrap();
         }
     }
     let unfinished = unfinished_jobs(&journal).await;
     let order: Vec<_> = unfinished.iter().map(|r| r.job.id).collect();
-    assert_eq!(order, [job(1, 3).id, job(1, 9).id]);
+    assert_eq!(
+        order,
+        [job(1, 9).id, job(1, 3).id],
+        "as recorded, not as due"
+    );
 
     let mut page = Page { after: 0, limit: 2 };
     let mut all = Vec::new();
     let mut sizes = Vec::new();
     loop {
-        let listing = journal.jobs(JobFilter::default(), page).await.unwrap();
+        let listing = journal.jobs(&JobFilter::default(), page).await.unwrap();
         sizes.push(listing.items.len());
         all.extend(listing.items.into_iter().map(|record| record.job.id));
         let Some(next) = listing.next else { break };
@@ -342,9 +450,10 @@ async fn listings_come_in_pages_and_orders() {
     }
     let filter = JobFilter {
         subject: Some(job(1, 3).event.subject),
-        state: Some(JobState::Reported),
+        cryptlet: Some(subscription(1).cryptlet),
+        states: vec![JobState::Reported, JobState::Failed],
     };
-    let listing = journal.jobs(filter, Page::default()).await.unwrap();
+    let listing = journal.jobs(&filter, Page::default()).await.unwrap();
     let ids: Vec<_> = listing.items.iter().map(|found| found.job.id).collect();
     let as_recorded = [job(1, 9).id, job(1, 3).id];
     assert_eq!(ids, as_recorded, "only what the filter lets through");
@@ -365,8 +474,7 @@ async fn listings_come_in_pages_and_orders() {
 async fn strangers_text_is_clipped() {
     let journal = memory().await;
     let job = routed(&journal, 1, 1).await;
-    journal
-        .record_failure(job.id, &"x".repeat(1 << 20))
+    ran(&journal, job.id, RunOutcome::Failed("x".repeat(1 << 20)))
         .await
         .unwrap();
     let record = journal.job(job.id).await.unwrap().unwrap();
@@ -388,17 +496,26 @@ async fn a_second_host_is_refused_and_the_next_one_is_not() {
 }
 
 #[tokio::test]
-async fn files_of_later_versions_and_of_other_programs_are_left_alone() {
+async fn files_of_other_versions_and_of_other_programs_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.db");
     open(&path).await.close().await.unwrap();
-    alter(&path, "PRAGMA user_version = 3").await;
-    let newer = Journal::open(&path, ticks()).await.unwrap_err();
-    assert!(
-        matches!(newer, JournalError::NewerSchema { found: 3, known: 2 }),
-        "{newer}"
-    );
-    assert!(!newer.is_retryable());
+    let cases = [
+        ("PRAGMA user_version = 4", 4, "use a newer program"),
+        ("PRAGMA user_version = 2", 2, "move the file away"),
+    ];
+    for (sql, version, step) in cases {
+        alter(&path, sql).await;
+        let error = Journal::open(&path, ticks()).await.unwrap_err();
+        assert!(
+            matches!(error, JournalError::OtherSchema { found, known: 3 } if found == version),
+            "{error}"
+        );
+        let text = error.to_string();
+        let both = format!("has schema {version}, this program reads schema 3: {step}");
+        assert!(text.contains(&both), "{text}");
+        assert!(!error.is_retryable());
+    }
 
     let other = folder.path().join("other.db");
     std::fs::File::create(&other).unwrap();
@@ -424,11 +541,11 @@ async fn corrupt_rows_name_themselves() {
     journal.close().await.unwrap();
     let cases = [
         (
-            "UPDATE job SET value = substr(value, 1, 50)",
+            "UPDATE work SET value = substr(value, 1, 50)",
             "table job, row 0x",
         ),
         (
-            "UPDATE job SET value = replace(value, 'policyEpoch', 'policyEpock')",
+            "UPDATE work SET value = replace(value, 'policyEpoch', 'policyEpock')",
             "policyEpock",
         ),
         ("UPDATE job SET state = 'lost'", "lost"),
@@ -452,7 +569,7 @@ async fn corrupt_rows_name_themselves() {
         conn.close().await.unwrap();
         let journal = open(&altered).await;
         let error = journal
-            .jobs(JobFilter::default(), Page::default())
+            .jobs(&JobFilter::default(), Page::default())
             .await
             .unwrap_err();
         assert!(
@@ -473,7 +590,11 @@ async fn a_cancelled_transition_is_whole_or_not_at_all_and_blocks_nobody() {
     for polls in 0..40 {
         let before = journal.job(job.id).await.unwrap().unwrap().attempts;
         {
-            let mut attempt = Box::pin(journal.record_attempt(job.id, "cancelled"));
+            let mut attempt = Box::pin(ran(
+                &journal,
+                job.id,
+                RunOutcome::Attempt("cancelled".into()),
+            ));
             for _ in 0..polls {
                 if (&mut attempt).now_or_never().is_some() {
                     break;
@@ -491,7 +612,9 @@ async fn a_cancelled_transition_is_whole_or_not_at_all_and_blocks_nobody() {
         undone += u32::from(record.attempts == before);
     }
     assert!(undone > 0, "nothing was ever cancelled");
-    journal.record_skip(job.id, "closed").await.unwrap();
+    ran(&journal, job.id, RunOutcome::Skipped("closed".into()))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

@@ -11,37 +11,45 @@
 
 mod support;
 
-use cryptlet_journal::{Journal, JournalError};
+use cryptlet_journal::{DELEGATE, How, Journal, JournalError, RunOutcome};
 use cryptlet_types::{Job, JobId, JobState, RunRecord, Submission};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use support::*;
 
+/// Jobs 0 to 3 are of the clock, 4 and 5 of logs in the delegate's chain.
 #[derive(Clone, Debug)]
 enum Operation {
-    Route(u8),
+    Occur(u8),
     Attempt(u8),
     Report(u8, u8),
-    Submit(u8, u8),
+    Submit(Vec<u8>, u8),
     Deliver(u8, bool),
     Skip(u8),
     Fail(u8),
+    Park(u8),
+    Unpark(u8),
     Reopen(u8),
+    Rewind(u8),
     Restart,
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
     use Operation::*;
-    let job = 0u8..4;
+    let job = 0u8..6;
+    let jobs = proptest::collection::btree_set(job.clone(), 1..3);
     prop_oneof![
-        2 => job.clone().prop_map(Route),
+        5 => job.clone().prop_map(Occur),
         2 => job.clone().prop_map(Attempt),
-        4 => (job.clone(), any::<u8>()).prop_map(|(job, salt)| Report(job, salt)),
-        4 => (job.clone(), 0u8..4).prop_map(|(job, fee)| Submit(job, fee)),
-        2 => (job.clone(), any::<bool>()).prop_map(|(job, success)| Deliver(job, success)),
+        5 => (job.clone(), any::<u8>()).prop_map(|(job, salt)| Report(job, salt)),
+        4 => (jobs, 0u8..4).prop_map(|(jobs, fee)| Submit(jobs.into_iter().collect(), fee)),
+        4 => (job.clone(), any::<bool>()).prop_map(|(job, success)| Deliver(job, success)),
         1 => job.clone().prop_map(Skip),
         1 => job.clone().prop_map(Fail),
+        1 => job.clone().prop_map(Park),
+        1 => job.clone().prop_map(Unpark),
         2 => job.prop_map(Reopen),
+        3 => (1u8..4).prop_map(Rewind),
         1 => Just(Restart),
     ]
 }
@@ -55,11 +63,14 @@ struct Known {
     run: Option<RunRecord>,
     submissions: Vec<Submission>,
     success: Option<bool>,
+    /// Block of the log, and whether the chain still has it there.
+    event: Option<(u64, bool)>,
+    delivered: Option<u64>,
     transitions: usize,
 }
 
 impl Known {
-    fn new(job: Job) -> Self {
+    fn new(job: Job, block: Option<u64>) -> Self {
         Self {
             job,
             state: JobState::Routed,
@@ -67,63 +78,190 @@ impl Known {
             run: None,
             submissions: vec![],
             success: None,
+            event: block.map(|block| (block, true)),
+            delivered: None,
             transitions: 1,
         }
     }
 
-    fn go(&mut self, next: JobState) -> bool {
-        let allowed = self.state.may_become(next);
+    fn go(&mut self, from: &[JobState], next: JobState) -> bool {
+        let allowed = from.contains(&self.state);
         if allowed {
+            assert!(self.state == next || self.state.may_become(next));
             self.state = next;
             self.transitions += 1;
         }
         allowed
     }
+
+    fn start_over(&mut self, attempts: u32) {
+        self.run = None;
+        self.submissions.clear();
+        self.attempts = attempts;
+        if matches!(self.event, Some((_, false))) {
+            self.go(&[JobState::Routed], JobState::Withdrawn);
+        }
+    }
+
+    /// The log is in `block` now. Returns whether it had been taken back.
+    fn reappear(&mut self, job: Job, block: u64) -> bool {
+        if !matches!(self.event, Some((_, false))) {
+            return false;
+        }
+        self.event = Some((block, true));
+        if self.go(&[JobState::Withdrawn], JobState::Routed) {
+            self.job = job;
+            self.start_over(0);
+        }
+        true
+    }
+
+    fn rewind(&mut self, to: u64) {
+        if self.delivered.is_some_and(|block| block > to) {
+            let back = match self.submissions.is_empty() {
+                true => JobState::Reported,
+                false => JobState::Submitted,
+            };
+            self.go(&[JobState::Delivered], back);
+            (self.delivered, self.success) = (None, None);
+        }
+        if let Some((block, held)) = &mut self.event {
+            *held &= *block <= to;
+            if !*held {
+                use JobState::{Parked, Reported, Routed, Withdrawn};
+                self.go(&[Routed, Reported, Parked], Withdrawn);
+            }
+        }
+    }
 }
 
-#[derive(Default)]
-struct Model(BTreeMap<JobId, Known>);
+struct Model {
+    jobs: BTreeMap<JobId, Known>,
+    height: u64,
+}
 
-fn numbered(n: u8) -> Job {
-    job(n % 2 + 1, u64::from(n))
+fn numbered(n: u8, block: u64) -> Job {
+    let subject = n % 2 + 1;
+    match n {
+        4.. => job_of(subject, log(subject, u64::from(n), block)),
+        _ => job(subject, u64::from(n)),
+    }
 }
 
 /// Does `operation` in both; both must agree on whether it is allowed.
 async fn step(journal: &Journal, model: &mut Model, operation: &Operation) {
     use Operation::*;
-    if let Route(n) = operation {
-        routed(journal, n % 2 + 1, u64::from(*n)).await;
-        let job = numbered(*n);
-        model.0.entry(job.id).or_insert_with(|| Known::new(job));
-        return;
+    match operation {
+        Occur(n) => occur(journal, model, *n).await,
+        Rewind(depth) => rewind(journal, model, u64::from(*depth)).await,
+        Submit(jobs, fee) => submit(journal, model, jobs, *fee).await,
+        Attempt(n)
+        | Report(n, _)
+        | Deliver(n, _)
+        | Skip(n)
+        | Fail(n)
+        | Park(n)
+        | Unpark(n)
+        | Reopen(n) => one(journal, model, operation, *n).await,
+        Restart => {}
     }
-    let (Attempt(n) | Report(n, _) | Submit(n, _) | Deliver(n, _) | Skip(n) | Fail(n) | Reopen(n)) =
-        operation
-    else {
-        return;
+}
+
+async fn occur(journal: &Journal, model: &mut Model, n: u8) {
+    model.height += u64::from(n >= 4);
+    let (height, job) = (model.height, numbered(n, model.height));
+    let events = [job.clone().into()];
+    let taken = match n {
+        4.. => {
+            let applied = journal.apply(DELEGATE, cursor(height), &[], &events);
+            applied.await.unwrap().events
+        }
+        _ => journal.record_events(&events).await.unwrap(),
     };
-    let job = numbered(*n);
+    let block = (n >= 4).then_some(height);
+    let known = model.jobs.get_mut(&job.id);
+    let how = match known {
+        None => {
+            model.jobs.insert(job.id, Known::new(job, block));
+            How::New
+        }
+        Some(known) => match known.reappear(job, height) {
+            true => How::Revived,
+            false => How::Known,
+        },
+    };
+    assert_eq!(taken[0].how, how);
+}
+
+async fn rewind(journal: &Journal, model: &mut Model, depth: u64) {
+    let to = model.height.saturating_sub(depth).max(1);
+    let rewound = journal.rewind(DELEGATE, cursor(to)).await.unwrap();
+    model.height = to;
+    let before: BTreeMap<_, _> = model.jobs.iter().map(|(id, k)| (*id, k.state)).collect();
+    let (mut withdrawn, mut undelivered) = (vec![], vec![]);
+    for (id, known) in &mut model.jobs {
+        known.rewind(to);
+        match known.state {
+            state if state == before[id] => {}
+            JobState::Withdrawn => withdrawn.push(*id),
+            state => undelivered.push((*id, state)),
+        }
+    }
+    let sorted = |mut ids: Vec<JobId>| {
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(sorted(rewound.withdrawn), withdrawn);
+    let mut found = rewound.undelivered;
+    found.sort_unstable();
+    assert_eq!(found, undelivered);
+    assert_eq!((rewound.vanished, rewound.restored), (vec![], vec![]));
+}
+
+async fn submit(journal: &Journal, model: &mut Model, jobs: &[u8], fee: u8) {
+    let submission = submission(u64::from(jobs[0]), u128::from(fee));
+    let ids: Vec<_> = jobs.iter().map(|n| numbered(*n, 0).id).collect();
+    let done = journal.record_submission(&ids, &submission).await;
+    let from = [JobState::Reported, JobState::Submitted];
+    let states = ids
+        .iter()
+        .map(|id| model.jobs.get(id).map(|known| known.state));
+    let allowed = states
+        .into_iter()
+        .all(|state| state.is_some_and(|state| from.contains(&state)));
+    assert_eq!(done.is_ok(), allowed, "{done:?}");
+    for id in ids.iter().filter(|_| allowed) {
+        let known = model.jobs.get_mut(id).unwrap();
+        known.go(&from, JobState::Submitted);
+        known.submissions.retain(|earlier| *earlier != submission);
+        known.submissions.push(submission.clone());
+    }
+}
+
+async fn one(journal: &Journal, model: &mut Model, operation: &Operation, n: u8) {
+    use Operation::*;
+    let job = numbered(n, 0);
+    let id = job.id;
     let run_of = |salt| run(&job, salt);
     let done = match operation {
-        Attempt(_) => journal.record_attempt(job.id, "later").await,
-        Report(_, salt) => journal.record_report(job.id, &run_of(*salt)).await,
-        Submit(_, fee) => {
-            let submission = submission(u64::from(*n), u128::from(*fee));
-            journal.record_submission(job.id, &submission).await
-        }
+        Attempt(_) => ran(journal, id, RunOutcome::Attempt("later".into())).await,
+        Report(_, salt) => report(journal, id, &run_of(*salt)).await,
         Deliver(_, success) => {
-            let receipt = receipt(&job, &run_of(0));
-            journal.record_delivery(job.id, &receipt, *success).await
+            let delivered = delivered(&job, &run_of(0), *success, model.height);
+            let told = journal.record_deliveries(&[delivered]).await;
+            told.and_then(|mut told| told.pop().unwrap())
         }
-        Skip(_) => journal.record_skip(job.id, "closed").await,
-        Fail(_) => journal.record_failure(job.id, "given up").await,
-        _ => journal.reopen(job.id, "expired").await,
+        Skip(_) => ran(journal, id, RunOutcome::Skipped("closed".into())).await,
+        Fail(_) => ran(journal, id, RunOutcome::Failed("given up".into())).await,
+        Park(_) => ran(journal, id, RunOutcome::Parked("again and again".into())).await,
+        Unpark(_) => journal.unpark(id).await,
+        _ => reopen(journal, id, "expired").await,
     };
-    let Some(known) = model.0.get_mut(&job.id) else {
+    let Some(known) = model.jobs.get_mut(&id) else {
         assert!(matches!(done, Err(JournalError::UnknownJob(_))), "{done:?}");
         return;
     };
-    let allowed = apply(known, operation, *n, run_of);
+    let allowed = go(known, operation, model.height, run_of);
     assert_eq!(done.is_ok(), allowed, "{operation:?}: {done:?}");
     if !allowed {
         assert!(
@@ -133,54 +271,48 @@ async fn step(journal: &Journal, model: &mut Model, operation: &Operation) {
     }
 }
 
-fn apply(
+fn go(
     known: &mut Known,
     operation: &Operation,
-    n: u8,
+    height: u64,
     run_of: impl Fn(u8) -> RunRecord,
 ) -> bool {
-    use Operation::*;
+    use JobState::*;
+    let unfinished = [Routed, Reported, Submitted];
     match operation {
-        Attempt(_) if known.state == JobState::Routed => {
-            known.attempts += 1;
-            known.transitions += 1;
-            true
-        }
-        Report(_, salt) if known.go(JobState::Reported) => {
+        Operation::Attempt(_) if known.go(&[Routed], Routed) => known.attempts += 1,
+        Operation::Report(_, salt) if known.go(&[Routed], Reported) => {
             known.run = Some(run_of(*salt));
-            true
         }
-        Submit(_, fee) if known.go(JobState::Submitted) => {
-            let submission = submission(u64::from(n), u128::from(*fee));
-            known.submissions.retain(|earlier| *earlier != submission);
-            known.submissions.push(submission);
-            true
+        Operation::Deliver(_, success)
+            if known.run.is_some()
+                && known.go(&[Reported, Submitted, Parked, Withdrawn], Delivered) =>
+        {
+            (known.success, known.delivered) = (Some(*success), Some(height));
         }
-        Deliver(_, success) if known.go(JobState::Delivered) => {
-            known.success = Some(*success);
-            true
+        Operation::Skip(_) => return known.go(&[Routed], Skipped),
+        Operation::Fail(_) => return known.go(&unfinished, Failed),
+        Operation::Park(_) => return known.go(&unfinished, Parked),
+        Operation::Unpark(_) if known.go(&[Parked], Routed) => known.start_over(0),
+        Operation::Reopen(_) if known.go(&[Reported, Submitted], Routed) => {
+            known.start_over(known.attempts + 1);
         }
-        Skip(_) => known.go(JobState::Skipped),
-        Fail(_) => known.go(JobState::Failed),
-        Reopen(_) if known.go(JobState::Routed) => {
-            known.run = None;
-            known.submissions.clear();
-            known.attempts += 1;
-            true
-        }
-        _ => false,
+        _ => return false,
     }
+    true
 }
 
 async fn compare(journal: &Journal, model: &Model) {
     let mut unfinished = Vec::new();
-    for (id, known) in &model.0 {
+    let mut counts: BTreeMap<_, _> = JobState::ALL.map(|state| (state, 0)).into();
+    for (id, known) in &model.jobs {
         let record = journal.job(*id).await.unwrap().unwrap();
         assert_eq!(
             (&record.job, record.state, record.attempts),
             (&known.job, known.state, known.attempts)
         );
         assert_eq!(record.run, known.run);
+        assert_eq!(record.block, known.delivered.map(cursor));
         assert_eq!(record.submission.as_ref(), known.submissions.last());
         assert_eq!(journal.submissions(*id).await.unwrap(), known.submissions);
         let receipt = journal.receipt(*id).await.unwrap();
@@ -188,25 +320,33 @@ async fn compare(journal: &Journal, model: &Model) {
         let history = journal.history(*id).await.unwrap();
         assert_eq!(history.len(), known.transitions);
         assert_eq!(history.last().unwrap().state, known.state);
-        if !known.state.is_final() {
-            unfinished.push((
-                known.job.subscription.subject,
-                known.job.event.trigger.due(),
-            ));
+        *counts.get_mut(&known.state).unwrap() += 1;
+        if known.state.is_unfinished() {
+            unfinished.push(*id);
         }
     }
-    unfinished.sort_unstable();
-    let found: Vec<_> = unfinished_jobs(journal)
-        .await
-        .iter()
-        .map(|record| {
-            (
-                record.job.subscription.subject,
-                record.job.event.trigger.due(),
-            )
-        })
-        .collect();
+    assert_eq!(journal.counts().await.unwrap(), counts);
+    let found = unfinished_jobs(journal).await;
+    let mut found: Vec<_> = found.iter().map(|record| record.job.id).collect();
+    found.sort_unstable();
     assert_eq!(found, unfinished);
+    pending(journal, model).await;
+}
+
+/// Every transaction of a submitted job, and no other.
+async fn pending(journal: &Journal, model: &Model) {
+    let mut found = Vec::new();
+    for (submission, jobs) in journal.pending_submissions().await.unwrap() {
+        found.extend(jobs.iter().map(|job| (*job, submission.hash)));
+    }
+    found.sort_unstable();
+    let submitted = model.jobs.iter();
+    let submitted = submitted.filter(|(_, known)| known.state == JobState::Submitted);
+    let mut expected: Vec<_> = submitted
+        .flat_map(|(id, known)| known.submissions.iter().map(|sent| (*id, sent.hash)))
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
 }
 
 proptest! {
@@ -218,7 +358,8 @@ proptest! {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("journal.db");
             let mut journal = open(&path).await;
-            let mut model = Model::default();
+            apply(&journal, 1, &[added(1, 1), added(2, 1)]).await;
+            let mut model = Model { jobs: BTreeMap::new(), height: 1 };
             for operation in &operations {
                 if let Operation::Restart = operation {
                     drop(journal);

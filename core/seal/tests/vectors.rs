@@ -1,4 +1,5 @@
-//! The golden reports in `vectors/report`, which Solidity made and checks too.
+//! The golden reports in `vectors/report`, batches in `vectors/batch` and answers in `vectors/answer`, which Solidity made
+//! and checks too.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,9 +9,10 @@
 use alloy_primitives::{Address, B256, Bytes};
 use cryptlet_seal::{SigningKey, check};
 use cryptlet_types::{
-    CryptletId, Measurement, Report, ReportDomain, Subject, report::CompactSignature,
+    Answer, Batch, CryptletId, Measurement, Report, ReportDomain, SignedAnswer, Subject,
+    answer::request_id, report::CompactSignature,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use std::{fs, path::Path};
 
 #[derive(Deserialize)]
@@ -45,8 +47,62 @@ struct VectorReport {
     payload: Bytes,
 }
 
-fn vectors() -> Vec<(String, Vector)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vectors/report");
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BatchVector {
+    domain: Domain,
+    batch: VectorBatch,
+    leaves: Vec<B256>,
+    root: B256,
+    digest: B256,
+    private_key: B256,
+    r: B256,
+    vs: B256,
+    signer: Address,
+}
+
+#[derive(Deserialize)]
+struct VectorBatch {
+    cryptlet: Address,
+    region: B256,
+    items: Vec<VectorItem>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct VectorItem {
+    subject: B256,
+    sequence: u64,
+    issued_at: u64,
+    valid_until: u64,
+    payload: Bytes,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AnswerVector {
+    domain: Domain,
+    asked: VectorAsked,
+    answer: Answer,
+    digest: B256,
+    private_key: B256,
+    r: B256,
+    vs: B256,
+    signer: Address,
+    response: Bytes,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct VectorAsked {
+    consumer: Address,
+    params: Bytes,
+    window_length: u64,
+}
+
+fn vectors<V: DeserializeOwned>(kind: &str) -> Vec<(String, V)> {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vectors");
+    let folder = vectors.join(kind);
     let files = fs::read_dir(folder)
         .unwrap()
         .map(|file| file.unwrap().path());
@@ -63,7 +119,7 @@ fn vectors() -> Vec<(String, Vector)> {
 
 #[test]
 fn digests_and_signatures_are_those_of_solidity() {
-    let vectors = vectors();
+    let vectors = vectors::<Vector>("report");
     assert!(vectors.len() >= 5, "only {} vectors", vectors.len());
     for (file, vector) in vectors {
         let domain = ReportDomain {
@@ -93,5 +149,84 @@ fn digests_and_signatures_are_those_of_solidity() {
             Ok(signature),
             "{file}: RFC 6979 gives one signature only"
         );
+    }
+}
+
+#[test]
+fn batches_are_hashed_and_signed_as_by_solidity() {
+    let vectors = vectors::<BatchVector>("batch");
+    assert!(vectors.len() >= 8, "only {} vectors", vectors.len());
+    for (file, vector) in vectors {
+        let domain = ReportDomain {
+            chain_id: vector.domain.chain_id,
+            delegate: vector.domain.verifying_contract,
+        };
+        let VectorBatch {
+            cryptlet,
+            region,
+            items,
+        } = vector.batch;
+        let report = |item: VectorItem| Report {
+            cryptlet: CryptletId(cryptlet),
+            subject: Subject(item.subject),
+            sequence: item.sequence,
+            issued_at: item.issued_at,
+            valid_until: item.valid_until,
+            region: Measurement(region),
+            delegation: B256::ZERO,
+            payload: item.payload,
+        };
+        let reports: Vec<_> = items.into_iter().map(report).collect();
+        let leaves: Vec<_> = reports
+            .iter()
+            .map(|report| report.digest(&domain))
+            .collect();
+        assert_eq!(leaves, vector.leaves, "{file}");
+        let batch = Batch::of(&reports).unwrap();
+        assert_eq!(batch.root(&domain), vector.root, "{file}");
+        let digest = batch.digest(&domain);
+        assert_eq!(digest, vector.digest, "{file}");
+        let signature = CompactSignature {
+            r: vector.r,
+            vs: vector.vs,
+        };
+        assert_eq!(check(digest, &signature, vector.signer), Ok(()), "{file}");
+        let key = SigningKey::from_secret(&vector.private_key).unwrap();
+        assert_eq!(key.sign(digest), Ok(signature), "{file}");
+    }
+}
+
+#[test]
+fn answers_are_hashed_signed_and_encoded_as_by_solidity() {
+    let vectors = vectors::<AnswerVector>("answer");
+    assert!(vectors.len() >= 8, "only {} vectors", vectors.len());
+    for (file, vector) in vectors {
+        let domain = ReportDomain {
+            chain_id: vector.domain.chain_id,
+            delegate: vector.domain.verifying_contract,
+        };
+        let AnswerVector { asked, answer, .. } = vector;
+        let request = request_id(
+            asked.consumer,
+            answer.cryptlet,
+            &asked.params,
+            asked.window_length,
+        );
+        assert_eq!(request, answer.request, "{file}");
+        let digest = answer.digest(&domain);
+        assert_eq!(digest, vector.digest, "{file}");
+        let signature = CompactSignature {
+            r: vector.r,
+            vs: vector.vs,
+        };
+        assert_eq!(check(digest, &signature, vector.signer), Ok(()), "{file}");
+        let key = SigningKey::from_secret(&vector.private_key).unwrap();
+        assert_eq!(key.sign(digest), Ok(signature), "{file}");
+        let signed = SignedAnswer {
+            answer,
+            signer: vector.signer,
+            signature,
+        };
+        assert_eq!(signed.response(), vector.response, "{file}");
     }
 }

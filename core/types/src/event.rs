@@ -1,6 +1,9 @@
 //! An event: a trigger of a subscription has occurred.
 
-use crate::{EventId, ReportDomain, Subject, UnixSeconds, report::CompactSignature};
+use crate::{
+    EventId, ReportDomain, Subject, UnixSeconds, report::CompactSignature,
+    subscription::trigger::MAX_TOPICS,
+};
 use alloy_primitives::{Address, B256, Bytes, I256, U256, keccak256};
 use alloy_sol_types::SolValue;
 use serde::{Deserialize, Serialize};
@@ -119,7 +122,7 @@ pub struct Step {
     pub number: u32,
     /// What the cryptlet kept of the run before, at most [`MAX_TRIGGER_BYTES`].
     pub state: Bytes,
-    /// When the run before ended.
+    /// The time of the run before: its `issuedAt`.
     pub at: UnixSeconds,
     /// The cryptlet's signature over [`Step::digest`]: nobody else can have altered the state.
     pub signature: CompactSignature,
@@ -152,6 +155,22 @@ impl Trigger {
             Self::Request { .. } => "request",
             Self::Step(_) => "step",
         }
+    }
+
+    /// Whether it is of a size that a cryptlet is woken with. The error names the field.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let data = match self {
+            Self::Log(log) if log.topics.len() > MAX_TOPICS => return Err("topics: at most 4"),
+            Self::Step(step) if step.number == 0 => return Err("number: counted from 1"),
+            Self::Log(log) => &log.data,
+            Self::Application(message) => &message.data,
+            Self::Step(step) => &step.state,
+            _ => return Ok(()),
+        };
+        if data.len() > MAX_TRIGGER_BYTES {
+            return Err("data: at most 16384 bytes");
+        }
+        Ok(())
     }
 
     /// What tells this occurrence from every other one of its kind. Of a log that is not its block: a log that a
@@ -197,11 +216,20 @@ impl Observation {
 }
 
 impl Step {
-    /// What the cryptlet signs.
+    /// What the cryptlet signs: where the computation stands, and whose it is, so that no state goes on in another
+    /// subscription.
     #[must_use]
-    pub fn digest(&self) -> B256 {
-        let state = keccak256(&self.state);
-        let said = ("bletchley step v1", self.of.0, self.number, state, self.at);
+    pub fn digest(&self, domain: &ReportDomain, subject: Subject) -> B256 {
+        let said = (
+            "bletchley step v1",
+            domain.chain_id,
+            domain.delegate,
+            subject.0,
+            self.of.0,
+            self.number,
+            keccak256(&self.state),
+            self.at,
+        );
         keccak256(said.abi_encode_params())
     }
 }
@@ -298,6 +326,71 @@ mod tests {
             change(&mut changed);
             assert!(ids.insert(id(Trigger::Log(changed))));
         }
+    }
+
+    #[test]
+    fn a_step_s_signature_says_where_it_stands_and_whose_it_is() {
+        let (subject, step) = (
+            Subject(B256::repeat_byte(7)),
+            Step {
+                of: EventId(B256::ZERO),
+                number: 1,
+                state: Bytes::from_static(b"state"),
+                at: 5,
+                signature: CompactSignature::default(),
+            },
+        );
+        let changes: [fn(&mut Step); 4] = [
+            |step| step.of = EventId(B256::repeat_byte(1)),
+            |step| step.number += 1,
+            |step| step.state = Bytes::new(),
+            |step| step.at += 1,
+        ];
+        let elsewhere = ReportDomain {
+            chain_id: 1,
+            ..DOMAIN
+        };
+        let mut digests = BTreeSet::from([
+            step.digest(&DOMAIN, subject),
+            step.digest(&DOMAIN, Subject(B256::ZERO)),
+            step.digest(&elsewhere, subject),
+        ]);
+        assert_eq!(digests.len(), 3);
+        for change in changes {
+            let mut changed = step.clone();
+            change(&mut changed);
+            assert!(digests.insert(changed.digest(&DOMAIN, subject)));
+        }
+    }
+
+    #[test]
+    fn what_is_larger_than_a_cryptlet_is_woken_with_is_refused() {
+        let large = Bytes::from(vec![1; MAX_TRIGGER_BYTES + 1]);
+        let full = LogEntry {
+            topics: vec![B256::ZERO; 4],
+            data: large.slice(1..),
+            ..log()
+        };
+        assert_eq!(Trigger::Log(full.clone()).check(), Ok(()));
+        let topics = vec![B256::ZERO; 5];
+        assert!(Trigger::Log(LogEntry { topics, ..log() }).check().is_err());
+        let more = LogEntry {
+            data: large.clone(),
+            ..full
+        };
+        assert!(Trigger::Log(more).check().is_err());
+        let step = |number, state| {
+            Trigger::Step(Step {
+                of: EventId(B256::ZERO),
+                number,
+                state,
+                at: 0,
+                signature: CompactSignature::default(),
+            })
+        };
+        assert!(step(1, large).check().is_err());
+        assert!(step(0, Bytes::new()).check().is_err());
+        assert_eq!(step(1, Bytes::new()).check(), Ok(()));
     }
 
     #[test]

@@ -43,41 +43,60 @@ pub enum JobState {
     Reported,
     /// The signed transaction is in the journal and may have been broadcast.
     Submitted,
-    /// The chain consumed the report; the receipt is in the journal. Final.
+    /// The chain consumed the report; the receipt is in the journal. Final, unless a reorganisation takes the block back.
     Delivered,
     /// The cryptlet answered that there is nothing to deliver. Final.
     Skipped,
     /// Given up, with a reason. Final.
     Failed,
+    /// It came to nothing too often. Kept until somebody has it tried again.
+    Parked,
+    /// A reorganisation took its event back. Kept in case the event occurs again.
+    Withdrawn,
 }
 
 impl JobState {
     /// All states, in the order of the path.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Routed,
         Self::Reported,
         Self::Submitted,
         Self::Delivered,
         Self::Skipped,
         Self::Failed,
+        Self::Parked,
+        Self::Withdrawn,
     ];
 
-    /// Nothing follows this state.
+    /// The host has something to do for it.
+    #[must_use]
+    pub fn is_unfinished(self) -> bool {
+        matches!(self, Self::Routed | Self::Reported | Self::Submitted)
+    }
+
+    /// Nothing follows this state, as long as the chain keeps its blocks.
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Delivered | Self::Skipped | Self::Failed)
     }
 
     /// Whether `next` may follow. A report that expired undelivered sends the job back to [`JobState::Routed`];
-    /// a transaction that has to be replaced goes from submitted to submitted.
+    /// a transaction that has to be replaced goes from submitted to submitted; a delivery whose block was taken
+    /// back is undone. A transaction that is on its way cannot be called back: the chain may consume a report
+    /// whose job was parked or withdrawn meanwhile.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
-        use JobState::{Delivered, Failed, Reported, Routed, Skipped, Submitted};
+        use JobState::{
+            Delivered, Failed, Parked, Reported, Routed, Skipped, Submitted, Withdrawn,
+        };
         matches!(
             (self, next),
-            (Routed, Reported | Skipped | Failed)
-                | (Reported, Submitted | Delivered | Routed | Failed)
-                | (Submitted, Submitted | Delivered | Routed | Failed)
+            (Routed, Reported | Skipped)
+                | (Reported | Submitted, Submitted | Delivered | Routed)
+                | (Routed | Reported | Submitted, Failed | Parked | Withdrawn)
+                | (Parked, Routed | Withdrawn | Delivered)
+                | (Withdrawn, Routed | Delivered)
+                | (Delivered, Reported | Submitted)
         )
     }
 
@@ -91,6 +110,8 @@ impl JobState {
             Self::Delivered => "delivered",
             Self::Skipped => "skipped",
             Self::Failed => "failed",
+            Self::Parked => "parked",
+            Self::Withdrawn => "withdrawn",
         }
     }
 
@@ -106,22 +127,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_follows_a_final_state() {
+    fn only_a_reorganisation_leads_out_of_a_final_state() {
         for from in JobState::ALL.into_iter().filter(|state| state.is_final()) {
-            assert!(
-                JobState::ALL.into_iter().all(|next| !from.may_become(next)),
-                "{from:?}"
-            );
+            assert!(!from.is_unfinished());
+            let next = JobState::ALL
+                .into_iter()
+                .filter(|next| from.may_become(*next));
+            let undone: &[_] = match from {
+                JobState::Delivered => &[JobState::Reported, JobState::Submitted],
+                _ => &[],
+            };
+            assert_eq!(next.collect::<Vec<_>>(), undone, "{from:?}");
         }
     }
 
     #[test]
-    fn a_delivery_always_has_a_report_behind_it() {
+    fn a_delivery_never_comes_straight_from_an_event() {
         let before: Vec<_> = JobState::ALL
             .into_iter()
             .filter(|state| state.may_become(JobState::Delivered))
             .collect();
-        assert_eq!(before, [JobState::Reported, JobState::Submitted]);
+        use JobState::{Parked, Reported, Submitted, Withdrawn};
+        assert_eq!(before, [Reported, Submitted, Parked, Withdrawn]);
     }
 
     #[test]

@@ -3,9 +3,12 @@
 //! Read in this order, the modules retell the path of one wake-up:
 //! [`subscription`] (what a contract asked for) and [`delegation`] (in whose name) → [`event`] (it is due)
 //! → [`job`] (work to be done once) → [`region`] (how the work is asked of an isolated region) → [`report`] (what a cryptlet says to a
-//! contract) → [`receipt`] (what an auditor checks, offline).
+//! contract; many of them: [`batch`]) → [`receipt`] (what an auditor checks, offline).
+//! [`answer`] is what a contract gets that asks off the chain and waits.
 //! [`manifest`], [`register`], [`policy`] and [`evidence`] are the documents that say what is allowed and what ran.
 
+pub mod answer;
+pub mod batch;
 pub mod bounded;
 mod decimal;
 pub mod delegation;
@@ -24,6 +27,8 @@ pub mod register;
 pub mod report;
 pub mod subscription;
 
+pub use answer::{Answer, SignedAnswer};
+pub use batch::Batch;
 pub use delegation::{Delegation, SignedDelegation};
 pub use descriptor::DelegateDescriptor;
 pub use event::{Event, Trigger};

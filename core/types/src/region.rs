@@ -9,10 +9,14 @@
 
 mod input;
 
-pub use input::{InputError, RunInput};
+pub use input::{CallInput, InputError, ObserveInput, RunInput};
 
 use crate::{
-    EvidenceStatement, Limits, Measurement, Sha256Digest, SignedReport, policy::EgressRule,
+    EvidenceStatement, Limits, Measurement, ReportDomain, Sha256Digest, SignedAnswer, SignedReport,
+    UnixSeconds,
+    event::{Observation, Step},
+    policy::EgressRule,
+    report::CompactSignature,
 };
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use alloy_sol_types::SolValue;
@@ -48,6 +52,18 @@ pub enum CallIn {
     Provision(KeyGrant),
     /// Wake the cryptlet. Any number of times, after [`CallIn::Provision`].
     Run(Box<RunInput>),
+    /// Ask the cryptlet for the value of a feed. As [`CallIn::Run`].
+    Observe(Box<ObserveInput>),
+    /// Have the cryptlet answer a contract that asks off the chain. As [`CallIn::Run`].
+    Call(Box<CallInput>),
+    /// Sign reports that this cryptlet's key has signed one by one once more, as one [batch](crate::batch), so that they can be
+    /// delivered in one transaction. As [`CallIn::Run`].
+    SignBatch {
+        /// Where they may be delivered.
+        domain: ReportDomain,
+        /// 1 to 64, in the order in which they are to be consumed.
+        reports: Vec<SignedReport>,
+    },
 }
 
 /// What a region answers.
@@ -60,6 +76,12 @@ pub enum CallInAnswer {
     Provisioned(Address),
     /// The cryptlet has answered.
     Ran(Box<RunAnswer>),
+    /// The feed has a value.
+    Observed(Box<ObserveAnswer>),
+    /// The contract has its answer.
+    Called(Box<CallAnswer>),
+    /// The cryptlet's signature over the batch.
+    BatchSigned(CompactSignature),
 }
 
 /// What a region asks of its host.
@@ -174,6 +196,33 @@ pub struct WrappedKey {
 pub struct RunAnswer {
     /// The cryptlet's word.
     pub outcome: RunOutcome,
+    /// Where the computation goes on, if this was not all; signed by the cryptlet's key. A run that has nothing to tell
+    /// until then has skipped.
+    pub proceed: Option<Step>,
+    /// What sources said, in the order in which they were asked.
+    pub sources: Vec<SourceProof>,
+    /// Fuel used up.
+    pub fuel_used: u64,
+}
+
+/// What came of an observation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObserveAnswer {
+    /// The value, signed by the cryptlet's key.
+    pub observation: Observation,
+    /// What sources said, in the order in which they were asked.
+    pub sources: Vec<SourceProof>,
+    /// Fuel used up.
+    pub fuel_used: u64,
+}
+
+/// What came of a call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallAnswer {
+    /// The answer, signed by the cryptlet's key.
+    pub answer: SignedAnswer,
     /// What sources said, in the order in which they were asked.
     pub sources: Vec<SourceProof>,
     /// Fuel used up.
@@ -237,22 +286,23 @@ pub enum RegionFault {
     /// The cryptlet said that it could not for now (its source was down or wrong).
     #[error("cryptlet could not answer: {0}")]
     Unavailable(String),
-    /// The delegate's number is behind what this region has signed: the host's view of the chain is stale.
-    #[error(
-        "sequence {asked} asked for, {signed} was signed already: the view of the chain is stale"
-    )]
-    Behind {
+    /// This region has said something else under the same number, and that can still be delivered.
+    #[error("sequence {sequence} was signed already, and can be delivered until {until}")]
+    Promised {
         /// The number asked for.
-        asked: u64,
-        /// The latest that was signed.
-        signed: u64,
+        sequence: u64,
+        /// The last second at which what was signed can be delivered.
+        until: UnixSeconds,
     },
-    /// The region remembers as many subscriptions as it can; another one has to be created.
-    #[error("region has signed for as many subscriptions as it can remember")]
+    /// The region remembers as many reports as it can; another one has to be created.
+    #[error("region has signed as many reports as it can remember")]
     Exhausted,
     /// The answer is larger than a report may be.
     #[error("payload of {0} bytes, at most 16384")]
     PayloadTooLarge(u64),
+    /// The cryptlet's answer is none to what it was asked.
+    #[error("cryptlet answered {0}")]
+    Answer(String),
 }
 
 impl RegionFault {
@@ -261,7 +311,7 @@ impl RegionFault {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable(_) | Self::Deadline(_) | Self::Behind { .. } | Self::Exhausted
+            Self::Unavailable(_) | Self::Deadline(_) | Self::Promised { .. } | Self::Exhausted
         )
     }
 }

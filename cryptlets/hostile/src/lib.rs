@@ -1,9 +1,13 @@
 //! A cryptlet that misbehaves as its parameters say: what containers, hosts and benchmarks are tried with.
 //!
 //! Parameters: `(string behaviour, string detail)`. Payload: `(string)`. `echo` is the well-behaved one: it
-//! returns `detail`, and is the bare component call of the benchmarks.
+//! returns `detail`, and is the bare component call of the benchmarks. `relay` tells what it was woken with, `count` and
+//! `ponder` take `detail` steps, with and without progress, and `bloat` keeps that many bytes. As a feed it has the value
+//! `detail`, and a caller gets what a contract would.
 
-use cryptlet::{Answer, Context, Cryptlet, Description, Failure, Trigger, abi, http};
+use cryptlet::{
+    Answer, Context, Cryptlet, Description, Failure, Trigger, abi, http, primitives::I256,
+};
 use std::hint::black_box;
 
 /// The cryptlet.
@@ -19,25 +23,81 @@ impl Cryptlet for Hostile {
 
     fn on_trigger(
         _: &Context,
-        _: Trigger,
+        trigger: Trigger,
         (behaviour, detail): (String, String),
     ) -> Result<Answer<(String,)>, Failure> {
-        let said = match behaviour.as_str() {
-            "echo" => detail,
-            "skip" => return Ok(Answer::Skip(detail)),
-            "refuse" => return Err(Failure::Refused(detail)),
-            "trap" => trap(),
-            "loop" => spin(),
-            "eat" => eat(),
-            "recurse" => recurse(1).to_string(),
-            "huge" => "x".repeat(number(&detail)?),
-            "log" => shout(number(&detail)?),
-            "fetch" => fetch(&detail)?,
-            "hammer" => hammer(&detail)?,
-            _ => return Err(Failure::Refused(format!("no behaviour {behaviour:?}"))),
-        };
-        Ok(Answer::Deliver((said,)))
+        match behaviour.as_str() {
+            "relay" => Ok(Answer::Deliver((format!("{trigger:?}"),))),
+            "count" | "ponder" => step(trigger, number(&detail)?, behaviour == "count"),
+            "bloat" => Ok(Answer::Proceed {
+                state: vec![1; number(&detail)?],
+                payload: None,
+            }),
+            _ => misbehave(&behaviour, detail),
+        }
     }
+
+    fn observe(
+        _: &Context,
+        (behaviour, detail): (String, String),
+    ) -> Result<Option<I256>, Failure> {
+        match misbehave(&behaviour, detail)? {
+            Answer::Deliver((value,)) => match value.parse() {
+                Ok(value) => Ok(Some(value)),
+                Err(_) => Err(Failure::Refused(format!("{value:?} is no value"))),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    fn call(
+        context: &Context,
+        (behaviour, detail): (String, String),
+    ) -> Result<(String,), Failure> {
+        match behaviour.as_str() {
+            "relay" => Ok((format!("{} {}", context.consumer, context.now),)),
+            _ => match misbehave(&behaviour, detail)? {
+                Answer::Deliver(said) => Ok(said),
+                _ => Err(Failure::Refused("nothing to say".into())),
+            },
+        }
+    }
+}
+
+fn misbehave(behaviour: &str, detail: String) -> Result<Answer<(String,)>, Failure> {
+    let said = match behaviour {
+        "echo" => detail,
+        "skip" => return Ok(Answer::Skip(detail)),
+        "refuse" => return Err(Failure::Refused(detail)),
+        "trap" => trap(),
+        "loop" => spin(),
+        "eat" => eat(),
+        "recurse" => recurse(1).to_string(),
+        "huge" => "x".repeat(number(&detail)?),
+        "log" => shout(number(&detail)?),
+        "fetch" => fetch(&detail)?,
+        "hammer" => hammer(&detail)?,
+        _ => return Err(Failure::Refused(format!("no behaviour {behaviour:?}"))),
+    };
+    Ok(Answer::Deliver((said,)))
+}
+
+/// A full stop for each step, until there are `steps` of them.
+fn step(trigger: Trigger, steps: usize, tell: bool) -> Result<Answer<(String,)>, Failure> {
+    let mut state = match trigger {
+        Trigger::Step(step) => step.state,
+        _ => Vec::new(),
+    };
+    state.push(b'.');
+    let said = String::from_utf8_lossy(&state).into_owned();
+    Ok(if state.len() > steps {
+        Answer::Deliver((said,))
+    } else {
+        Answer::Proceed {
+            state,
+            payload: tell.then_some((said,)),
+        }
+    })
 }
 
 fn number(text: &str) -> Result<usize, Failure> {

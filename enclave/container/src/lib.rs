@@ -16,6 +16,7 @@ pub mod runtime;
 pub mod sandbox;
 pub mod session;
 pub mod signing;
+mod wake;
 
 use channel::{Channel, ChannelError, SharedHost};
 use cryptlet_types::{

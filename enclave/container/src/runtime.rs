@@ -20,7 +20,10 @@ use wasmtime::{
     component::{Component, HasSelf, Linker},
 };
 
-pub use crate::imports::bindings::{Answer, Context, Failure, Trigger};
+pub use crate::imports::bindings::{
+    Answer, Context, Failure, Trigger,
+    bletchley::cryptlet::types::{BlockEntry, LogEntry, Message, Observation, Progress, Step},
+};
 use crate::imports::{MemoryExceeded, bindings::Utility};
 
 /// Package of the interfaces that a component may import.
@@ -152,7 +155,7 @@ impl Runtime {
     ) -> wasmtime::Result<Result<Answer, Failure>> {
         store.set_fuel(self.limits.fuel)?;
         let instance = self.component.instantiate(&mut *store)?;
-        instance.call_on_trigger(store, &wake.context, wake.trigger, &wake.params)
+        instance.call_on_trigger(store, &wake.context, &wake.trigger, &wake.params)
     }
 
     fn explain(&self, error: &wasmtime::Error) -> RunError {

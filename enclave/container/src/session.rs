@@ -4,19 +4,24 @@ use crate::{
     channel::{ChannelError, SharedHost},
     deadline::Watchdog,
     http::Egress,
-    runtime::{Answer, Context, MAX_MEMORY_BYTES, Ran, RunError, Runtime, Trigger, Wake},
-    signing::{Record, Signer, SigningError},
+    runtime::{Answer, MAX_MEMORY_BYTES, Progress, Ran, RunError, Runtime},
+    signing::{CALLS, FEEDS, Record, STEPS, Signer, SigningError},
+    wake,
 };
+use alloy_primitives::{Bytes, I256, U256};
 use cryptlet_seal::{ExchangeKey, SigningKey, key_binding, measure, package};
 use cryptlet_types::{
-    EvidenceStatement, Manifest, Provider, Sha256Digest,
-    bounded::{MAX_PAYLOAD_BYTES, clip},
+    EvidenceStatement, Manifest, Provider, ReportDomain, Sha256Digest, SignedReport,
+    answer::window,
+    bounded::{MAX_PAYLOAD_BYTES, MAX_SUBSCRIPTION_BYTES, clip},
+    event::{MAX_TRIGGER_BYTES, Step},
     region::{
-        CallIn, CallInAnswer, KeyGrant, RegionConfig, RegionFault, RegionSettings, RunAnswer,
-        RunInput, RunOutcome, WrappedKey,
+        CallAnswer, CallIn, CallInAnswer, CallInput, KeyGrant, ObserveAnswer, ObserveInput,
+        RegionConfig, RegionFault, RegionSettings, RunAnswer, RunInput, RunOutcome, SourceProof,
+        WrappedKey,
     },
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What a region knows of itself before it has a package.
 #[derive(Clone, Debug)]
@@ -75,6 +80,11 @@ impl Session {
             CallIn::Create(config) => self.create(*config).map_err(RunError::Fault),
             CallIn::Provision(grant) => self.provision(&grant).map_err(RunError::Fault),
             CallIn::Run(input) => self.run(*input, host),
+            CallIn::Observe(input) => self.observe(&input, host),
+            CallIn::Call(input) => self.call(&input, host),
+            CallIn::SignBatch { domain, reports } => {
+                self.sign_batch(domain, &reports).map_err(RunError::Fault)
+            }
         };
         match result {
             Ok(answer) => Ok(Ok(answer)),
@@ -114,17 +124,84 @@ impl Session {
         }
     }
 
+    fn ready(&mut self) -> Result<(&Region, &mut Record), RegionFault> {
+        match &mut self.state {
+            State::Ready(region, record) => Ok((region, record)),
+            _ => Err(protocol("a cryptlet runs after its key is provisioned")),
+        }
+    }
+
     fn run(&mut self, input: RunInput, host: &SharedHost) -> Result<CallInAnswer, RunError> {
-        let State::Ready(region, record) = &mut self.state else {
-            return Err(protocol("a cryptlet runs after its key is provisioned").into());
-        };
+        let (region, record) = self.ready()?;
         region.check_input(&input)?;
         record.check(&input).map_err(signing)?;
+        let wake = wake::job(&input);
         let ran = region
             .runtime
-            .run(wake(&input), host, &region.egress, input.issued_at)?;
-        let answer = region.conclude(input, ran, record)?;
+            .run(wake, host, &region.egress, input.issued_at)?;
+        let answer = region.conclude(&input, ran, record)?;
         Ok(CallInAnswer::Ran(Box::new(answer)))
+    }
+
+    fn observe(
+        &mut self,
+        input: &ObserveInput,
+        host: &SharedHost,
+    ) -> Result<CallInAnswer, RunError> {
+        let (region, record) = self.ready()?;
+        region.check_asked(&input.settings, &input.params)?;
+        record.needs_key(FEEDS).map_err(signing)?;
+        record
+            .speaks_for(input.cryptlet, input.domain)
+            .map_err(signing)?;
+        let wake = wake::observe(input);
+        let ran = region.runtime.run(wake, host, &region.egress, input.at)?;
+        let Ran {
+            answer,
+            sources,
+            fuel_used,
+        } = ran;
+        let value = int256(&at_once(answer)?)?;
+        let observation = record.sign_observation(input, value).map_err(signing)?;
+        Ok(CallInAnswer::Observed(Box::new(ObserveAnswer {
+            observation,
+            sources,
+            fuel_used,
+        })))
+    }
+
+    fn call(&mut self, input: &CallInput, host: &SharedHost) -> Result<CallInAnswer, RunError> {
+        let (region, record) = self.ready()?;
+        region.check_asked(&input.settings, &input.params)?;
+        if window(input.at, input.window_length).is_none() {
+            return Err(protocol("windowLength: 1 second to 7 days").into());
+        }
+        record.needs_key(CALLS).map_err(signing)?;
+        record
+            .speaks_for(input.cryptlet, input.domain)
+            .map_err(signing)?;
+        let wake = wake::call(input);
+        let ran = region.runtime.run(wake, host, &region.egress, input.at)?;
+        let value = at_once(ran.answer)?;
+        let answer = input
+            .answer(region.statement.measurement, value)
+            .ok_or_else(|| protocol("windowLength: no such window"))?;
+        let answer = record.sign_answer(&input.domain, answer).map_err(signing)?;
+        Ok(CallInAnswer::Called(Box::new(CallAnswer {
+            answer,
+            sources: ran.sources,
+            fuel_used: ran.fuel_used,
+        })))
+    }
+
+    fn sign_batch(
+        &mut self,
+        domain: ReportDomain,
+        reports: &[SignedReport],
+    ) -> Result<CallInAnswer, RegionFault> {
+        let (_, record) = self.ready()?;
+        let signature = record.sign_batch(domain, reports).map_err(signing)?;
+        Ok(CallInAnswer::BatchSigned(signature))
     }
 }
 
@@ -196,17 +273,36 @@ impl Region {
 
     /// What the host says about a run, as far as the region can know better.
     fn check_input(&self, input: &RunInput) -> Result<(), RegionFault> {
-        if input.settings != self.manifest.config.settings {
-            return Err(protocol("settings are not the manifest's"));
-        }
+        self.check_settings(&input.settings)?;
         input
             .check()
             .map_err(|error| protocol(&clip(&error.to_string())))
     }
 
+    /// The same of what no subscription commits to.
+    fn check_asked(
+        &self,
+        settings: &BTreeMap<String, String>,
+        params: &Bytes,
+    ) -> Result<(), RegionFault> {
+        self.check_settings(settings)?;
+        if params.len() > MAX_SUBSCRIPTION_BYTES {
+            return Err(protocol("params: at most 4096 bytes"));
+        }
+        Ok(())
+    }
+
+    fn check_settings(&self, settings: &BTreeMap<String, String>) -> Result<(), RegionFault> {
+        if *settings == self.manifest.config.settings {
+            Ok(())
+        } else {
+            Err(protocol("settings are not the manifest's"))
+        }
+    }
+
     fn conclude(
         &self,
-        input: RunInput,
+        input: &RunInput,
         ran: Ran,
         record: &mut Record,
     ) -> Result<RunAnswer, RegionFault> {
@@ -215,32 +311,79 @@ impl Region {
             sources,
             fuel_used,
         } = ran;
-        let outcome = match answer {
-            Answer::Skip(reason) => RunOutcome::Skip(clip(&reason)),
-            Answer::Deliver(payload) if payload.len() > MAX_PAYLOAD_BYTES => {
-                let size = u64::try_from(payload.len()).unwrap_or(u64::MAX);
-                return Err(RegionFault::PayloadTooLarge(size));
-            }
-            Answer::Deliver(payload) => {
-                let measurement = self.statement.measurement;
-                let report = record
-                    .sign(
-                        &input,
-                        payload.into(),
-                        &sources,
-                        measurement,
-                        &self.region_key,
-                    )
-                    .map_err(signing)?;
-                RunOutcome::Report(Box::new(report))
+        let (outcome, proceed) = match answer {
+            Answer::Skip(reason) => (RunOutcome::Skip(clip(&reason)), None),
+            Answer::Deliver(payload) => (self.report(input, payload, &sources, record)?, None),
+            Answer::Proceed(Progress { state, payload }) => {
+                let step = next_step(input, state, record)?;
+                let outcome = match payload {
+                    Some(payload) => self.report(input, payload, &sources, record)?,
+                    None => RunOutcome::Skip(format!("goes on in step {}", step.number)),
+                };
+                (outcome, Some(step))
             }
         };
         Ok(RunAnswer {
             outcome,
+            proceed,
             sources,
             fuel_used,
         })
     }
+
+    fn report(
+        &self,
+        input: &RunInput,
+        payload: Vec<u8>,
+        sources: &[SourceProof],
+        record: &mut Record,
+    ) -> Result<RunOutcome, RegionFault> {
+        let payload = sized(payload)?;
+        let measurement = self.statement.measurement;
+        let report = record
+            .sign(input, payload, sources, measurement, &self.region_key)
+            .map_err(signing)?;
+        Ok(RunOutcome::Report(Box::new(report)))
+    }
+}
+
+fn sized(payload: Vec<u8>) -> Result<Bytes, RegionFault> {
+    if payload.len() > MAX_PAYLOAD_BYTES {
+        let size = u64::try_from(payload.len()).unwrap_or(u64::MAX);
+        return Err(RegionFault::PayloadTooLarge(size));
+    }
+    Ok(payload.into())
+}
+
+fn next_step(input: &RunInput, state: Vec<u8>, record: &Record) -> Result<Step, RegionFault> {
+    record.needs_key(STEPS).map_err(signing)?;
+    if state.len() > MAX_TRIGGER_BYTES {
+        let what = format!("with a state of {} bytes, at most 16384", state.len());
+        return Err(RegionFault::Answer(what));
+    }
+    let step = input
+        .next_step(state.into())
+        .ok_or_else(|| RegionFault::Answer("with one step too many".into()))?;
+    record.sign_step(input, step).map_err(signing)
+}
+
+/// The answer to somebody who waits for it.
+fn at_once(answer: Answer) -> Result<Bytes, RegionFault> {
+    match answer {
+        Answer::Deliver(value) => sized(value),
+        Answer::Skip(reason) => Err(RegionFault::Unavailable(clip(&reason))),
+        Answer::Proceed(_) => Err(RegionFault::Answer(
+            "that it goes on, to somebody who waits for the answer".into(),
+        )),
+    }
+}
+
+/// An ABI-encoded `(int256)`.
+fn int256(value: &[u8]) -> Result<I256, RegionFault> {
+    let word: [u8; 32] = value.try_into().map_err(|_| {
+        RegionFault::Answer(format!("with {} bytes, not with one int256", value.len()))
+    })?;
+    Ok(I256::from_raw(U256::from_be_bytes(word)))
 }
 
 /// Settings may give less than the manifest asks for, never more.
@@ -279,33 +422,15 @@ fn check_imports(runtime: &Runtime, manifest: &Manifest) -> Result<(), RegionFau
     }
 }
 
-fn wake(input: &RunInput) -> Wake {
-    let due = input.trigger.due();
-    let subscription = &input.subscription;
-    let context = Context {
-        job: format!("{:#x}", input.job.0),
-        cryptlet: format!("{:#x}", subscription.cryptlet.0),
-        consumer: format!("{:#x}", subscription.consumer),
-        subject: format!("{:#x}", subscription.subject.0),
-        chain_id: input.domain.chain_id,
-        now: input.issued_at,
-        settings: input.settings.clone().into_iter().collect(),
-    };
-    Wake {
-        context,
-        trigger: Trigger::Clock(due),
-        params: subscription.params.to_vec(),
-    }
-}
-
 fn protocol(reason: &str) -> RegionFault {
     RegionFault::Protocol(reason.into())
 }
 
 fn signing(error: SigningError) -> RegionFault {
     match error {
-        SigningError::Backwards { asked, signed } => RegionFault::Behind { asked, signed },
-        SigningError::Full => RegionFault::Exhausted,
+        SigningError::Promised { sequence, until } => RegionFault::Promised { sequence, until },
+        SigningError::Full | SigningError::Past(_) => RegionFault::Exhausted,
+        SigningError::InVault(_) => RegionFault::Key(error.to_string()),
         error => RegionFault::Protocol(error.to_string()),
     }
 }

@@ -3,22 +3,31 @@
 //! Where the key stays in its vault, the region signs its own statement alone and leaves the cryptlet's signature
 //! all zero, which no delegate takes: the vault puts its own there.
 //!
-//! A region speaks for one cryptlet at one delegate, and as long as it lives it never goes back in a
-//! subscription. The latest number may be signed again, because a report that was not delivered in time has to
-//! be issued anew. Neither outlives the region: a host that creates another one can ask again. What makes a
-//! second word on a number worthless is the delegate, which consumes each number once.
+//! A region speaks for one cryptlet at one delegate. Reports of one subscription may be signed ahead of the chain, and in any
+//! order. What holds as long as the region lives:
+//!
+//! > Two reports of one number of one subscription that differ are never deliverable at the same time: the later
+//! > one is issued after the last second of the earlier one.
+//!
+//! So a report that was not delivered in time can be issued anew, and none beside it. The times are those of the reports
+//! themselves, which the delegate holds against its block: a host that lies about the time gets reports that nobody takes.
+//! The invariant does not outlive the region: a host that creates another one can ask again. What makes a second word on
+//! a number worthless is the delegate, which consumes each number once.
 
-use alloy_primitives::{Address, B256, Bytes};
-use cryptlet_seal::{SealError, SigningKey};
+use alloy_primitives::{Address, B256, Bytes, I256};
+use cryptlet_seal::{SealError, SigningKey, check};
 use cryptlet_types::{
-    CryptletId, Measurement, ReportDomain, SignedReport, Subject,
-    region::{FrameError, RegionStatement, RunInput, SourceProof, sources_digest},
+    Answer, Batch, CryptletId, Measurement, Report, ReportDomain, SignedAnswer, SignedReport,
+    Subject, Trigger, UnixSeconds,
+    batch::BatchError,
+    event::{Observation, Step},
+    region::{FrameError, ObserveInput, RegionStatement, RunInput, SourceProof, sources_digest},
     report::CompactSignature,
 };
 use std::collections::BTreeMap;
 
-/// Most subscriptions that one region signs for.
-const MAX_SUBJECTS: usize = 100_000;
+/// Most reports that a region remembers at once, beside those that cannot be delivered any more.
+const MAX_PROMISES: usize = 100_000;
 
 /// Why a region does not sign.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,17 +35,29 @@ pub enum SigningError {
     /// The first run was of another cryptlet, or for another delegate.
     #[error("this region speaks for cryptlet {0} at the delegate of its first run only")]
     Another(CryptletId),
-    /// A later number was signed already.
-    #[error("sequence {asked} after {signed} was signed")]
-    Backwards {
+    /// Something else was signed under this number, and can still be delivered.
+    #[error("sequence {sequence} was signed already, and can be delivered until {until}")]
+    Promised {
         /// The number asked for.
-        asked: u64,
-        /// The latest that was signed.
-        signed: u64,
+        sequence: u64,
+        /// The last second of what was signed.
+        until: UnixSeconds,
     },
-    /// The region remembers as many subscriptions as it can.
-    #[error("region has signed for {MAX_SUBJECTS} subscriptions: create another")]
+    /// The region has forgotten reports that can be delivered at the time of this one.
+    #[error("issued at {0}, a time that this region has left behind: create another")]
+    Past(UnixSeconds),
+    /// The region remembers as many reports as it can.
+    #[error("region has signed {MAX_PROMISES} reports that can be delivered: create another")]
     Full,
+    /// What only the cryptlet's key may sign was asked of a region that does not have it.
+    #[error("the key stays in its vault, which signs reports alone: {0}")]
+    InVault(&'static str),
+    /// Reports cannot go into one batch.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// What was handed back was not signed by this cryptlet's key.
+    #[error("{0} is not signed by this cryptlet's key")]
+    NotOurs(String),
     /// The input has no encoding.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -72,10 +93,109 @@ impl Signer {
         }
     }
 
-    fn sign(&self, digest: B256) -> Result<CompactSignature, SealError> {
+    /// Of a report, which the vault signs where the key stays there.
+    fn sign_report(&self, digest: B256) -> Result<CompactSignature, SealError> {
         match self {
             Self::Here(key) => key.sign(digest),
             Self::InVault(_) => Ok(CompactSignature::default()),
+        }
+    }
+
+    /// Of everything else, which a vault does not sign: it could not tell what it is.
+    fn sign(&self, digest: B256, what: &'static str) -> Result<CompactSignature, SigningError> {
+        match self {
+            Self::Here(key) => Ok(key.sign(digest)?),
+            Self::InVault(_) => Err(SigningError::InVault(what)),
+        }
+    }
+}
+
+/// What was said under a number.
+#[derive(Clone, Copy, Debug)]
+struct Promise {
+    digest: B256,
+    issued_at: UnixSeconds,
+    valid_until: UnixSeconds,
+}
+
+/// What was signed, as far as it matters: all that could still be delivered beside another.
+#[derive(Debug)]
+struct Promises {
+    most: usize,
+    kept: BTreeMap<(Subject, u64), Promise>,
+    /// The last second of all that was forgotten. Nothing is issued up to then any more.
+    forgotten: UnixSeconds,
+}
+
+impl Promises {
+    fn new(most: usize) -> Self {
+        Self {
+            most,
+            kept: BTreeMap::new(),
+            forgotten: 0,
+        }
+    }
+
+    /// Whether something may be said under a number at a time. Only a report of the very same time can be the same.
+    fn check(
+        &self,
+        subject: Subject,
+        sequence: u64,
+        issued_at: UnixSeconds,
+    ) -> Result<(), SigningError> {
+        match self.kept.get(&(subject, sequence)) {
+            Some(said) if said.valid_until >= issued_at && said.issued_at != issued_at => {
+                Err(SigningError::Promised {
+                    sequence,
+                    until: said.valid_until,
+                })
+            }
+            None if issued_at <= self.forgotten && self.forgotten > 0 => {
+                Err(SigningError::Past(issued_at))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn keep(&mut self, report: &Report, digest: B256) -> Result<(), SigningError> {
+        self.check(report.subject, report.sequence, report.issued_at)?;
+        let key = (report.subject, report.sequence);
+        if let Some(said) = self.kept.get(&key)
+            && said.digest != digest
+            && said.valid_until >= report.issued_at
+        {
+            return Err(SigningError::Promised {
+                sequence: report.sequence,
+                until: said.valid_until,
+            });
+        }
+        if self.kept.len() >= self.most && !self.kept.contains_key(&key) {
+            self.forget_before(report.issued_at)?;
+        }
+        let promise = Promise {
+            digest,
+            issued_at: report.issued_at,
+            valid_until: report.valid_until,
+        };
+        self.kept.insert(key, promise);
+        Ok(())
+    }
+
+    /// Forgets what cannot be delivered at `now` any more.
+    fn forget_before(&mut self, now: UnixSeconds) -> Result<(), SigningError> {
+        let mut last = self.forgotten;
+        self.kept.retain(|_, said| {
+            let stays = said.valid_until >= now;
+            if !stays {
+                last = last.max(said.valid_until);
+            }
+            stays
+        });
+        self.forgotten = last;
+        if self.kept.len() < self.most {
+            Ok(())
+        } else {
+            Err(SigningError::Full)
         }
     }
 }
@@ -85,7 +205,7 @@ impl Signer {
 pub struct Record {
     signer: Signer,
     speaker: Option<(CryptletId, ReportDomain)>,
-    signed: BTreeMap<Subject, u64>,
+    promises: Promises,
 }
 
 impl Record {
@@ -95,28 +215,68 @@ impl Record {
         Self {
             signer,
             speaker: None,
-            signed: BTreeMap::new(),
+            promises: Promises::new(MAX_PROMISES),
         }
     }
 
-    /// Whether a report on `input` would be signed; the first input decides for whom the region speaks.
+    /// Whether the region speaks for this cryptlet at this delegate; the first to be asked for decides.
+    ///
+    /// # Errors
+    /// [`SigningError::Another`].
+    pub fn speaks_for(
+        &mut self,
+        cryptlet: CryptletId,
+        domain: ReportDomain,
+    ) -> Result<(), SigningError> {
+        let asked = (cryptlet, domain);
+        let speaker = *self.speaker.get_or_insert(asked);
+        if speaker == asked {
+            Ok(())
+        } else {
+            Err(SigningError::Another(speaker.0))
+        }
+    }
+
+    /// Whether the key is here, which `what` needs.
+    ///
+    /// # Errors
+    /// [`SigningError::InVault`].
+    pub fn needs_key(&self, what: &'static str) -> Result<(), SigningError> {
+        match &self.signer {
+            Signer::Here(_) => Ok(()),
+            Signer::InVault(_) => Err(SigningError::InVault(what)),
+        }
+    }
+
+    /// Whether a report on `input` would be signed, and whether what it hands back of earlier runs is of this cryptlet's key.
     ///
     /// # Errors
     /// Says why not.
     pub fn check(&mut self, input: &RunInput) -> Result<(), SigningError> {
-        let asked = (input.subscription.cryptlet, input.domain);
-        let speaker = *self.speaker.get_or_insert(asked);
-        if speaker != asked {
-            return Err(SigningError::Another(speaker.0));
+        let subscription = &input.subscription;
+        self.speaks_for(subscription.cryptlet, input.domain)?;
+        match &input.trigger {
+            Trigger::Threshold { observation } => {
+                self.check_ours("observation", observation.digest(), &observation.signature)?;
+            }
+            Trigger::Step(step) => {
+                let digest = step.digest(&input.domain, subscription.subject);
+                self.check_ours("step", digest, &step.signature)?;
+            }
+            _ => {}
         }
-        match self.signed.get(&input.subscription.subject) {
-            Some(signed) if input.sequence < *signed => Err(SigningError::Backwards {
-                asked: input.sequence,
-                signed: *signed,
-            }),
-            None if self.signed.len() >= MAX_SUBJECTS => Err(SigningError::Full),
-            _ => Ok(()),
-        }
+        self.promises
+            .check(subscription.subject, input.sequence, input.issued_at)
+    }
+
+    fn check_ours(
+        &self,
+        what: &str,
+        digest: B256,
+        signature: &CompactSignature,
+    ) -> Result<(), SigningError> {
+        check(digest, signature, self.signer.address())
+            .map_err(|_| SigningError::NotOurs(what.to_owned()))
     }
 
     /// Signs a report with the cryptlet's key, and how it came about with the region's.
@@ -131,9 +291,9 @@ impl Record {
         region: Measurement,
         region_key: &SigningKey,
     ) -> Result<SignedReport, SigningError> {
-        self.check(input)?;
         let report = input.report(region, payload);
         let digest = report.digest(&input.domain);
+        self.promises.keep(&report, digest)?;
         let statement = RegionStatement {
             measurement: region,
             report: digest,
@@ -143,11 +303,87 @@ impl Record {
         let signed = SignedReport {
             report,
             signer: self.signer.address(),
-            signature: self.signer.sign(digest)?,
+            signature: self.signer.sign_report(digest)?,
             region_signature: region_key.sign(statement.digest())?,
         };
-        self.signed
-            .insert(input.subscription.subject, input.sequence);
         Ok(signed)
     }
+
+    /// Signs where a computation goes on, for the subscription of `input` alone.
+    ///
+    /// # Errors
+    /// [`SigningError::InVault`].
+    pub fn sign_step(&self, input: &RunInput, mut step: Step) -> Result<Step, SigningError> {
+        let digest = step.digest(&input.domain, input.subscription.subject);
+        step.signature = self.signer.sign(digest, STEPS)?;
+        Ok(step)
+    }
+
+    /// Signs the value of a feed.
+    ///
+    /// # Errors
+    /// [`SigningError::InVault`].
+    pub fn sign_observation(
+        &self,
+        input: &ObserveInput,
+        value: I256,
+    ) -> Result<Observation, SigningError> {
+        let mut observation = Observation {
+            feed: input.feed(),
+            value,
+            at: input.at,
+            signature: CompactSignature::default(),
+        };
+        observation.signature = self.signer.sign(observation.digest(), FEEDS)?;
+        Ok(observation)
+    }
+
+    /// Signs an answer to a contract that asked off the chain.
+    ///
+    /// # Errors
+    /// [`SigningError::InVault`].
+    pub fn sign_answer(
+        &self,
+        domain: &ReportDomain,
+        answer: Answer,
+    ) -> Result<SignedAnswer, SigningError> {
+        Ok(SignedAnswer {
+            signature: self.signer.sign(answer.digest(domain), CALLS)?,
+            signer: self.signer.address(),
+            answer,
+        })
+    }
+
+    /// Signs reports as one batch, if the cryptlet's key has signed each of them already: the batch says nothing new.
+    ///
+    /// # Errors
+    /// Names the report that does not fit.
+    pub fn sign_batch(
+        &mut self,
+        domain: ReportDomain,
+        reports: &[SignedReport],
+    ) -> Result<CompactSignature, SigningError> {
+        self.needs_key(BATCHES)?;
+        let batch = Batch::of(reports.iter().map(|signed| &signed.report))?;
+        if let Some(first) = reports.first() {
+            self.speaks_for(first.report.cryptlet, domain)?;
+        }
+        for (place, signed) in reports.iter().enumerate() {
+            let digest = signed.report.digest(&domain);
+            self.check_ours(&format!("reports[{place}]"), digest, &signed.signature)?;
+        }
+        self.signer.sign(batch.digest(&domain), BATCHES)
+    }
 }
+
+/// What a region without the key refuses, and why that is so.
+pub const STEPS: &str = "nobody could sign the state of a further step";
+/// As [`STEPS`].
+pub const FEEDS: &str = "nobody could sign the value of a feed";
+/// As [`STEPS`].
+pub const CALLS: &str = "nobody could sign the answer to a call";
+/// As [`STEPS`].
+pub const BATCHES: &str = "its reports are delivered one by one";
+
+#[cfg(test)]
+mod tests;

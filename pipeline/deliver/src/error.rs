@@ -45,6 +45,12 @@ pub enum DeliverError {
         /// The report's.
         given: u64,
     },
+    /// The subscription is paused: the delegate takes no report of it for now.
+    #[error("the subscription is paused")]
+    Paused,
+    /// What the outbox has of the batch is no transaction that this version writes.
+    #[error("the batch's transaction cannot be read")]
+    Unreadable,
     /// Outbidding the waiting transaction would pay more than the configured cap.
     #[error("a replacement would cost more than the cap of {cap} wei a unit of gas")]
     FeeCap {
@@ -65,8 +71,9 @@ impl DeliverError {
             | Self::NotTaken(_)
             | Self::NotYetValid
             | Self::Ahead { .. }
+            | Self::Paused
             | Self::FeeCap { .. } => true,
-            Self::WrongSignature => false,
+            Self::WrongSignature | Self::Unreadable => false,
         }
     }
 }

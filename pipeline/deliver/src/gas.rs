@@ -28,14 +28,29 @@ pub const CONSENT: u64 = 150_000;
 /// Units of gas that the transaction with this calldata needs at most. `payload`: bytes of the report's payload.
 #[must_use]
 pub fn limit(calldata: &[u8], payload: usize, callback_gas: u32) -> u64 {
-    let zeros = calldata.iter().filter(|byte| **byte == 0).count() as u64;
-    let tokens = zeros + 4 * (calldata.len() as u64 - zeros);
+    priced(calldata, item(payload, callback_gas))
+}
+
+/// The same for a batch, each item with its payload's bytes and the gas that its callback is promised.
+#[must_use]
+pub fn batch_limit(calldata: &[u8], items: impl Iterator<Item = (usize, u32)>) -> u64 {
+    let execution = items.map(|(payload, callback_gas)| item(payload, callback_gas));
+    priced(calldata, execution.sum::<u64>() + CHECKS)
+}
+
+/// What one report of a batch may use up at most, calldata excepted.
+#[must_use]
+pub fn item(payload: usize, callback_gas: u32) -> u64 {
     let callback = u64::from(callback_gas);
     let words = (payload as u64).div_ceil(32);
     // Memory beyond the linear price: words squared over 512 (yellow paper, appendix H), for three buffers.
     let memory = (3 * words) * (3 * words) / 512;
-    let execution =
-        CHECKS + words * PAYLOAD_WORD + memory + callback + callback / 63 + AFTER_CALLBACK;
+    CHECKS + words * PAYLOAD_WORD + memory + callback + callback / 63 + AFTER_CALLBACK
+}
+
+fn priced(calldata: &[u8], execution: u64) -> u64 {
+    let zeros = calldata.iter().filter(|byte| **byte == 0).count() as u64;
+    let tokens = zeros + 4 * (calldata.len() as u64 - zeros);
     let standard = INTRINSIC + tokens * ZERO_BYTE + execution;
     standard.max(INTRINSIC + tokens * FLOOR_ZERO_BYTE)
 }

@@ -17,14 +17,19 @@
 //! - [`ports`]: what the host provides: the transmitter's key and the journal
 //! - [`nonces`], [`fees`], [`gas`], [`transaction`]: the parts of a transaction
 
+mod account;
+mod attempt;
 pub mod deliverer;
 pub mod error;
 pub mod fees;
 pub mod gas;
+pub mod line;
+mod mined;
 pub mod nonces;
 pub mod ports;
 pub mod transaction;
 
-pub use deliverer::{DeliverConfig, Deliverer, Order, Outcome};
+pub use deliverer::{BatchOrder, DeliverConfig, Deliverer, Order, Outcome};
 pub use error::DeliverError;
+pub use line::{Line, Place};
 pub use ports::{Outbox, PortError, TransmitterSigner};

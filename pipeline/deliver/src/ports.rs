@@ -17,8 +17,8 @@ pub trait TransmitterSigner: Send + Sync {
 /// The durable record of what may have been sent.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// Writes the transaction down. Once this returns it survives a crash; it has not been broadcast before.
-    async fn submitted(&self, job: JobId, submission: &Submission) -> Result<(), PortError>;
+    /// Writes the transaction down, for each job that it delivers. Once this returns it survives a crash; it has not been broadcast before.
+    async fn submitted(&self, jobs: &[JobId], submission: &Submission) -> Result<(), PortError>;
 }
 
 /// Why the host could not do its part.

@@ -2,7 +2,7 @@
 
 use crate::{DeliverError, TransmitterSigner, fees::Offer};
 use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
-use alloy_eips::eip2718::Encodable2718;
+use alloy_eips::eip2718::{Decodable2718, Encodable2718};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256};
 use cryptlet_types::{outbox::Submission, report::CompactSignature};
 
@@ -53,6 +53,22 @@ pub async fn sign(
         raw: signed.encoded_2718().into(),
         max_fee_per_gas: offer.max_fee,
         max_priority_fee_per_gas: offer.priority_fee,
+    })
+}
+
+/// What a signed transaction of this form says; nothing, if it is of another.
+#[must_use]
+pub fn call_of(raw: &[u8]) -> Option<Call> {
+    let envelope = TxEnvelope::decode_2718_exact(raw).ok()?;
+    let transaction = envelope.as_eip1559()?.tx();
+    let TxKind::Call(to) = transaction.to else {
+        return None;
+    };
+    Some(Call {
+        chain_id: transaction.chain_id,
+        to,
+        input: transaction.input.clone(),
+        gas_limit: transaction.gas_limit,
     })
 }
 

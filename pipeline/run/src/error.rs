@@ -2,7 +2,7 @@
 
 use cryptlet_isolation::IsolationError;
 use cryptlet_register::RegisterError;
-use cryptlet_types::{CryptletId, region::InputError};
+use cryptlet_types::{CryptletId, batch::BatchError, region::InputError};
 use cryptlet_vault::VaultError;
 
 /// Why a job has no report.
@@ -28,6 +28,17 @@ pub enum RunError {
         /// What does not fit.
         what: String,
     },
+    /// The turn is another cryptlet's.
+    #[error("cryptlet {asked} was to run in the turn of {turn}")]
+    AnothersTurn {
+        /// Whose turn it is.
+        turn: CryptletId,
+        /// Who was to run.
+        asked: CryptletId,
+    },
+    /// Reports cannot go into one batch.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
     /// A document or signature was refused.
     #[error(transparent)]
     Seal(#[from] cryptlet_seal::SealError),
@@ -42,7 +53,8 @@ impl RunError {
             Self::Vault(error) => error.is_retryable(),
             Self::Isolation(error) => error.is_retryable(),
             Self::Input(error) => error.is_retryable(),
-            Self::WrongAnswer { .. } | Self::Seal(_) => false,
+            Self::Batch(error) => error.is_retryable(),
+            Self::WrongAnswer { .. } | Self::AnothersTurn { .. } | Self::Seal(_) => false,
         }
     }
 }

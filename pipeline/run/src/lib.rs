@@ -4,22 +4,33 @@
 //! first job that needs it (requirement E10), and lives until it dies, faults, its evidence is older than policy
 //! accepts, or another policy comes into force. Its evidence is verified before it may sign: either the vault gives it
 //! the cryptlet's key, or the vault keeps the key and signs what the region has signed with its own. Runs of one region
-//! are one after the other, and those of all regions are few at a time: a job waits for its turn first ([`Runner::turn`]),
-//! and only then is it said when its report is issued.
+//! are one after the other, and those of all regions are few at a time: a cryptlet's jobs wait for its turn first
+//! ([`Runner::turn`]), and only then is it said when a report is issued. Beside jobs, a cryptlet observes feeds, answers contracts
+//! that ask off the chain, and signs reports of its own together.
 
 mod error;
 mod regions;
 
 pub use error::RunError;
-pub use regions::{Ports, Runner, Turn};
+pub use regions::{Ports, Program, Runner, Turn};
 
-use cryptlet_types::outbox::RunRecord;
+use cryptlet_types::{event::Step, outbox::RunRecord};
 
 /// What came of a run.
 #[derive(Clone, Debug)]
 pub enum Ran {
     /// A signed report.
-    Reported(Box<RunRecord>),
-    /// Nothing to deliver, for this reason.
-    Skipped(String),
+    Reported {
+        /// What was said, and how it came about.
+        run: Box<RunRecord>,
+        /// Where the computation goes on, if this is not its last word.
+        next: Option<Box<Step>>,
+    },
+    /// Nothing to deliver.
+    Skipped {
+        /// Why.
+        reason: String,
+        /// Where the computation goes on, if it has only nothing to tell yet.
+        next: Option<Box<Step>>,
+    },
 }

@@ -1,20 +1,22 @@
 //! Regions and what is asked of them.
 
 use crate::{Ran, RunError};
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, Bytes};
 use cryptlet_isolation::{CallOutHandler, IsolationError, IsolationProvider, Region};
 use cryptlet_register::Register;
 use cryptlet_seal::{check, evidence, package};
 use cryptlet_types::{
-    CryptletId, Evidence, EvidenceStatement, Job, Limits, Manifest, Measurement, ReportDomain,
-    Sha256Digest, SignedDelegation, SignedReport, UnixSeconds,
+    Batch, CryptletId, Evidence, EvidenceStatement, Job, Limits, Manifest, Measurement,
+    ReportDomain, Sha256Digest, SignedAnswer, SignedDelegation, SignedReport, UnixSeconds,
     bounded::{MAX_VALIDITY_SECONDS, clip},
+    event::{MAX_TRIGGER_BYTES, Observation, Step},
     outbox::RunRecord,
     policy::PolicyInForce,
     region::{
-        KeyGrant, RegionFault, RegionSettings, RegionStatement, RunAnswer, RunInput, RunOutcome,
-        sources_digest,
+        CallInput, KeyGrant, ObserveInput, RegionFault, RegionSettings, RegionStatement, RunAnswer,
+        RunInput, RunOutcome, sources_digest,
     },
+    report::CompactSignature,
 };
 use cryptlet_vault::{KeyId, Vault};
 use std::{
@@ -34,6 +36,29 @@ pub struct Ports {
     pub register: Arc<dyn Register>,
     /// Answers what regions ask for.
     pub call_out: Arc<dyn CallOutHandler>,
+}
+
+/// What is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The cryptlet.
+    pub cryptlet: CryptletId,
+    /// The package of its version in force.
+    pub package: Sha256Digest,
+    /// What a run may use up; the policy in force has the last word.
+    pub limits: Limits,
+}
+
+impl Program {
+    /// What a job runs.
+    #[must_use]
+    pub fn of(job: &Job) -> Self {
+        Self {
+            cryptlet: job.subscription.cryptlet,
+            package: job.package,
+            limits: job.limits,
+        }
+    }
 }
 
 /// A region that may sign for its cryptlet, or have the vault sign.
@@ -122,31 +147,186 @@ pub struct Runner {
     at_work: Semaphore,
 }
 
-/// A job's turn: until it is over, no other job runs in the region of its cryptlet.
+/// A cryptlet's turn: until it is over, nobody else has its region.
 pub struct Turn<'r> {
     runner: &'r Runner,
-    job: &'r Job,
+    cryptlet: CryptletId,
     place: OwnedMutexGuard<Option<Live>>,
     _at_work: Option<SemaphorePermit<'r>>,
 }
 
 impl Turn<'_> {
-    /// Wakes the job's cryptlet: its report will have the number `sequence` and is issued at `now`, which is to be the moment
-    /// at which the turn came: a job may have waited for it longer than its report is valid. `delegation`: the word of the
-    /// identity that the subscription names, if the host has it.
+    /// Wakes the cryptlet for a job: its report will have the number `sequence` and is issued at `now`, which is to be no earlier
+    /// than the moment at which the turn came: a job may have waited for it longer than its report is valid. `delegation`: the
+    /// word of the identity that the subscription names, if the host has it. Jobs may run one after the other in one turn, ahead
+    /// of the chain; what the region signs of one number holds until it has expired.
     ///
     /// # Errors
     /// See [`RunError`]. A region that ended, or whose answer was not believed, is dropped; the next run gets a new one.
     pub async fn run(
-        mut self,
+        &mut self,
+        job: &Job,
         sequence: u64,
         now: UnixSeconds,
         delegation: Option<SignedDelegation>,
     ) -> Result<Ran, RunError> {
-        let Self { runner, job, .. } = self;
-        runner
-            .run(job, &mut self.place, sequence, now, delegation)
-            .await
+        let mut input = self.runner.input(job, sequence, now, delegation);
+        input.check()?;
+        let mut live = self.live(&Program::of(job), now).await?;
+        input
+            .settings
+            .clone_from(&live.terms.manifest.config.settings);
+        let answer = live.region.run(input.clone()).await;
+        let (live, answer) = self.answered(live, answer)?;
+        let ran = self.runner.accept(&live.terms, input, answer, now).await?;
+        self.keep(live);
+        Ok(ran)
+    }
+
+    /// The value of the feed that is asked with `params` every `every` seconds, at `now`.
+    ///
+    /// # Errors
+    /// As [`Turn::run`]. [`RegionFault::Unavailable`] if there is no value now.
+    pub async fn observe(
+        &mut self,
+        program: &Program,
+        params: Bytes,
+        every: u32,
+        now: UnixSeconds,
+    ) -> Result<Observation, RunError> {
+        let mut live = self.live(program, now).await?;
+        let input = ObserveInput {
+            domain: self.runner.domain,
+            cryptlet: program.cryptlet,
+            params,
+            every,
+            at: now,
+            settings: live.terms.manifest.config.settings.clone(),
+        };
+        let feed = input.feed();
+        let answer = live.region.observe(input).await;
+        let (live, answer) = self.answered(live, answer)?;
+        let seen = answer.observation;
+        if (seen.feed, seen.at) != (feed, now) {
+            return Err(self.wrong("an observation of something else"));
+        }
+        let signer = live.terms.manifest.public_key;
+        check(seen.digest(), &seen.signature, signer)?;
+        self.keep(live);
+        Ok(seen)
+    }
+
+    /// The answer to what `consumer` asks off the chain with `params`, for the window of `window_length` seconds that holds
+    /// `now`.
+    ///
+    /// # Errors
+    /// As [`Turn::run`]. [`RegionFault::Unavailable`] if there is no answer now.
+    pub async fn call(
+        &mut self,
+        program: &Program,
+        consumer: Address,
+        params: Bytes,
+        window_length: u64,
+        now: UnixSeconds,
+    ) -> Result<SignedAnswer, RunError> {
+        let mut live = self.live(program, now).await?;
+        let input = CallInput {
+            domain: self.runner.domain,
+            consumer,
+            cryptlet: program.cryptlet,
+            params,
+            window_length,
+            at: now,
+            settings: live.terms.manifest.config.settings.clone(),
+        };
+        let answer = live.region.call(input.clone()).await;
+        let (live, answer) = self.answered(live, answer)?;
+        let (signed, terms) = (answer.answer, &live.terms);
+        let measurement = terms.evidence.statement.measurement;
+        let expected = input.answer(measurement, signed.answer.value.clone());
+        if expected.as_ref() != Some(&signed.answer) || signed.signer != terms.manifest.public_key {
+            return Err(self.wrong("an answer to something else, or by somebody else"));
+        }
+        let digest = signed.answer.digest(&input.domain);
+        check(digest, &signed.signature, signed.signer)?;
+        self.keep(live);
+        Ok(signed)
+    }
+
+    /// The cryptlet's signature over 1 to 64 reports of its own as one batch, in the order in which they are to be consumed.
+    /// `program` is what made them.
+    ///
+    /// # Errors
+    /// As [`Turn::run`]. [`RegionFault::Key`] where the key stays in its vault: those reports are delivered one by one.
+    pub async fn sign_batch(
+        &mut self,
+        program: &Program,
+        reports: &[SignedReport],
+        now: UnixSeconds,
+    ) -> Result<CompactSignature, RunError> {
+        let domain = self.runner.domain;
+        let batch = Batch::of(reports.iter().map(|signed| &signed.report))?;
+        let mut live = self.live(program, now).await?;
+        let answer = live.region.sign_batch(domain, reports.to_vec()).await;
+        let (live, signature) = self.answered(live, answer)?;
+        let signer = live.terms.manifest.public_key;
+        check(batch.digest(&domain), &signature, signer)?;
+        self.keep(live);
+        Ok(signature)
+    }
+
+    /// The region for a program, a new one if that in its place is of another package, other limits or another policy, or has
+    /// evidence that is too old.
+    async fn live(&mut self, program: &Program, now: UnixSeconds) -> Result<Live, RunError> {
+        if program.cryptlet != self.cryptlet {
+            return Err(RunError::AnothersTurn {
+                turn: self.cryptlet,
+                asked: program.cryptlet,
+            });
+        }
+        let policy = self.runner.policy();
+        // The program may be older than the policy in force, which has the last word.
+        let limits = program.limits.within(policy.policy.limits);
+        let fits = |live: &Live| {
+            let terms = &live.terms;
+            terms.package == program.package
+                && terms.limits == limits
+                && terms.policy.digest == policy.digest
+                && !terms.is_stale(now)
+        };
+        match self.place.take().filter(fits) {
+            Some(live) => Ok(live),
+            None => self.runner.create(program, limits, policy, now).await,
+        }
+    }
+
+    /// What the region answered, and the region, which is kept after a fault.
+    fn answered<T>(
+        &mut self,
+        live: Live,
+        answer: Result<T, IsolationError>,
+    ) -> Result<(Live, T), RunError> {
+        match answer {
+            Ok(answer) => Ok((live, answer)),
+            Err(error) => {
+                let exhausted = matches!(error, IsolationError::Fault(RegionFault::Exhausted));
+                if !error.is_end_of_region() && !exhausted {
+                    self.keep(live);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    fn keep(&mut self, live: Live) {
+        self.runner.keep(&mut self.place, live);
+    }
+
+    fn wrong(&self, what: &str) -> RunError {
+        RunError::WrongAnswer {
+            cryptlet: self.cryptlet,
+            what: what.to_owned(),
+        }
     }
 }
 
@@ -193,60 +373,63 @@ impl Runner {
         Arc::clone(&policy.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits until the region of the job's cryptlet is free, and few enough others are at work. May be dropped at any point.
-    pub async fn turn<'r>(&'r self, job: &'r Job) -> Turn<'r> {
+    /// Waits until the region of a cryptlet is free, and few enough others are at work. May be dropped at any point.
+    pub async fn turn(&self, cryptlet: CryptletId) -> Turn<'_> {
         // Whoever waits for a cryptlet's region is not at work, or one cryptlet with many jobs would stop all others.
-        let place = self.slot(job).lock_owned().await;
+        let place = self.slot(cryptlet).lock_owned().await;
         Turn {
             runner: self,
-            job,
+            cryptlet,
             place,
             // It is never closed.
             _at_work: self.at_work.acquire().await.ok(),
         }
     }
 
-    async fn run(
+    /// [`Turn::observe`] in a turn of its own.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn observe(
         &self,
-        job: &Job,
-        place: &mut Option<Live>,
-        sequence: u64,
+        program: &Program,
+        params: Bytes,
+        every: u32,
         now: UnixSeconds,
-        delegation: Option<SignedDelegation>,
-    ) -> Result<Ran, RunError> {
-        let mut input = self.input(job, sequence, now, delegation);
-        input.check()?;
-        let policy = self.policy();
-        // The job may be older than the policy in force, which has the last word.
-        let limits = job.limits.within(policy.policy.limits);
-        let fits = |live: &Live| {
-            let terms = &live.terms;
-            terms.package == job.package
-                && terms.limits == limits
-                && terms.policy.digest == policy.digest
-                && !terms.is_stale(now)
-        };
-        let mut live = match place.take().filter(fits) {
-            Some(live) => live,
-            None => self.create(job, limits, policy, now).await?,
-        };
-        input
-            .settings
-            .clone_from(&live.terms.manifest.config.settings);
-        match live.region.run(input.clone()).await {
-            Ok(answer) => {
-                let ran = self.accept(job, &live.terms, input, answer, now).await?;
-                self.keep(place, live);
-                Ok(ran)
-            }
-            Err(error) => {
-                let exhausted = matches!(error, IsolationError::Fault(RegionFault::Exhausted));
-                if !error.is_end_of_region() && !exhausted {
-                    self.keep(place, live);
-                }
-                Err(error.into())
-            }
-        }
+    ) -> Result<Observation, RunError> {
+        let mut turn = self.turn(program.cryptlet).await;
+        turn.observe(program, params, every, now).await
+    }
+
+    /// [`Turn::call`] in a turn of its own.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn call(
+        &self,
+        program: &Program,
+        consumer: Address,
+        params: Bytes,
+        window_length: u64,
+        now: UnixSeconds,
+    ) -> Result<SignedAnswer, RunError> {
+        let mut turn = self.turn(program.cryptlet).await;
+        turn.call(program, consumer, params, window_length, now)
+            .await
+    }
+
+    /// [`Turn::sign_batch`] in a turn of its own.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn sign_batch(
+        &self,
+        program: &Program,
+        reports: &[SignedReport],
+        now: UnixSeconds,
+    ) -> Result<CompactSignature, RunError> {
+        let mut turn = self.turn(program.cryptlet).await;
+        turn.sign_batch(program, reports, now).await
     }
 
     /// Puts a region back for the next job, unless another policy has come into force in the meantime, or more cryptlets than
@@ -259,20 +442,20 @@ impl Runner {
     }
 
     /// The one place of a cryptlet's region: a region of another package or of other limits is replaced there.
-    fn slot(&self, job: &Job) -> Slot {
+    fn slot(&self, cryptlet: CryptletId) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.of(job.subscription.cryptlet)
+        slots.of(cryptlet)
     }
 
     /// Creates a region, vouches for it, and has the vault verify the evidence and grant what the region signs with.
     async fn create(
         &self,
-        job: &Job,
+        program: &Program,
         limits: Limits,
         policy: Arc<PolicyInForce>,
         now: UnixSeconds,
     ) -> Result<Live, RunError> {
-        let files = self.ports.register.package(job.package).await?;
+        let files = self.ports.register.package(program.package).await?;
         let manifest = package::open(&files)?.manifest;
         let egress = policy.policy.egress_of(&manifest);
         let settings = RegionSettings { limits, egress };
@@ -283,7 +466,7 @@ impl Runner {
         let region = isolation.create(files, settings, nonce, call_out).await?;
         let evidence = self.vouch(region.statement().clone(), now).await?;
         let terms = Terms {
-            package: job.package,
+            package: program.package,
             limits,
             policy,
             manifest,
@@ -293,7 +476,7 @@ impl Runner {
         };
         let mut live = Live { region, terms };
         live.terms.signs = self
-            .provision(job.subscription.cryptlet, &mut live, measurement, now)
+            .provision(program.cryptlet, &mut live, measurement, now)
             .await?;
         Ok(live)
     }
@@ -391,7 +574,6 @@ impl Runner {
     /// Takes an answer only if it is about this input and both signatures, of region and cryptlet, are over it.
     async fn accept(
         &self,
-        job: &Job,
         terms: &Terms,
         input: RunInput,
         answer: RunAnswer,
@@ -399,14 +581,21 @@ impl Runner {
     ) -> Result<Ran, RunError> {
         let RunAnswer {
             outcome,
+            proceed,
             sources,
             fuel_used,
         } = answer;
+        let cryptlet = input.subscription.cryptlet;
+        let next = proceed
+            .map(|step| accept_step(terms, &input, step))
+            .transpose()?;
         let mut report = match outcome {
-            RunOutcome::Skip(reason) => return Ok(Ran::Skipped(clip(&reason))),
+            RunOutcome::Skip(reason) => {
+                let reason = clip(&reason);
+                return Ok(Ran::Skipped { reason, next });
+            }
             RunOutcome::Report(report) => *report,
         };
-        let cryptlet = job.subscription.cryptlet;
         let measurement = terms.evidence.statement.measurement;
         let expected = input.report(measurement, report.report.payload.clone());
         if report.report != expected || report.signer != terms.manifest.public_key {
@@ -431,7 +620,7 @@ impl Runner {
             terms.manifest.public_key,
         )?;
         let evidence = terms.evidence.clone();
-        Ok(Ran::Reported(Box::new(RunRecord {
+        let run = Box::new(RunRecord {
             input,
             sources,
             report,
@@ -439,7 +628,8 @@ impl Runner {
             fuel_used,
             policy_epoch: terms.policy.policy.epoch,
             policy: terms.policy.digest,
-        })))
+        });
+        Ok(Ran::Reported { run, next })
     }
 
     /// Has the vault sign the report, which looks at evidence and the region's signature by itself.
@@ -466,6 +656,25 @@ impl Runner {
             .await?;
         Ok(())
     }
+}
+
+/// Takes a step only if it goes on from this run and is signed by the cryptlet's key.
+fn accept_step(terms: &Terms, input: &RunInput, step: Step) -> Result<Box<Step>, RunError> {
+    let unsigned = Step {
+        signature: CompactSignature::default(),
+        ..step.clone()
+    };
+    if input.next_step(step.state.clone()).as_ref() != Some(&unsigned)
+        || step.state.len() > MAX_TRIGGER_BYTES
+    {
+        return Err(RunError::WrongAnswer {
+            cryptlet: input.subscription.cryptlet,
+            what: "a step that does not go on from its run".to_owned(),
+        });
+    }
+    let digest = step.digest(&input.domain, input.subscription.subject);
+    check(digest, &step.signature, terms.manifest.public_key)?;
+    Ok(Box::new(step))
 }
 
 #[cfg(test)]

@@ -9,12 +9,13 @@
 
 mod support;
 
-use alloy_primitives::{Address, B256, Bytes, FixedBytes};
-use cryptlet_run::{Ran, RunError};
+use alloy_primitives::{Address, B256, Bytes, FixedBytes, I256};
+use alloy_sol_types::SolValue;
+use cryptlet_run::{Program, Ran, RunError};
 use cryptlet_seal::{check, sha256};
 use cryptlet_types::{
-    CryptletId, Delegation, Job, Sha256Digest, SignedDelegation, UnixSeconds, outbox::RunRecord,
-    policy::PolicyInForce,
+    Batch, CryptletId, Delegation, Event, Job, Sha256Digest, SignedDelegation, Trigger,
+    UnixSeconds, event::Step, outbox::RunRecord, policy::PolicyInForce,
 };
 use futures::FutureExt;
 use std::pin::pin;
@@ -22,7 +23,7 @@ use support::{DUE, Keys, World, behave};
 
 fn reported(ran: Result<Ran, RunError>) -> RunRecord {
     match ran {
-        Ok(Ran::Reported(record)) => *record,
+        Ok(Ran::Reported { run, .. }) => *run,
         other => panic!("no report: {other:?}"),
     }
 }
@@ -36,9 +37,9 @@ async fn run(
 ) -> Result<Ran, RunError> {
     world
         .runner
-        .turn(job)
+        .turn(job.subscription.cryptlet)
         .await
-        .run(sequence, now, delegation)
+        .run(job, sequence, now, delegation)
         .await
 }
 
@@ -78,7 +79,7 @@ async fn a_region_is_made_anew_when_its_evidence_is_older_than_policy_accepts() 
     let job = behave(&world, "x", |_| ());
     let age = world.policy().policy.evidence.max_age_seconds;
     let first = reported(run(&world, &job, 1, DUE, None).await);
-    let same = reported(run(&world, &job, 1, DUE + age, None).await);
+    let same = reported(run(&world, &job, 2, DUE + age, None).await);
     assert_eq!(first.evidence, same.evidence);
     let later = reported(run(&world, &job, 1, DUE + age + 1, None).await);
     assert_eq!(later.evidence.made_at, DUE + age + 1);
@@ -171,13 +172,19 @@ async fn jobs_of_one_cryptlet_wait_for_each_other_and_go_by_the_time_of_their_tu
         behave(&world, "x", |_| ()),
         behave(&world, "y", |subscription| subscription.nonce = 1),
     );
-    let first = world.runner.turn(&one).await;
-    let mut second = pin!(world.runner.turn(&other));
+    let cryptlet = one.subscription.cryptlet;
+    let mut first = world.runner.turn(cryptlet).await;
+    let mut second = pin!(world.runner.turn(cryptlet));
     assert!(second.as_mut().now_or_never().is_none(), "it is not free");
-    reported(first.run(1, DUE, None).await);
+    reported(first.run(&one, 1, DUE, None).await);
+    assert!(
+        second.as_mut().now_or_never().is_none(),
+        "one run is no turn"
+    );
+    drop(first);
     let age = world.policy().policy.evidence.max_age_seconds;
     let later = DUE + age + 1;
-    let record = reported(second.await.run(1, later, None).await);
+    let record = reported(second.await.run(&other, 1, later, None).await);
     assert_eq!(record.report.report.issued_at, later);
     assert_eq!(record.evidence.made_at, later, "evidence aged meanwhile");
 }
@@ -193,14 +200,174 @@ async fn however_many_cryptlets_are_due_few_regions_are_at_work() {
     let jobs: Vec<_> = (0..100).map(job).collect();
     let mut turns = Vec::new();
     for job in &jobs {
-        match world.runner.turn(job).now_or_never() {
+        match world.runner.turn(job.subscription.cryptlet).now_or_never() {
             Some(turn) => turns.push(turn),
             None => break,
         }
     }
     assert_eq!(turns.len(), 32);
-    let mut next = pin!(world.runner.turn(&jobs[99]));
+    let mut next = pin!(world.runner.turn(jobs[99].subscription.cryptlet));
     assert!(next.as_mut().now_or_never().is_none());
     turns.pop();
     assert!(next.now_or_never().is_some(), "one has ended");
+}
+
+#[tokio::test]
+async fn jobs_of_one_turn_run_ahead_and_are_signed_together() {
+    let world = World::new(Keys::Released);
+    let jobs: Vec<_> = (0..3)
+        .map(|nonce| behave(&world, "x", |subscription| subscription.nonce = nonce))
+        .collect();
+    let program = Program::of(&jobs[0]);
+    let mut turn = world.runner.turn(program.cryptlet).await;
+    let mut reports = Vec::new();
+    for job in &jobs {
+        reports.push(reported(turn.run(job, 1, DUE, None).await).report);
+    }
+    reports.push(reported(turn.run(&jobs[0], 2, DUE, None).await).report);
+    let signature = turn.sign_batch(&program, &reports, DUE).await.unwrap();
+    let batch = Batch::of(reports.iter().map(|signed| &signed.report)).unwrap();
+    let signer = world.cryptlet_key.address();
+    let digest = batch.digest(&world.domain());
+    assert_eq!(check(digest, &signature, signer), Ok(()));
+    assert_eq!(world.created(), 1);
+
+    // Nothing else is said under a number that can still be delivered; the region lives on.
+    let again = turn.run(&jobs[0], 2, DUE + 1, None).await.unwrap_err();
+    assert!(
+        again.is_retryable() && again.to_string().contains("sequence 2"),
+        "{again}"
+    );
+    let expired = DUE + 3_601;
+    let policy = world.policy().policy.evidence.max_age_seconds;
+    assert!(expired > DUE + policy, "a new region by then");
+    reported(turn.run(&jobs[0], 2, expired, None).await);
+    drop(turn);
+
+    reports[1].report.payload = Bytes::new();
+    let refused = world.runner.sign_batch(&program, &reports, DUE).await;
+    assert!(refused.unwrap_err().to_string().contains("reports[1]"));
+    let none = world.runner.sign_batch(&program, &[], DUE).await;
+    assert!(matches!(none, Err(RunError::Batch(_))));
+}
+
+#[tokio::test]
+async fn nobody_runs_in_another_cryptlets_turn() {
+    let world = World::new(Keys::Released);
+    let job = behave(&world, "x", |_| ());
+    let other = CryptletId(Address::repeat_byte(99));
+    let refused = world.runner.turn(other).await.run(&job, 1, DUE, None).await;
+    assert!(matches!(refused, Err(RunError::AnothersTurn { turn, .. }) if turn == other));
+    assert_eq!(world.created(), 0);
+}
+
+#[tokio::test]
+async fn a_computation_goes_on_where_it_stood_in_another_region_too() {
+    let world = World::new(Keys::Released);
+    let first = told(&world, "count", "2");
+    let Ok(Ran::Reported { run, next }) = run(&world, &first, 1, DUE, None).await else {
+        panic!("no report")
+    };
+    assert_eq!(run.report.report.payload[64], b'.');
+    let step = *next.unwrap();
+    assert_eq!((step.of, step.number), (first.event.id, 1));
+    let later = DUE + world.policy().policy.evidence.max_age_seconds + 1;
+    let second = with_trigger(&world, &first, Trigger::Step(step.clone()));
+    let Ok(Ran::Reported { run, next }) = self::run(&world, &second, 2, later, None).await else {
+        panic!("no report")
+    };
+    assert_eq!(world.created(), 2);
+    assert_eq!(run.report.report.payload[64..66], *b"..");
+    let last = with_trigger(&world, &first, Trigger::Step(*next.unwrap()));
+    let Ok(Ran::Reported { next, .. }) = self::run(&world, &last, 3, later, None).await else {
+        panic!("no report")
+    };
+    assert_eq!(next, None);
+
+    let quiet = told(&world, "ponder", "1");
+    let skipped = self::run(&world, &quiet, 1, later, None).await;
+    assert!(
+        matches!(&skipped, Ok(Ran::Skipped { next: Some(step), .. }) if step.number == 1),
+        "{skipped:?}"
+    );
+
+    let forged = Step {
+        state: Bytes::new(),
+        ..step
+    };
+    let forged = with_trigger(&world, &first, Trigger::Step(forged));
+    let refused = self::run(&world, &forged, 4, later, None).await;
+    assert!(refused.unwrap_err().to_string().contains("step"));
+}
+
+#[tokio::test]
+async fn feeds_and_calls_are_answered_by_the_cryptlets_key() {
+    let world = World::new(Keys::Released);
+    let program = Program::of(&behave(&world, "x", |_| ()));
+    let signer = world.cryptlet_key.address();
+    let params = |behaviour: &str, detail: &str| {
+        Bytes::from((behaviour.to_owned(), detail.to_owned()).abi_encode_params())
+    };
+    let seen = world
+        .runner
+        .observe(&program, params("echo", "-7"), 60, DUE)
+        .await
+        .unwrap();
+    assert_eq!(seen.value, I256::try_from(-7).unwrap());
+    assert_eq!(check(seen.digest(), &seen.signature, signer), Ok(()));
+    let closed = world
+        .runner
+        .observe(&program, params("skip", ""), 60, DUE)
+        .await;
+    assert!(closed.unwrap_err().is_retryable());
+
+    let consumer = Address::repeat_byte(5);
+    let said = world
+        .runner
+        .call(&program, consumer, params("echo", "yes"), 60, DUE)
+        .await
+        .unwrap();
+    assert_eq!(said.answer.window_end - said.answer.window_start, 60);
+    let digest = said.answer.digest(&world.domain());
+    assert_eq!(check(digest, &said.signature, signer), Ok(()));
+    assert_eq!(world.created(), 1);
+}
+
+#[tokio::test]
+async fn where_the_vault_keeps_the_key_only_reports_are_signed() {
+    let world = World::new(Keys::Kept);
+    let job = behave(&world, "x", |_| ());
+    let program = Program::of(&job);
+    let report = reported(run(&world, &job, 1, DUE, None).await).report;
+    let batch = world.runner.sign_batch(&program, &[report], DUE).await;
+    assert!(batch.unwrap_err().to_string().contains("one by one"));
+    let params = job.subscription.params.clone();
+    let seen = world.runner.observe(&program, params.clone(), 60, DUE);
+    assert!(seen.await.unwrap_err().to_string().contains("vault"));
+    let called = world
+        .runner
+        .call(&program, Address::ZERO, params, 60, DUE)
+        .await;
+    assert!(called.unwrap_err().to_string().contains("vault"));
+    let step = run(&world, &told(&world, "count", "2"), 1, DUE, None).await;
+    assert!(step.unwrap_err().to_string().contains("vault"));
+    assert_eq!(world.created(), 1, "it goes on after each refusal");
+}
+
+/// A job that has the cryptlet behave so.
+fn told(world: &World, behaviour: &str, detail: &str) -> Job {
+    behave(world, "", |subscription| {
+        let params = (behaviour.to_owned(), detail.to_owned());
+        subscription.params = params.abi_encode_params().into();
+    })
+}
+
+/// The job of another trigger of the same subscription.
+fn with_trigger(world: &World, job: &Job, trigger: Trigger) -> Job {
+    let event = Event::new(&world.domain(), job.subscription.subject, trigger);
+    Job {
+        id: Job::id_of(&event),
+        event,
+        ..job.clone()
+    }
 }

@@ -3,8 +3,12 @@
 use async_trait::async_trait;
 use cryptlet_chain::Head;
 use cryptlet_types::UnixSeconds;
-use std::time::{Duration, SystemTime};
-use tokio::sync::watch;
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime},
+};
+use tokio::sync::Notify;
 
 /// A source of time.
 #[async_trait]
@@ -48,10 +52,12 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved: for tests and replays. It never goes back.
+/// A clock that stands still until it is moved: for tests and replays. It never goes back. Who waited longest is woken first,
+/// so that a simulation can be repeated.
 #[derive(Debug)]
 pub struct ManualClock {
-    now: watch::Sender<UnixSeconds>,
+    now: AtomicU64,
+    moved: Notify,
 }
 
 impl ManualClock {
@@ -59,30 +65,35 @@ impl ManualClock {
     #[must_use]
     pub fn new(now: UnixSeconds) -> Self {
         Self {
-            now: watch::Sender::new(now),
+            now: AtomicU64::new(now),
+            moved: Notify::new(),
         }
     }
 
     /// Moves the clock on to `now`; an earlier time changes nothing.
     pub fn advance_to(&self, now: UnixSeconds) {
-        self.now.send_if_modified(|shown| {
-            let later = now > *shown;
-            *shown = now.max(*shown);
-            later
-        });
+        if self.now.fetch_max(now, Ordering::SeqCst) < now {
+            self.moved.notify_waiters();
+        }
     }
 }
 
 #[async_trait]
 impl Clock for ManualClock {
     fn now(&self) -> UnixSeconds {
-        *self.now.borrow()
+        self.now.load(Ordering::SeqCst)
     }
 
     async fn sleep_until(&self, at: UnixSeconds) {
-        let mut now = self.now.subscribe();
-        // The sender lives as long as this clock does, so that waiting cannot fail.
-        let _ = now.wait_for(|now| *now >= at).await;
+        loop {
+            // Who waits is on the list before the clock is read: it cannot be moved unnoticed in between.
+            let mut moved = pin!(self.moved.notified());
+            moved.as_mut().enable();
+            if self.now() >= at {
+                return;
+            }
+            moved.await;
+        }
     }
 }
 

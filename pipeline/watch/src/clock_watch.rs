@@ -53,7 +53,7 @@ mod tests {
             chain_id: 1,
             delegate: Address::ZERO,
         };
-        let mut agenda = Agenda::new(domain);
+        let mut agenda = Agenda::new(domain, Arc::default());
         let subscription = Subscription {
             subject: Subject(B256::ZERO),
             consumer: Address::ZERO,
@@ -70,7 +70,7 @@ mod tests {
             params: Bytes::new(),
             since: 1,
         };
-        agenda.add(&subscription, None).unwrap();
+        agenda.add(&subscription, None, 0).unwrap();
         let clock = Arc::new(ManualClock::new(3 * 3600));
         let mut watch = ClockWatch::new(agenda, clock.clone(), 2);
         let mut due = Vec::new();

@@ -4,12 +4,15 @@
 //! where it is not, the chain has been reorganised below the cursor and [`WatchError::Reorged`] says so, every
 //! time, until the host has dealt with it. The end of what was read is checked too: its hash is the same before
 //! and after the logs were read, so that logs of two forks never mix.
+//!
+//! A head whose parent is the cursor's block needs none of these questions: its hashes say the same, and its logs are asked
+//! for by its hash.
 
 use alloy_primitives::B256;
 use async_trait::async_trait;
 use cryptlet_chain::{ChainError, Head};
 use std::{ops::RangeInclusive, time::Duration};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// A block up to which everything has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +21,22 @@ pub struct Cursor {
     pub number: u64,
     /// Its hash.
     pub hash: B256,
+}
+
+impl Cursor {
+    fn is_parent_of(&self, head: &Head) -> bool {
+        head.parent == self.hash && head.number == self.number.saturating_add(1)
+    }
+
+    /// The block, as far as it takes part in a comparison.
+    fn head(&self) -> Head {
+        Head {
+            number: self.number,
+            hash: self.hash,
+            parent: B256::ZERO,
+            timestamp: 0,
+        }
+    }
 }
 
 /// What lies between two cursors.
@@ -78,6 +97,8 @@ pub(crate) trait LogSource: Send + Sync {
     async fn header(&self, number: u64) -> Result<Option<Head>, ChainError>;
     async fn next_head(&self, after: &Head) -> Result<Head, ChainError>;
     async fn changes(&self, blocks: RangeInclusive<u64>) -> Result<Vec<Self::Change>, ChainError>;
+    /// Those of this very block.
+    async fn changes_of(&self, block: &Head) -> Result<Vec<Self::Change>, ChainError>;
 }
 
 /// Reads a contract's logs in order, block after block.
@@ -85,6 +106,7 @@ pub(crate) struct LogWatch<S> {
     source: S,
     first_block: u64,
     span: u64,
+    settle: Duration,
 }
 
 impl<S: LogSource> LogWatch<S> {
@@ -94,7 +116,14 @@ impl<S: LogSource> LogWatch<S> {
             source,
             first_block,
             span: span.max(1),
+            settle: Duration::ZERO,
         }
+    }
+
+    /// Lets blocks gather for so long after a new one, so that those of a burst are read together, and after whoever is in a
+    /// hurry.
+    pub(crate) fn gathering(self, settle: Duration) -> Self {
+        Self { settle, ..self }
     }
 
     /// Waits until there are blocks after `cursor` (from the first block on if there is none yet) and reads them.
@@ -102,7 +131,11 @@ impl<S: LogSource> LogWatch<S> {
         &self,
         cursor: Option<Cursor>,
     ) -> Result<Advance<S::Change>, WatchError> {
-        let mut head = self.source.head().await?;
+        let mut head = match cursor {
+            // Which may be known without a question, where it is pushed.
+            Some(cursor) => self.source.next_head(&cursor.head()).await?,
+            None => self.source.head().await?,
+        };
         loop {
             if let Some(advance) = self.advance(cursor, head).await? {
                 return Ok(advance);
@@ -125,7 +158,12 @@ impl<S: LogSource> LogWatch<S> {
                 return Ok(Some(advance));
             }
             match timeout_at(until, self.source.next_head(&head)).await {
-                Ok(next) => head = next?,
+                Ok(next) if self.settle.is_zero() => head = next?,
+                Ok(next) => {
+                    next?;
+                    sleep(self.settle).await;
+                    head = self.source.head().await?;
+                }
                 Err(_no_new_block) => return Ok(None),
             }
         }
@@ -138,9 +176,24 @@ impl<S: LogSource> LogWatch<S> {
         head: Head,
     ) -> Result<Option<Advance<S::Change>>, WatchError> {
         if let Some(cursor) = cursor {
+            if cursor.is_parent_of(&head) {
+                return self.read_head(head).await.map(Some);
+            }
             self.check(cursor).await?;
         }
         self.read(cursor, head).await
+    }
+
+    async fn read_head(&self, head: Head) -> Result<Advance<S::Change>, WatchError> {
+        let cursor = Cursor {
+            number: head.number,
+            hash: head.hash,
+        };
+        Ok(Advance {
+            changes: self.source.changes_of(&head).await?,
+            cursor,
+            head,
+        })
     }
 
     async fn check(&self, cursor: Cursor) -> Result<(), WatchError> {
@@ -229,6 +282,10 @@ mod tests {
             }
             Ok(blocks.collect())
         }
+
+        async fn changes_of(&self, block: &Head) -> Result<Vec<u64>, ChainError> {
+            Ok(vec![block.number])
+        }
     }
 
     #[tokio::test]
@@ -239,5 +296,68 @@ mod tests {
         assert_eq!(read.changes, [1, 2, 3]);
         let none = watch.next_within(Some(read.cursor), Duration::ZERO).await;
         assert_eq!(none.unwrap(), None, "no block came");
+    }
+
+    /// A chain that is asked for nothing but the logs of its head.
+    struct Pushed;
+
+    #[async_trait]
+    impl LogSource for Pushed {
+        type Change = u64;
+
+        async fn head(&self) -> Result<Head, ChainError> {
+            panic!("head")
+        }
+
+        async fn header(&self, number: u64) -> Result<Option<Head>, ChainError> {
+            panic!("header {number}")
+        }
+
+        async fn next_head(&self, after: &Head) -> Result<Head, ChainError> {
+            Ok(Head {
+                number: after.number + 1,
+                hash: B256::with_last_byte(2),
+                parent: B256::with_last_byte(1),
+                timestamp: 0,
+            })
+        }
+
+        async fn changes(&self, blocks: RangeInclusive<u64>) -> Result<Vec<u64>, ChainError> {
+            panic!("changes of {blocks:?}")
+        }
+
+        async fn changes_of(&self, block: &Head) -> Result<Vec<u64>, ChainError> {
+            Ok(vec![block.number])
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_upon_the_cursor_costs_one_question() {
+        let watch = LogWatch::new(Pushed, 1, 1_000);
+        let cursor = Cursor {
+            number: 7,
+            hash: B256::with_last_byte(1),
+        };
+        let read = watch.next(Some(cursor)).await.unwrap();
+        assert_eq!(
+            (read.changes.as_slice(), read.is_caught_up()),
+            (&[8][..], true)
+        );
+        let expected = Cursor {
+            number: 8,
+            hash: B256::with_last_byte(2),
+        };
+        assert_eq!(read.cursor, expected);
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "header 7")]
+    async fn a_head_upon_another_block_is_not_taken_on_its_own_word() {
+        let watch = LogWatch::new(Pushed, 1, 1_000);
+        let cursor = Cursor {
+            number: 7,
+            hash: B256::with_last_byte(3),
+        };
+        let _never = watch.next(Some(cursor)).await;
     }
 }

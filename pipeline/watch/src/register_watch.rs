@@ -6,6 +6,10 @@ use cryptlet_chain::{ChainError, Head, RegisterChain};
 use cryptlet_types::register::RegisterChange;
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
+/// Blocks are read together that come within so long: jobs of the newest block are not to wait for what the register says of it,
+/// which the delegate looks at itself.
+const GATHER: Duration = Duration::from_millis(40);
+
 struct Source(Arc<dyn RegisterChain>);
 
 #[async_trait]
@@ -27,6 +31,10 @@ impl LogSource for Source {
     async fn changes(&self, blocks: RangeInclusive<u64>) -> Result<Vec<Self::Change>, ChainError> {
         self.0.changes(blocks).await
     }
+
+    async fn changes_of(&self, block: &Head) -> Result<Vec<Self::Change>, ChainError> {
+        self.0.changes_of(block).await
+    }
 }
 
 /// Reads changes of the register in order, block after block.
@@ -39,7 +47,7 @@ impl RegisterWatch {
     #[must_use]
     pub fn new(chain: Arc<dyn RegisterChain>, first_block: u64, span: u64) -> Self {
         Self {
-            watch: LogWatch::new(Source(chain), first_block, span),
+            watch: LogWatch::new(Source(chain), first_block, span).gathering(GATHER),
         }
     }
 

@@ -26,6 +26,10 @@ impl LogSource for Source {
     async fn changes(&self, blocks: RangeInclusive<u64>) -> Result<Vec<Self::Change>, ChainError> {
         self.0.subscription_changes(blocks).await
     }
+
+    async fn changes_of(&self, block: &Head) -> Result<Vec<Self::Change>, ChainError> {
+        self.0.subscription_changes_of(block).await
+    }
 }
 
 /// Reads changes of subscriptions in order, block after block.

@@ -15,7 +15,7 @@ use alloy::{
     sol_types::SolValue,
 };
 use cryptlet_chain::{
-    ChainError, EvmRegister, RegisterChain,
+    ChainError, EvmConfig, EvmRegister, RegisterChain,
     evm::{abi::CryptletRegister, artifacts},
 };
 use cryptlet_node::{Node, NodeConfig};
@@ -51,7 +51,12 @@ impl World {
         let code = artifacts::init_code(artifacts::CRYPTLET_REGISTER, &board).unwrap();
         let deploy = TransactionRequest::default().with_deploy_code(code);
         let address = send(&provider, deploy).await.unwrap();
-        let register = EvmRegister::connect(&node.url(), address).await.unwrap();
+        let config = EvmConfig {
+            // A chain that was turned back is believed at once.
+            rollback_patience: Duration::ZERO,
+            ..EvmConfig::new(node.url(), address)
+        };
+        let register = EvmRegister::open(config).await.unwrap();
         Self {
             node,
             provider,

@@ -15,7 +15,7 @@ use alloy::{
     sol_types::SolValue,
 };
 use cryptlet_chain::{
-    Chain, ChainError, ChangeKind, EvmChain,
+    Chain, ChainError, ChangeKind, EvmChain, EvmConfig,
     evm::{
         abi::{CryptletRegister, CryptoDelegate},
         artifacts,
@@ -66,7 +66,12 @@ impl World {
         send(&provider, call.into_transaction_request()).await;
         let cryptlet = contract.cryptletId(publisher, "watcher".into());
         let cryptlet = cryptlet.call().await.unwrap();
-        let chain = EvmChain::connect(&node.url(), delegate).await.unwrap();
+        let config = EvmConfig {
+            // A chain that was turned back is believed at once.
+            rollback_patience: Duration::ZERO,
+            ..EvmConfig::new(node.url(), delegate)
+        };
+        let chain = EvmChain::open(config).await.unwrap();
         Self {
             _node: node,
             provider,

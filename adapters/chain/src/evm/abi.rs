@@ -7,7 +7,10 @@
     reason = "generated from Solidity, which documents it under contracts/src"
 )]
 
-use cryptlet_types::{SignedDelegation, SignedReport, delegation::AbiDelegation};
+use alloy_primitives::{Address, B256};
+use cryptlet_types::{
+    SignedDelegation, SignedReport, delegation::AbiDelegation, report::CompactSignature,
+};
 
 alloy::sol! {
     #[sol(rpc)]
@@ -33,6 +36,18 @@ alloy::sol! {
             bytes32 delegation;
             bytes payload;
         }
+        struct BatchItem {
+            bytes32 subject;
+            uint64 sequence;
+            uint64 issuedAt;
+            uint64 validUntil;
+            bytes payload;
+        }
+        struct Batch {
+            address cryptlet;
+            bytes32 region;
+            BatchItem[] items;
+        }
         struct Delegation {
             address identity;
             address cryptlet;
@@ -46,6 +61,9 @@ alloy::sol! {
         event Unsubscribed(bytes32 indexed subject, address indexed consumer, address indexed cryptlet);
         event Delivered(bytes32 indexed subject, address indexed cryptlet, uint64 sequence, bytes32 digest, address signer, bool success);
         event CallbackFailed(bytes32 indexed subject, uint64 sequence, bytes reason);
+        event Undelivered(bytes32 indexed subject, address indexed cryptlet, uint64 sequence, bytes4 reason);
+        event Paused(bytes32 indexed subject, address indexed consumer, address indexed cryptlet);
+        event Resumed(bytes32 indexed subject, address indexed consumer, address indexed cryptlet);
         event DelegationRevoked(address indexed identity, bytes32 indexed digest);
 
         error CryptletNotActive(address cryptlet);
@@ -57,6 +75,9 @@ alloy::sol! {
         error ParamsTooLong(uint256 length);
         error UnknownSubscription();
         error NotTheConsumer(address caller);
+        error SubscriptionPaused();
+        error SubscriptionNotPaused();
+        error InvalidBatchSize(uint256 size);
         error WrongSequence(uint64 expected, uint64 given);
         error NotYetValid();
         error Expired();
@@ -75,6 +96,11 @@ alloy::sol! {
         function unsubscribe(address cryptlet, bytes32 subject) external;
         function deliver(Report calldata report, bytes32 r, bytes32 vs) external;
         function deliverOnBehalfOf(Report calldata report, bytes32 r, bytes32 vs, Delegation calldata delegation, bytes calldata signature) external;
+        function deliverBatch(Batch calldata batch, bytes32 r, bytes32 vs) external;
+        function pause(address cryptlet, bytes32 subject) external;
+        function resume(address cryptlet, bytes32 subject) external;
+        function isPaused(address cryptlet, bytes32 subject) external view returns (bool);
+        function hashBatch(Batch calldata batch) public view returns (bytes32);
         function revokeDelegation(Delegation calldata delegation) external;
         function isDelegationRevoked(bytes32 digest) external view returns (bool);
         function onBehalfOf() external view returns (address);
@@ -210,6 +236,32 @@ pub fn deliver_on_behalf_of_call(
         vs: signed.signature.vs,
         delegation: delegation.delegation.to_abi().into(),
         signature: delegation.signature.clone(),
+    }
+}
+
+/// The call that delivers reports together under one signature over their [batch](cryptlet_types::Batch), which names
+/// the cryptlet and the region once: the first report's.
+#[must_use]
+pub fn deliver_batch_call(
+    reports: &[SignedReport],
+    signature: &CompactSignature,
+) -> CryptoDelegate::deliverBatchCall {
+    let first = reports.first().map(|signed| &signed.report);
+    let items = reports.iter().map(|signed| CryptoDelegate::BatchItem {
+        subject: signed.report.subject.0,
+        sequence: signed.report.sequence,
+        issuedAt: signed.report.issued_at,
+        validUntil: signed.report.valid_until,
+        payload: signed.report.payload.clone(),
+    });
+    CryptoDelegate::deliverBatchCall {
+        batch: CryptoDelegate::Batch {
+            cryptlet: first.map_or(Address::ZERO, |report| report.cryptlet.0),
+            region: first.map_or(B256::ZERO, |report| report.region.0),
+            items: items.collect(),
+        },
+        r: signature.r,
+        vs: signature.vs,
     }
 }
 

@@ -1,303 +1,512 @@
-//! One connection to one node: every call with a time limit, every failure sorted, the chain id watched.
+//! A chain behind one or several endpoints: one is in use, another answers where it cannot.
+//!
+//! They are asked in the order in which they are configured. One that fails rests, and is put to use again when it
+//! answers a trial; one that says what cannot be is trusted again later still. Nothing of what they say is mixed: each
+//! question is answered, and its answer checked, by one of them.
 
+use super::{
+    endpoint::{CallError, Endpoint},
+    heads::{Block, Seen},
+    reader::EvmConfig,
+};
 use crate::{ChainError, Head};
 use alloy::{
-    providers::{DynProvider, Provider, ProviderBuilder, WsConnect},
-    rpc::types::{Block, Header},
-    transports::{RpcError, TransportError, TransportErrorKind},
+    eips::{BlockId, BlockNumberOrTag},
+    rpc::json_rpc::{RpcRecv, RpcSend},
 };
-use cryptlet_types::bounded::clip;
+use futures::future::join_all;
+use serde_json::value::RawValue;
 use std::{
-    future::IntoFuture,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
-use tokio::{sync::watch, task::JoinHandle};
-use url::Url;
+use tokio::{
+    sync::{broadcast::error::RecvError, watch},
+    task::JoinHandle,
+};
 
-/// Pause before a WebSocket is opened again.
+/// Pause before a lost stream of new heads is opened again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+/// A rest doubles with each failure, up to this many times the first one; of one that is not trusted it is that long.
+const LONGEST_REST: u32 = 64;
+/// How many blocks an endpoint may be behind another without being out of use for it.
+const NEAR: u64 = 2;
 
-/// A provider with a time limit on every call.
+/// The endpoints of one chain.
 #[derive(Debug)]
 pub(super) struct Connection {
-    provider: DynProvider,
-    timeout: Duration,
-    hidden: Hidden,
-    chain_id: u64,
-    /// A call has failed to reach the node since the chain id was last read: somebody else may answer now.
-    lost: AtomicBool,
-    pushed: Option<PushedHeads>,
+    shared: Arc<Shared>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
-/// Notice of new heads, pushed by the node over a WebSocket.
 #[derive(Debug)]
-struct PushedHeads {
-    newest: watch::Receiver<()>,
-    task: JoinHandle<()>,
+struct Shared {
+    endpoints: Vec<Arc<Endpoint>>,
+    chain_id: u64,
+    timeout: Duration,
+    failover: Duration,
+    first_rest: Duration,
+    rests: Mutex<Vec<Option<Rest>>>,
+    seen: Mutex<Seen>,
+    in_use: watch::Sender<usize>,
+    pushed: watch::Sender<Pushed>,
 }
 
-impl Drop for PushedHeads {
+/// An endpoint that is not in use for a while.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    pause: Duration,
+    until: Instant,
+}
+
+/// What was pushed last, and whether there is a stream of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pushed {
+    live: bool,
+    head: Option<Head>,
+}
+
+/// One endpoint, and how long it may take for an answer.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    endpoint: Arc<Endpoint>,
+    patience: Duration,
+}
+
+impl Asker {
+    pub(super) async fn ask<P: RpcSend, R: RpcRecv>(
+        &self,
+        method: &'static str,
+        params: P,
+    ) -> Result<R, CallError> {
+        self.endpoint.ask(self.patience, method, params).await
+    }
+
+    pub(super) async fn block(&self, block: BlockId) -> Result<Option<Block>, CallError> {
+        self.endpoint.block(self.patience, block).await
+    }
+}
+
+impl Drop for Connection {
     fn drop(&mut self) {
-        self.task.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 
 impl Connection {
-    pub(super) async fn open(url: &str, timeout: Duration) -> Result<Self, ChainError> {
-        let parsed: Url = url
-            .parse()
-            .map_err(|error: url::ParseError| ChainError::Url(error.to_string()))?;
-        let hidden = Hidden::of(&parsed);
-        // The HTTP client is built without a TLS provider of its own and panics where the process has none.
-        let _known_already = rustls::crypto::ring::default_provider().install_default();
-        let builder = ProviderBuilder::new().disable_recommended_fillers();
-        let (provider, push) = match parsed.scheme() {
-            "http" | "https" => (builder.connect_http(parsed).erased(), false),
-            "ws" | "wss" => {
-                let connect = WsConnect::new(url)
-                    .with_max_retries(u32::MAX)
-                    .with_retry_interval(RECONNECT_PAUSE);
-                let opened = limit(timeout, &hidden, builder.connect_ws(connect)).await;
-                let opened = opened.map_err(|error| error.sorted("connect"))?;
-                (opened.erased(), true)
-            }
-            other => return Err(ChainError::Url(format!("scheme {other} is not known"))),
+    /// Asks all endpoints for their chain: one has to answer, and no two may differ.
+    pub(super) async fn open(config: &EvmConfig) -> Result<Self, ChainError> {
+        let endpoint = |url: &String| Endpoint::at(url, config.headers).map(Arc::new);
+        let endpoints: Vec<_> = config.urls.iter().map(endpoint).collect::<Result<_, _>>()?;
+        let asked = endpoints
+            .iter()
+            .map(|endpoint| endpoint.ask_chain_id(config.timeout));
+        let answers = join_all(asked).await;
+        let chain_id = agreed_chain(&answers);
+        let rest = |answer: &Result<u64, CallError>| {
+            answer.is_err().then(|| Rest {
+                pause: config.rest,
+                until: Instant::now() + config.rest,
+            })
         };
-        let chain_id = limit(timeout, &hidden, provider.get_chain_id()).await;
-        let chain_id = chain_id.map_err(|error| error.sorted("eth_chainId"))?;
-        let pushed = push.then(|| follow_heads(provider.clone()));
-        Ok(Self {
-            provider,
-            timeout,
-            hidden,
+        let rests: Vec<_> = answers.iter().map(rest).collect();
+        let chain_id = match chain_id {
+            Some(chain_id) => chain_id?,
+            None => return Err(first_error(answers)),
+        };
+        for (endpoint, answer) in endpoints.iter().zip(&answers) {
+            endpoint.expect_chain(chain_id);
+            if let Err(error) = answer {
+                let (endpoint, error) = (endpoint.place(), error.brief());
+                tracing::warn!(endpoint, error, "a node does not answer");
+            }
+        }
+        let in_use = rests.iter().position(Option::is_none).unwrap_or_default();
+        let shared = Arc::new(Shared {
+            endpoints,
             chain_id,
-            lost: AtomicBool::new(false),
-            pushed,
-        })
+            timeout: config.timeout,
+            failover: config.failover.min(config.timeout),
+            first_rest: config.rest,
+            rests: Mutex::new(rests),
+            seen: Mutex::new(Seen::new(config.rollback_patience)),
+            in_use: watch::Sender::new(in_use),
+            pushed: watch::Sender::new(Pushed::default()),
+        });
+        let mut tasks = Vec::new();
+        if shared.endpoints.iter().any(|endpoint| endpoint.pushes()) {
+            tasks.push(tokio::spawn(follow_heads(shared.clone())));
+        }
+        if shared.endpoints.len() > 1 {
+            tasks.push(tokio::spawn(wake_the_rested(shared.clone())));
+        }
+        Ok(Self { shared, tasks })
     }
 
     pub(super) fn chain_id(&self) -> u64 {
-        self.chain_id
+        self.shared.chain_id
     }
 
-    pub(super) fn provider(&self) -> &DynProvider {
-        &self.provider
+    pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.shared.seen()
     }
 
-    /// Runs one call. After the node was out of reach, the chain id is compared before anything else is believed.
-    pub(super) async fn call<T>(
+    /// Asks one question, of the next endpoint where one cannot answer it.
+    pub(super) async fn call<P: RpcSend, R: RpcRecv>(
         &self,
         method: &'static str,
-        request: impl IntoFuture<Output = Result<T, TransportError>>,
-    ) -> Result<T, ChainError> {
-        self.call_raw(request)
-            .await
-            .map_err(|error| error.sorted(method))
+        params: P,
+    ) -> Result<R, ChainError> {
+        let answer = self.call_raw(method, params).await;
+        answer.map_err(|error| error.sorted(method))
     }
 
     /// As [`Connection::call`], with the node's own error kept whole.
-    pub(super) async fn call_raw<T>(
+    pub(super) async fn call_raw<P: RpcSend, R: RpcRecv>(
         &self,
-        request: impl IntoFuture<Output = Result<T, TransportError>>,
-    ) -> Result<T, CallError> {
-        if self.lost.load(Ordering::Acquire) {
-            self.compare_chain_id().await.map_err(CallError::Chain)?;
-        }
-        let answer = limit(self.timeout, &self.hidden, request).await;
-        if let Err(CallError::Timeout(_) | CallError::Rpc(RpcError::Transport(_))) = &answer {
-            self.lost.store(true, Ordering::Release);
-        }
-        answer
+        method: &'static str,
+        params: P,
+    ) -> Result<R, CallError> {
+        self.any(|asker| {
+            let params = params.clone();
+            async move { asker.ask(method, params).await }
+        })
+        .await
     }
 
-    async fn compare_chain_id(&self) -> Result<(), ChainError> {
-        let expected = self.chain_id;
-        let found = limit(self.timeout, &self.hidden, self.provider.get_chain_id()).await;
-        let found = found.map_err(|error| error.sorted("eth_chainId"))?;
-        if found != expected {
-            return Err(ChainError::ChainChanged { expected, found });
+    /// Has one endpoint answer `question` wholly, checks included: where it fails by an endpoint's fault, the next one.
+    pub(super) async fn any<T, F: Future<Output = Result<T, CallError>>>(
+        &self,
+        question: impl Fn(Asker) -> F,
+    ) -> Result<T, CallError> {
+        let shared = &self.shared;
+        let order = shared.order();
+        let mut failed: Option<CallError> = None;
+        for (place, index) in order.iter().enumerate() {
+            let Some(endpoint) = shared.endpoints.get(*index) else {
+                continue;
+            };
+            let is_last = place + 1 == order.len();
+            let asker = Asker {
+                endpoint: endpoint.clone(),
+                patience: if is_last {
+                    shared.timeout
+                } else {
+                    shared.failover
+                },
+            };
+            match question(asker).await {
+                Err(error) if error.is_the_endpoints() => {
+                    shared.fail(*index, &error);
+                    // What passes says more than what does not: another endpoint may be back soon.
+                    if failed.as_ref().is_none_or(|first| !first.is_retryable()) {
+                        failed = Some(error);
+                    }
+                }
+                answer => return answer,
+            }
         }
-        self.lost.store(false, Ordering::Release);
-        Ok(())
+        Err(failed.unwrap_or_else(|| CallError::Chain(no_endpoint())))
+    }
+
+    /// All endpoints that are in use, each for a question of its own.
+    pub(super) fn all(&self) -> Vec<Asker> {
+        let shared = &self.shared;
+        let asker = |endpoint: &Arc<Endpoint>| Asker {
+            endpoint: endpoint.clone(),
+            patience: shared.timeout,
+        };
+        let rests = shared.rests();
+        let awake = shared.endpoints.iter().zip(rests.iter());
+        let awake: Vec<_> = awake
+            .filter(|(_, rest)| rest.is_none())
+            .map(|(endpoint, _)| asker(endpoint))
+            .collect();
+        if awake.is_empty() {
+            shared.endpoints.iter().map(asker).collect()
+        } else {
+            awake
+        }
+    }
+
+    /// Compares the endpoints' newest blocks, and puts those out of use that are far behind the others.
+    pub(super) async fn compare(&self) {
+        let shared = &self.shared;
+        let awake: Vec<_> = shared.order_awake();
+        if awake.len() < 2 {
+            return;
+        }
+        let asked = awake.iter().filter_map(|index| {
+            let endpoint = shared.endpoints.get(*index)?;
+            Some(async move {
+                let block = endpoint.block(shared.failover, BlockNumberOrTag::Latest.into());
+                (*index, block.await)
+            })
+        });
+        let answers = join_all(asked).await;
+        let number = |answer: &(usize, Result<Option<Block>, CallError>)| match answer {
+            (index, Ok(Some(block))) => Some((*index, block.head.number)),
+            _ => None,
+        };
+        let numbers: Vec<_> = answers.iter().filter_map(number).collect();
+        let reference = upper_median(numbers.iter().map(|(_, number)| *number).collect());
+        for (index, found) in numbers {
+            let error = ChainError::Behind {
+                seen: reference,
+                found,
+            };
+            if found.saturating_add(NEAR) < reference {
+                shared.fail(index, &CallError::Chain(error));
+            }
+        }
+    }
+
+    /// How many endpoints there are.
+    pub(super) fn size(&self) -> usize {
+        self.shared.endpoints.len()
     }
 
     /// Notice of heads that the node pushes from now on.
     pub(super) fn notices(&self) -> Notices {
-        let mut newest = self.pushed.as_ref().map(|pushed| pushed.newest.clone());
-        if let Some(newest) = &mut newest {
-            newest.mark_unchanged();
+        Notices {
+            pushed: self.shared.pushed.subscribe(),
         }
-        Notices { newest }
     }
 }
 
-/// Pushed heads, as a reason to look before a pause is over.
+/// Of two the greater, of three the middle one: what more than one says where more than two are asked.
+fn upper_median(mut numbers: Vec<u64>) -> u64 {
+    numbers.sort_unstable_by(|one, other| other.cmp(one));
+    let middle = numbers.len().saturating_sub(1) / 2;
+    numbers.get(middle).copied().unwrap_or_default()
+}
+
+/// The chain that all serve that answered; an error if two differ, none if nobody answered.
+fn agreed_chain(answers: &[Result<u64, CallError>]) -> Option<Result<u64, ChainError>> {
+    let mut ids = answers.iter().filter_map(|answer| answer.as_ref().ok());
+    let expected = *ids.next()?;
+    match ids.find(|found| **found != expected) {
+        Some(&found) => Some(Err(ChainError::ChainChanged { expected, found })),
+        None => Some(Ok(expected)),
+    }
+}
+
+fn first_error(answers: Vec<Result<u64, CallError>>) -> ChainError {
+    let error = answers.into_iter().find_map(Result::err);
+    error.map_or_else(no_endpoint, |error| error.sorted("eth_chainId"))
+}
+
+fn no_endpoint() -> ChainError {
+    ChainError::Url("none given".to_owned())
+}
+
+impl Shared {
+    // A panic of somebody who held a lock leaves nothing half done here.
+    fn rests(&self) -> MutexGuard<'_, Vec<Option<Rest>>> {
+        self.rests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn order_awake(&self) -> Vec<usize> {
+        let rests = self.rests();
+        let awake = rests.iter().enumerate();
+        awake
+            .filter(|(_, rest)| rest.is_none())
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// Who is asked first, and who then: those that rest last of all, for want of better.
+    fn order(&self) -> Vec<usize> {
+        let mut order = self.order_awake();
+        let rests = self.rests();
+        let mut resting: Vec<_> = rests
+            .iter()
+            .enumerate()
+            .filter_map(|(index, rest)| rest.map(|rest| (rest.until, index)))
+            .collect();
+        resting.sort_unstable();
+        order.extend(resting.into_iter().map(|(_, index)| index));
+        order
+    }
+
+    /// Puts an endpoint out of use for a while. The only one stays in use: there is no better one.
+    fn fail(&self, index: usize, error: &CallError) {
+        if self.endpoints.len() < 2 || error.is_near(NEAR) {
+            return;
+        }
+        let longest = self.first_rest.saturating_mul(LONGEST_REST);
+        let mut rests = self.rests();
+        let Some(rest) = rests.get_mut(index) else {
+            return;
+        };
+        let is_new = rest.is_none();
+        let pause = match *rest {
+            _ if error.is_distrust() => longest,
+            None => self.first_rest,
+            Some(rest) => rest.pause.saturating_mul(2).min(longest),
+        };
+        *rest = Some(Rest {
+            pause,
+            until: Instant::now() + pause,
+        });
+        drop(rests);
+        if is_new && let Some(endpoint) = self.endpoints.get(index) {
+            let (endpoint, why) = (endpoint.place(), error.brief());
+            if error.is_distrust() {
+                tracing::warn!(endpoint, why, "a node is not trusted for a while");
+            } else {
+                tracing::warn!(endpoint, why, "a node is out of use for a while");
+            }
+        }
+        self.choose();
+    }
+
+    fn wake(&self, index: usize) {
+        if let Some(rest) = self.rests().get_mut(index) {
+            *rest = None;
+        }
+        if let Some(endpoint) = self.endpoints.get(index) {
+            tracing::info!(endpoint = endpoint.place(), "a node is in use again");
+        }
+        self.choose();
+    }
+
+    fn choose(&self) {
+        let first = self.order().first().copied().unwrap_or_default();
+        self.in_use.send_if_modified(|in_use| {
+            let changed = *in_use != first;
+            *in_use = first;
+            changed
+        });
+    }
+
+    fn rested(&self) -> Vec<usize> {
+        let now = Instant::now();
+        let rests = self.rests();
+        let over = rests.iter().enumerate();
+        over.filter(|(_, rest)| rest.is_some_and(|rest| rest.until <= now))
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// Whether an endpoint answers again, and is where the chain is.
+    async fn try_out(&self, index: usize) -> Result<(), CallError> {
+        let Some(endpoint) = self.endpoints.get(index) else {
+            return Ok(());
+        };
+        let latest = endpoint.block(self.failover, BlockNumberOrTag::Latest.into());
+        let found = latest.await?.map_or(0, |block| block.head.number);
+        match self.seen().newest() {
+            Some((seen, _)) if found.saturating_add(NEAR) < seen => {
+                Err(CallError::Chain(ChainError::Behind { seen, found }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn take_pushed(&self, index: usize, header: &RawValue) {
+        let Some(endpoint) = self.endpoints.get(index) else {
+            return;
+        };
+        // Some providers push less than the whole header: then it is asked for.
+        let head = endpoint.pushed(header);
+        let head = head.and_then(|block| self.seen().take_newest(block));
+        self.pushed.send_modify(|pushed| pushed.head = head.ok());
+    }
+}
+
+/// Tries endpoints that have rested, so that no question has to.
+async fn wake_the_rested(shared: Arc<Shared>) {
+    let pause = shared.first_rest.min(RECONNECT_PAUSE);
+    loop {
+        tokio::time::sleep(pause).await;
+        for index in shared.rested() {
+            match shared.try_out(index).await {
+                Ok(()) => shared.wake(index),
+                Err(error) => shared.fail(index, &error),
+            }
+        }
+    }
+}
+
+/// Keeps a stream of new heads open at the endpoint in use, where that one pushes.
+async fn follow_heads(shared: Arc<Shared>) {
+    let mut in_use = shared.in_use.subscribe();
+    loop {
+        let index = *in_use.borrow_and_update();
+        let moved = tokio::select! {
+            () = follow(&shared, index) => false,
+            changed = in_use.changed() => changed.is_ok(),
+        };
+        shared.pushed.send_modify(|pushed| pushed.live = false);
+        if !moved {
+            tokio::time::sleep(RECONNECT_PAUSE).await;
+        }
+    }
+}
+
+/// Follows one endpoint until its stream ends.
+async fn follow(shared: &Shared, index: usize) {
+    let pushing = shared.endpoints.get(index).filter(|found| found.pushes());
+    let Some(endpoint) = pushing else {
+        return std::future::pending().await;
+    };
+    let (_open, heads) = match endpoint.new_heads(shared.timeout).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            let (endpoint, error) = (endpoint.place(), error.brief());
+            return tracing::warn!(endpoint, error, "cannot subscribe to new heads, polling");
+        }
+    };
+    let mut heads = heads.into_raw();
+    shared.pushed.send_modify(|pushed| {
+        *pushed = Pushed {
+            live: true,
+            head: None,
+        };
+    });
+    loop {
+        match heads.recv().await {
+            Ok(header) => shared.take_pushed(index, &header),
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Pushed heads, as they come.
 pub(super) struct Notices {
-    newest: Option<watch::Receiver<()>>,
+    pushed: watch::Receiver<Pushed>,
 }
 
 impl Notices {
-    /// Whether the node pushes at all.
+    /// Whether the node pushes at present.
     pub(super) fn are_pushed(&self) -> bool {
-        self.newest.is_some()
+        self.pushed.borrow().live
     }
 
-    /// Returns when a head was pushed, or after `pause`, whichever is first.
-    pub(super) async fn next(&mut self, pause: Duration) {
-        let pushed = async {
-            let heard = match &mut self.newest {
-                Some(newest) => newest.changed().await.is_ok(),
-                None => false,
-            };
-            if !heard {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            () = pushed => {}
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
-}
-
-/// Keeps a subscription to `newHeads` alive for as long as the connection lives.
-fn follow_heads(provider: DynProvider) -> PushedHeads {
-    let (sender, newest) = watch::channel(());
-    let task = tokio::spawn(async move {
-        loop {
-            match provider.subscribe_blocks().await {
-                Ok(mut heads) => {
-                    while heads.recv().await.is_ok() {
-                        sender.send_replace(());
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "cannot subscribe to new heads, polling"),
-            }
-            tokio::time::sleep(RECONNECT_PAUSE).await;
-        }
-    });
-    PushedHeads { newest, task }
-}
-
-/// Why one call failed.
-#[derive(Debug)]
-pub(super) enum CallError {
-    Timeout(Duration),
-    Rpc(TransportError),
-    Chain(ChainError),
-}
-
-impl CallError {
-    pub(super) fn sorted(self, method: &'static str) -> ChainError {
-        match self {
-            Self::Timeout(after) => ChainError::Timeout { method, after },
-            Self::Chain(error) => error,
-            Self::Rpc(RpcError::ErrorResp(payload)) => ChainError::Refused {
-                method,
-                code: payload.code,
-                message: clip(&payload.message),
-            },
-            Self::Rpc(RpcError::Transport(TransportErrorKind::HttpError(error))) => {
-                http_error(method, error.status, &error.body)
-            }
-            Self::Rpc(RpcError::Transport(error)) => ChainError::Transport {
-                method,
-                message: clip(&error.to_string()),
-            },
-            Self::Rpc(RpcError::DeserError { err, .. }) => ChainError::Malformed {
-                method,
-                message: clip(&err.to_string()),
-            },
-            Self::Rpc(error) => ChainError::Malformed {
-                method,
-                message: clip(&error.to_string()),
-            },
-        }
-    }
-}
-
-/// An answer that is not JSON-RPC: 4xx (but "too many requests" and "timeout") will not change by asking again.
-fn http_error(method: &'static str, status: u16, body: &str) -> ChainError {
-    let message = clip(&format!("HTTP status {status}: {body}"));
-    if (400..500).contains(&status) && status != 408 && status != 429 {
-        ChainError::Malformed { method, message }
-    } else {
-        ChainError::Transport { method, message }
-    }
-}
-
-async fn limit<T>(
-    timeout: Duration,
-    hidden: &Hidden,
-    request: impl IntoFuture<Output = Result<T, TransportError>>,
-) -> Result<T, CallError> {
-    tokio::time::timeout(timeout, request.into_future())
-        .await
-        .map_err(|_| CallError::Timeout(timeout))?
-        .map_err(|error| CallError::Rpc(hidden.cleaned(error)))
-}
-
-/// What is in a node's URL beside scheme, host and port: providers put their customers' keys there, and errors end in logs.
-struct Hidden(Vec<String>);
-
-impl std::fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Hidden")
-    }
-}
-
-impl Hidden {
-    fn of(url: &Url) -> Self {
-        let user = Some(url.username()).filter(|user| !user.is_empty());
-        let path = Some(url.path()).filter(|path| *path != "/");
-        let parts = [url.password(), user, url.query(), path];
-        let mut parts: Vec<_> = parts.into_iter().flatten().map(str::to_owned).collect();
-        // One may be part of another.
-        parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
-        Self(parts)
+    /// The head that was pushed last.
+    pub(super) fn newest(&mut self) -> Option<Head> {
+        self.pushed.borrow_and_update().head
     }
 
-    fn clean(&self, text: &str) -> String {
-        let hide = |text: String, part: &String| text.replace(part.as_str(), "…");
-        self.0.iter().fold(text.to_owned(), hide)
-    }
-
-    /// The error without what is hidden: transports name the URL, and some nodes the path.
-    fn cleaned(&self, error: TransportError) -> TransportError {
-        match error {
-            RpcError::Transport(TransportErrorKind::HttpError(mut error)) => {
-                error.body = self.clean(&error.body);
-                RpcError::Transport(TransportErrorKind::HttpError(error))
-            }
-            RpcError::Transport(TransportErrorKind::Custom(error)) => {
-                TransportErrorKind::custom_str(&self.clean(&error.to_string()))
-            }
-            error => error,
-        }
+    /// Returns when something was pushed, or after `pause`, whichever is first; whether something was.
+    pub(super) async fn next(&mut self, pause: Duration) -> bool {
+        let pushed = tokio::time::timeout(pause, self.pushed.changed()).await;
+        matches!(pushed, Ok(Ok(())))
     }
 }
-
-impl From<&Header> for Head {
-    fn from(header: &Header) -> Self {
-        Self {
-            number: header.number,
-            hash: header.hash,
-            parent: header.parent_hash,
-            timestamp: header.timestamp,
-        }
-    }
-}
-
-impl From<&Block> for Head {
-    fn from(block: &Block) -> Self {
-        Self::from(&block.header)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloy_primitives::Address;
     use std::io::{Read, Write};
 
     const SECRETS: [&str; 4] = ["s3cret-path", "s3cret-query", "s3cret-user", "s3cret-word"];
@@ -305,14 +514,29 @@ mod tests {
     async fn refused(scheme: &str, port: u16) -> String {
         let [path, query, user, word] = SECRETS;
         let url = format!("{scheme}://{user}:{word}@localhost:{port}/v3/{path}?key={query}");
-        let opened = Connection::open(&url, Duration::from_secs(10)).await;
-        let error = opened.unwrap_err();
+        let config = EvmConfig::new(&url, Address::ZERO);
+        let error = Connection::open(&config).await.unwrap_err();
         format!("{error} {error:?}")
     }
 
     fn hides_all(error: &str) {
         for secret in SECRETS {
             assert!(!error.contains(secret), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_most_say_is_the_measure() {
+        let cases: [(&[u64], u64); 6] = [
+            (&[], 0),
+            (&[7], 7),
+            (&[7, 9], 9),
+            (&[7, 900, 9], 9),
+            (&[1, 8, 9], 8),
+            (&[5, 9, 9, 1], 9),
+        ];
+        for (numbers, expected) in cases {
+            assert_eq!(upper_median(numbers.to_vec()), expected, "{numbers:?}");
         }
     }
 

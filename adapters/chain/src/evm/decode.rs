@@ -1,13 +1,16 @@
 //! Logs and custom errors of the delegate as values. Total: whatever a chain holds, something is said about it.
 
 use super::abi::CryptoDelegate as abi;
-use crate::{ChangeKind, DeliveredReport, Rejection, SubscriptionChange};
-use alloy::sol_types::{SolEvent, SolInterface};
-use alloy_primitives::{Address, B256, Log};
+use crate::{ChangeKind, DeliveredReport, Rejection, SubscriptionChange, UndeliveredReport};
+use alloy::sol_types::{SolError, SolEvent, SolInterface};
+use alloy_primitives::{Address, B256, FixedBytes, Log};
 use cryptlet_types::{
     CryptletId, ReportDomain, Subject, Subscription, TriggerSpec, UnixSeconds, bounded::clip,
     subscription::SubscriptionError,
 };
+
+const OTHER_DELEGATION: &str = "another than the report's";
+const OTHER_IDENTITY: &str = "missing, or of another identity than subscribed";
 
 /// Where a log stands.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +40,15 @@ pub fn subscription_change(
         }
     } else if topic == abi::Unsubscribed::SIGNATURE_HASH {
         ChangeKind::Unsubscribed
+    } else if topic == abi::Paused::SIGNATURE_HASH {
+        ChangeKind::Paused
+    } else if topic == abi::Resumed::SIGNATURE_HASH {
+        ChangeKind::Resumed { at: at.timestamp }
+    } else if topic == abi::Delivered::SIGNATURE_HASH {
+        let consumed = abi::Delivered::decode_log_data_validate(&log.data).ok()?;
+        ChangeKind::Consumed {
+            sequence: consumed.sequence,
+        }
     } else {
         return None;
     };
@@ -117,12 +129,40 @@ pub fn delivered_reports<'a>(
     reports
 }
 
+/// The reports of batches that `delegate` left out, from the logs of one transaction.
+#[must_use]
+pub fn undelivered_reports<'a>(
+    delegate: Address,
+    logs: impl IntoIterator<Item = &'a Log>,
+) -> Vec<UndeliveredReport> {
+    let own = logs.into_iter().filter(|log| log.address == delegate);
+    own.filter_map(|log| abi::Undelivered::decode_log_data_validate(&log.data).ok())
+        .map(|event| UndeliveredReport {
+            subject: Subject(event.subject),
+            cryptlet: CryptletId(event.cryptlet),
+            sequence: event.sequence,
+            reason: left_out(event.reason, event.sequence),
+        })
+        .collect()
+}
+
+/// What the selector of a custom error says of report number `given` of a batch.
+fn left_out(selector: FixedBytes<4>, given: u64) -> Rejection {
+    match selector.0 {
+        abi::WrongSequence::SELECTOR => Rejection::NotTheNext { given },
+        abi::WrongDelegation::SELECTOR => Rejection::DelegationRefused(OTHER_DELEGATION),
+        abi::WrongIdentity::SELECTOR => Rejection::DelegationRefused(OTHER_IDENTITY),
+        _ => rejection(&selector.0),
+    }
+}
+
 /// Reads the revert data of a refused `deliver`.
 #[must_use]
 pub fn rejection(revert_data: &[u8]) -> Rejection {
     use abi::CryptoDelegateErrors as Errors;
     match Errors::abi_decode(revert_data) {
         Ok(Errors::UnknownSubscription(_)) => Rejection::UnknownSubscription,
+        Ok(Errors::SubscriptionPaused(_)) => Rejection::Paused,
         Ok(Errors::WrongSequence(error)) => Rejection::WrongSequence {
             expected: error.expected,
             given: error.given,
@@ -135,10 +175,8 @@ pub fn rejection(revert_data: &[u8]) -> Rejection {
             cryptlet: CryptletId(error.cryptlet),
             signer: error.signer,
         },
-        Ok(Errors::WrongDelegation(_)) => Rejection::DelegationRefused("another than the report's"),
-        Ok(Errors::WrongIdentity(_)) => {
-            Rejection::DelegationRefused("missing, or of another identity than subscribed")
-        }
+        Ok(Errors::WrongDelegation(_)) => Rejection::DelegationRefused(OTHER_DELEGATION),
+        Ok(Errors::WrongIdentity(_)) => Rejection::DelegationRefused(OTHER_IDENTITY),
         Ok(Errors::DelegationOutOfScope(_)) => Rejection::DelegationRefused("out of scope"),
         Ok(Errors::DelegationExpired(_)) => Rejection::DelegationRefused("expired"),
         Ok(Errors::DelegationIsRevoked(_)) => Rejection::DelegationRefused("revoked"),
@@ -158,9 +196,12 @@ pub fn rejection(revert_data: &[u8]) -> Rejection {
 }
 
 /// Topics of the logs about subscriptions.
-pub(crate) const SUBSCRIPTION_TOPICS: [B256; 2] = [
+pub(crate) const SUBSCRIPTION_TOPICS: [B256; 5] = [
+    abi::Delivered::SIGNATURE_HASH,
     abi::Subscribed::SIGNATURE_HASH,
     abi::Unsubscribed::SIGNATURE_HASH,
+    abi::Paused::SIGNATURE_HASH,
+    abi::Resumed::SIGNATURE_HASH,
 ];
 /// Topic of the log of a consumed report.
 pub(crate) const DELIVERED_TOPIC: B256 = abi::Delivered::SIGNATURE_HASH;
@@ -169,7 +210,7 @@ pub(crate) const DELIVERED_TOPIC: B256 = abi::Delivered::SIGNATURE_HASH;
 mod tests {
     use super::*;
     use alloy::sol_types::{Revert, SolError, SolValue};
-    use alloy_primitives::{Bytes, FixedBytes, LogData, U256, keccak256};
+    use alloy_primitives::{Bytes, LogData, U256, keccak256};
     use cryptlet_types::ClockSpec;
 
     const AT: LogPosition = LogPosition {
@@ -254,7 +295,7 @@ mod tests {
     #[test]
     fn a_subscription_that_cannot_be_served_is_refused_by_field() {
         let cases = [
-            (subscribed(2, condition(), Bytes::new()), "trigger: "),
+            (subscribed(10, condition(), Bytes::new()), "trigger: "),
             (subscribed(1, Bytes::new(), Bytes::new()), "condition: "),
             (
                 subscribed(1, vec![0; 5000].into(), Bytes::new()),
@@ -346,6 +387,88 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_and_its_end_are_changes() {
+        let (subject, consumer) = (B256::repeat_byte(5), Address::repeat_byte(2));
+        let cryptlet = Address::repeat_byte(3);
+        let paused = abi::Paused {
+            subject,
+            consumer,
+            cryptlet,
+        };
+        let resumed = abi::Resumed {
+            subject,
+            consumer,
+            cryptlet,
+        };
+        let cases = [
+            (paused.encode_log_data(), ChangeKind::Paused),
+            (
+                resumed.encode_log_data(),
+                ChangeKind::Resumed { at: AT.timestamp },
+            ),
+        ];
+        for (data, kind) in cases {
+            let address = Address::ZERO;
+            let change = subscription_change(&Log { address, data }, AT).unwrap();
+            assert_eq!((change.subject, change.kind), (Subject(subject), kind));
+        }
+    }
+
+    #[test]
+    fn what_a_batch_left_out_says_why_and_counts_only_from_the_delegate() {
+        let delegate = Address::repeat_byte(7);
+        let left_out = |address, selector| {
+            let event = abi::Undelivered {
+                subject: B256::repeat_byte(5),
+                cryptlet: Address::repeat_byte(3),
+                sequence: 9,
+                reason: FixedBytes(selector),
+            };
+            let data = event.encode_log_data();
+            Log { address, data }
+        };
+        let cases = [
+            (
+                abi::UnknownSubscription::SELECTOR,
+                Rejection::UnknownSubscription,
+            ),
+            (abi::SubscriptionPaused::SELECTOR, Rejection::Paused),
+            (
+                abi::WrongSequence::SELECTOR,
+                Rejection::NotTheNext { given: 9 },
+            ),
+            (
+                abi::WrongIdentity::SELECTOR,
+                Rejection::DelegationRefused(OTHER_IDENTITY),
+            ),
+            (
+                abi::WrongDelegation::SELECTOR,
+                Rejection::DelegationRefused(OTHER_DELEGATION),
+            ),
+            (abi::NotYetValid::SELECTOR, Rejection::NotYetValid),
+            (abi::Expired::SELECTOR, Rejection::Expired),
+            (abi::InvalidValidity::SELECTOR, Rejection::InvalidValidity),
+            (
+                [1, 2, 3, 4],
+                Rejection::Other("reverted with 0x01020304".into()),
+            ),
+        ];
+        for (selector, reason) in cases {
+            let logs = [
+                left_out(delegate, selector),
+                left_out(Address::ZERO, selector),
+            ];
+            let expected = UndeliveredReport {
+                subject: Subject(B256::repeat_byte(5)),
+                cryptlet: CryptletId(Address::repeat_byte(3)),
+                sequence: 9,
+                reason,
+            };
+            assert_eq!(undelivered_reports(delegate, &logs), [expected]);
+        }
+    }
+
+    #[test]
     fn every_custom_error_of_a_delivery_has_its_own_rejection() {
         let wrong = abi::WrongSequence {
             expected: 3,
@@ -364,6 +487,7 @@ mod tests {
                 abi::UnknownSubscription {}.abi_encode(),
                 Rejection::UnknownSubscription,
             ),
+            (abi::SubscriptionPaused {}.abi_encode(), Rejection::Paused),
             (
                 abi::DelegationExpired { expiry: 1 }.abi_encode(),
                 Rejection::DelegationRefused("expired"),

@@ -2,12 +2,13 @@
 
 use super::{
     abi::CryptletRegister,
+    decode::LogPosition,
     reader::{EvmConfig, Reader},
     register_log::{self, TOPICS},
 };
 use crate::{ChainError, Head, RegisterChain};
 use alloy::{rpc::types::Filter, sol_types::SolCall};
-use alloy_primitives::Address;
+use alloy_primitives::{Address, Log};
 use async_trait::async_trait;
 use cryptlet_types::{
     CryptletId, Sha256Digest,
@@ -16,7 +17,7 @@ use cryptlet_types::{
 };
 use std::ops::RangeInclusive;
 
-/// A register on a chain of Ethereum's kind, as one node serves it.
+/// A register on a chain of Ethereum's kind, as one node serves it, or several.
 #[derive(Debug)]
 pub struct EvmRegister {
     reader: Reader,
@@ -38,7 +39,7 @@ impl EvmRegister {
     /// The node cannot be reached, answers nonsense, or holds no code at that address.
     pub async fn open(config: EvmConfig) -> Result<Self, ChainError> {
         let register = config.contract;
-        let reader = Reader::open(config, "register").await?;
+        let reader = Reader::open(&config, "register").await?;
         let chain_id = reader.connection().chain_id();
         let domain = RegisterDomain { chain_id, register };
         Ok(Self { reader, domain })
@@ -51,6 +52,18 @@ impl EvmRegister {
             message: clip(&error.to_string()),
         })
     }
+}
+
+fn read(logs: Vec<(Log, LogPosition)>) -> Result<Vec<(u64, RegisterChange)>, ChainError> {
+    let mut changes = Vec::new();
+    for (log, at) in logs {
+        let change = register_log::change(&log, at).map_err(|message| ChainError::Malformed {
+            method: "eth_getLogs",
+            message: format!("block {}, log {}: {message}", at.block, at.index),
+        })?;
+        changes.extend(change.map(|change| (at.block, change)));
+    }
+    Ok(changes)
 }
 
 #[async_trait]
@@ -76,16 +89,12 @@ impl RegisterChain for EvmRegister {
         blocks: RangeInclusive<u64>,
     ) -> Result<Vec<(u64, RegisterChange)>, ChainError> {
         let filter = Filter::new().event_signature(TOPICS.to_vec());
-        let mut changes = Vec::new();
-        for (log, at) in self.reader.dated_logs(&filter, blocks).await? {
-            let change =
-                register_log::change(&log, at).map_err(|message| ChainError::Malformed {
-                    method: "eth_getLogs",
-                    message: format!("block {}, log {}: {message}", at.block, at.index),
-                })?;
-            changes.extend(change.map(|change| (at.block, change)));
-        }
-        Ok(changes)
+        read(self.reader.dated_logs(&filter, blocks).await?)
+    }
+
+    async fn changes_of(&self, block: &Head) -> Result<Vec<(u64, RegisterChange)>, ChainError> {
+        let filter = Filter::new().event_signature(TOPICS.to_vec());
+        read(self.reader.dated_logs_of_block(&filter, block).await?)
     }
 
     async fn is_signer(&self, cryptlet: CryptletId, signer: Address) -> Result<bool, ChainError> {

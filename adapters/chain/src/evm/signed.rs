@@ -1,11 +1,10 @@
 //! Whether a signature is an account's: by recovery where the account has no code, by asking it where it has (ERC-1271),
 //! as OpenZeppelin's `SignatureChecker` judges it in the delegate.
 
-use super::{connection::CallError, reader::Reader};
+use super::{endpoint::CallError, reader::Reader};
 use crate::ChainError;
 use alloy::{
     network::TransactionBuilder,
-    providers::Provider,
     rpc::types::{BlockId, TransactionRequest},
     sol_types::SolCall,
     transports::RpcError,
@@ -26,8 +25,9 @@ pub(super) async fn is_signed_by(
     signature: &Bytes,
 ) -> Result<bool, ChainError> {
     let connection = reader.connection();
-    let code = connection.provider().get_code_at(account);
-    if connection.call("eth_getCode", code).await?.is_empty() {
+    let code = connection.call("eth_getCode", (account, BlockId::latest()));
+    let code: Bytes = code.await?;
+    if code.is_empty() {
         return Ok(recovers(account, digest, signature));
     }
     let question = isValidSignatureCall {
@@ -37,8 +37,9 @@ pub(super) async fn is_signed_by(
     let request = TransactionRequest::default()
         .with_to(account)
         .with_input(question.abi_encode());
-    let answer = connection.provider().call(request);
-    match connection.call_raw(answer.block(BlockId::latest())).await {
+    let asked = (request, BlockId::latest());
+    let answer: Result<Bytes, _> = connection.call_raw("eth_call", asked).await;
+    match answer {
         Ok(answer) => Ok(isValidSignatureCall::abi_decode_returns_validate(&answer)
             .is_ok_and(|word| word == YES)),
         // A wallet that reverts says no, whatever its reason.

@@ -37,6 +37,8 @@ use std::{
 
 pub const HOSTILE: &[u8] = include_bytes!("../../../../cryptlets/dist/hostile.wasm");
 pub const MARKET_WATCHER: &[u8] = include_bytes!("../../../../cryptlets/dist/market-watcher.wasm");
+pub const MONTE_CARLO: &[u8] = include_bytes!("../../../../cryptlets/dist/monte-carlo.wasm");
+pub const RELAY: &[u8] = include_bytes!("../../../../cryptlets/dist/relay.wasm");
 /// 2026-10-16 16:00 in Berlin.
 pub const DUE: u64 = 1_792_159_200;
 pub const PLACE: &str = "rates.bletchley.example:443";

@@ -5,12 +5,13 @@ use super::{
 };
 use crate::{RegisterError, Result};
 use alloy_primitives::Address;
+use cryptlet_journal::Connection;
 use cryptlet_types::{
     CryptletId, Sha256Digest, UnixSeconds,
     bounded::clip,
     register::{Board, CryptletRecord, PolicyRecord, RegisterChange},
 };
-use sqlx::{Row, SqliteConnection};
+use sqlx::Row;
 use std::collections::{HashMap, HashSet};
 
 /// Cursors that are kept, newest first: how far a reorganisation may reach without reading the chain anew.
@@ -49,7 +50,18 @@ impl Index {
             .bind(CURSORS)
             .execute(tx.conn())
             .await?;
-        tx.commit().await
+        if changes.is_empty() {
+            return tx.commit().await;
+        }
+        self.commit(tx).await
+    }
+
+    /// Makes a transaction durable that has changed what is said of cryptlets.
+    async fn commit(&self, tx: Write<'_>) -> Result<()> {
+        self.recent.close();
+        tx.commit().await?;
+        self.recent.open();
+        Ok(())
     }
 
     /// Goes back to one of its [`cursors`](Index::cursors), or to nothing: everything that was read after it is
@@ -79,7 +91,7 @@ impl Index {
                 None => rebuild_rest(&mut tx).await?,
             }
         }
-        tx.commit().await
+        self.commit(tx).await
     }
 
     /// Remembers what a manifest says of its cryptlet, so that those who run it now are found by these words. Text
@@ -104,7 +116,7 @@ impl Index {
             let record: CryptletRecord = decode("cryptlet", row.try_get("value")?)?;
             make_findable(tx.conn(), row.try_get("number")?, &record).await?;
         }
-        tx.commit().await
+        self.commit(tx).await
     }
 }
 
@@ -179,7 +191,7 @@ impl Draft {
     /// The record so far. It is taken out: what comes of it is put back.
     async fn record(
         &mut self,
-        conn: &mut SqliteConnection,
+        conn: &mut Connection,
         cryptlet: CryptletId,
     ) -> Result<Option<CryptletRecord>> {
         if let Some(record) = self.records.remove(&cryptlet) {
@@ -211,7 +223,7 @@ impl Draft {
 }
 
 /// Writes what is known of a cryptlet, and makes it findable.
-async fn store_record(conn: &mut SqliteConnection, record: &CryptletRecord) -> Result<()> {
+async fn store_record(conn: &mut Connection, record: &CryptletRecord) -> Result<()> {
     let manifest = record.current().map(|version| version.manifest.to_string());
     let value = encode("cryptlet", record)?;
     let known = sqlx::query(
@@ -245,7 +257,7 @@ async fn store_record(conn: &mut SqliteConnection, record: &CryptletRecord) -> R
 }
 
 /// What is wrong with the name of a cryptlet that is new.
-async fn flaw(conn: &mut SqliteConnection, record: &CryptletRecord) -> Result<Option<String>> {
+async fn flaw(conn: &mut Connection, record: &CryptletRecord) -> Result<Option<String>> {
     if let Some(flaw) = names::flaw(record.cryptlet, record.publisher, &record.name) {
         return Ok(Some(flaw));
     }
@@ -261,11 +273,7 @@ async fn flaw(conn: &mut SqliteConnection, record: &CryptletRecord) -> Result<Op
         .transpose()
 }
 
-async fn make_findable(
-    conn: &mut SqliteConnection,
-    number: i64,
-    record: &CryptletRecord,
-) -> Result<()> {
+async fn make_findable(conn: &mut Connection, number: i64, record: &CryptletRecord) -> Result<()> {
     sqlx::query("DELETE FROM found WHERE rowid = ?")
         .bind(number)
         .execute(&mut *conn)
@@ -281,7 +289,7 @@ async fn make_findable(
 }
 
 /// A change about hosts, policy or board.
-async fn change_rest(conn: &mut SqliteConnection, change: &RegisterChange) -> Result<()> {
+async fn change_rest(conn: &mut Connection, change: &RegisterChange) -> Result<()> {
     match change {
         RegisterChange::HostRegistered { host } => {
             sqlx::query("INSERT INTO host (id, value) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET value = excluded.value")
@@ -307,7 +315,7 @@ async fn change_rest(conn: &mut SqliteConnection, change: &RegisterChange) -> Re
     Ok(())
 }
 
-async fn set_policy(conn: &mut SqliteConnection, policy: &PolicyRecord) -> Result<()> {
+async fn set_policy(conn: &mut Connection, policy: &PolicyRecord) -> Result<()> {
     let before: Option<PolicySet> = read::setting(&mut *conn, "policy").await?;
     if let Some(before) = before.filter(|before| policy.epoch <= before.record.epoch) {
         let (found, last) = (policy.epoch, before.record.epoch);
@@ -323,7 +331,7 @@ async fn set_policy(conn: &mut SqliteConnection, policy: &PolicyRecord) -> Resul
 }
 
 async fn set<T: serde::Serialize>(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     name: &'static str,
     value: &T,
 ) -> Result<()> {

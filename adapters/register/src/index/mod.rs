@@ -17,6 +17,8 @@ mod changes;
 mod lock;
 mod names;
 mod read;
+mod readers;
+mod recent;
 mod schema;
 
 pub use read::{Known, PAGE};
@@ -26,14 +28,17 @@ use crate::{
     file::{at, own},
 };
 use alloy_primitives::B256;
+use cryptlet_journal::{Connection, at_once};
 use cryptlet_types::register::{Board, PolicyRecord};
 use lock::Lock;
+use readers::Readers;
+use recent::Recent;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlx::{
-    ConnectOptions, SqliteConnection, SqlitePool,
+    ConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use std::{fmt, path::Path, time::Duration};
+use std::{fmt, path::Path, sync::Mutex as SyncMutex, time::Duration};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// A block up to which the register's logs were read.
@@ -62,14 +67,15 @@ const READERS: u32 = 4;
 /// The index. See the module's documentation.
 pub struct Index {
     writer: Mutex<Writer>,
-    readers: SqlitePool,
-    _lock: Lock,
+    readers: Readers,
+    recent: Recent,
+    _lock: Option<Lock>,
 }
 
 /// The one connection that writes. `open` says that a transaction may have been left behind: by a caller that was
 /// cancelled or by an error. Whoever locks the writer next undoes it.
 struct Writer {
-    conn: SqliteConnection,
+    conn: Connection,
     open: bool,
 }
 
@@ -92,7 +98,8 @@ impl Index {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
+            // What a power cut takes away, the cursor included, is read again from the chain.
+            .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(Duration::from_secs(5))
             .disable_statement_logging();
         let mut conn = options.connect().await?;
@@ -102,11 +109,42 @@ impl Index {
             .test_before_acquire(false)
             .connect_with(options.read_only(true))
             .await?;
+        let conn = Connection::ordinary(conn);
         Ok(Self {
             writer: Mutex::new(Writer { conn, open: false }),
-            readers,
-            _lock: lock,
+            readers: Readers::Pool(readers),
+            recent: Recent::default(),
+            _lock: Some(lock),
         })
+    }
+
+    /// An index that lives as long as this value, for simulations: every call is answered within one poll, by holding up the
+    /// thread that calls.
+    ///
+    /// # Errors
+    /// [`RegisterError::Database`], in practice never.
+    pub fn simulated() -> Result<Self> {
+        // A name of its own, which both connections share.
+        let options: SqliteConnectOptions = "sqlite::memory:".parse()?;
+        let options = options.disable_statement_logging();
+        let mut conn = at_once(options.connect())?;
+        at_once(schema::prepare(&mut conn, Path::new(":memory:")))?;
+        let reader = Connection::at_once(at_once(options.connect())?);
+        Ok(Self {
+            writer: Mutex::new(Writer {
+                conn: Connection::at_once(conn),
+                open: false,
+            }),
+            readers: Readers::AtOnce(SyncMutex::new(reader)),
+            recent: Recent::default(),
+            _lock: None,
+        })
+    }
+
+    /// Whether this is a simulation's: then nothing that goes with it may be left to another thread either.
+    #[must_use]
+    pub fn is_simulated(&self) -> bool {
+        matches!(self.readers, Readers::AtOnce(_))
     }
 
     /// A transaction: happens as a whole when [`Write::commit`] returns, else not at all.
@@ -131,7 +169,7 @@ struct Write<'i> {
 }
 
 impl Write<'_> {
-    fn conn(&mut self) -> &mut SqliteConnection {
+    fn conn(&mut self) -> &mut Connection {
         &mut self.writer.conn
     }
 

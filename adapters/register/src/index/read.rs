@@ -48,11 +48,19 @@ impl Index {
     /// # Errors
     /// As [`Index::by_name`].
     pub async fn by_id(&self, cryptlet: CryptletId) -> Result<Option<Known>> {
+        let edition = self.recent.edition();
+        if let Some(known) = self.recent.get(cryptlet) {
+            return Ok(Some(known));
+        }
         let row = sqlx::query("SELECT c.value, c.flaw, d.text FROM cryptlet c LEFT JOIN description d ON d.manifest = c.manifest WHERE c.id = ?")
             .bind(cryptlet.to_string())
             .fetch_optional(&self.readers)
             .await?;
-        row.map(|row| known(&row)).transpose()
+        let found = row.map(|row| known(&row)).transpose()?;
+        if let Some(known) = &found {
+            self.recent.keep(edition, cryptlet, known);
+        }
+        Ok(found)
     }
 
     /// Cryptlets in the order of their names, at most `limit` ([`PAGE`] at most), those after the name `after`.

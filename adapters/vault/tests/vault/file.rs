@@ -72,6 +72,51 @@ impl Place {
 }
 
 #[tokio::test]
+async fn a_sealed_secret_opens_in_its_vault_and_for_its_use_alone() {
+    let place = Place::new();
+    let vault = place.open().unwrap();
+    let secret = b"a secret that somebody shares";
+    let sealed = vault.seal_secret("application a", secret).await.unwrap();
+    let hidden = |bytes: &[u8]| {
+        !bytes
+            .windows(8)
+            .any(|part| secret.windows(8).any(|of| of == part))
+    };
+    assert!(hidden(&sealed) && hidden(&fs::read(place.vault()).unwrap()));
+    assert!(
+        vault.list().await.unwrap().is_empty(),
+        "it is no key of anybody"
+    );
+    drop(vault);
+    // After a restart, and when something else opens the vault.
+    let mut vault = place.open().unwrap();
+    vault.rekey(&password("new"), CHEAP).unwrap();
+    drop(vault);
+    let vault = FileVault::open(&place.vault(), &password("new")).unwrap();
+    let opened = vault.open_secret("application a", &sealed).await.unwrap();
+    assert_eq!(opened.as_slice(), secret);
+    let another = vault.seal_secret("application a", secret).await.unwrap();
+    assert_ne!(another, sealed, "the nonce is fresh");
+
+    let refused = async |vault: &FileVault, context: &str, sealed: &[u8]| {
+        let opened = vault.open_secret(context, sealed).await;
+        assert!(matches!(opened, Err(VaultError::NotSealedHere(named)) if named == context));
+    };
+    refused(&vault, "application b", &sealed).await;
+    for place in 0..sealed.len() {
+        let mut altered = sealed.clone();
+        altered[place] ^= 1;
+        refused(&vault, "application a", &altered).await;
+    }
+    refused(&vault, "application a", &sealed[..20]).await;
+    let stranger = Place::new();
+    let stranger = stranger.open().unwrap();
+    refused(&stranger, "application a", &sealed).await;
+    stranger.seal_secret("application a", secret).await.unwrap();
+    refused(&stranger, "application a", &sealed).await;
+}
+
+#[tokio::test]
 async fn a_key_is_never_replaced() {
     let place = Place::new();
     let vault = place.open().unwrap();

@@ -77,6 +77,17 @@ fn a_private_key_cannot_be_taken_out_or_put_to_another_use() {
 }
 
 #[test]
+fn a_token_seals_no_secrets_of_others() {
+    alone("pkcs11::a_token_seals_no_secrets_of_others", |token| {
+        let vault = token.open();
+        let sealed = block_on(vault.seal_secret("application a", b"secret"));
+        assert!(matches!(sealed, Err(VaultError::NoSealing)));
+        let opened = block_on(vault.open_secret("application a", &[0; 64]));
+        assert!(matches!(opened, Err(VaultError::NoSealing)));
+    });
+}
+
+#[test]
 fn the_label_tells_people_whose_key_it_is() {
     alone("pkcs11::the_label_tells_people_whose_key_it_is", |token| {
         let vault = token.open();

@@ -1,35 +1,37 @@
-//! Failed attempts to authenticate, counted by where they come from.
+//! What is counted by who asks, and slowed down when it is too much: failed attempts to authenticate and reads over the
+//! gateway by where they come from, messages by application.
 //!
-//! Only failures are slowed down: a right token is always let through, so that a stranger cannot lock out those who
-//! share an address with them.
+//! Of attempts to authenticate only failures are counted: a right token is always let through, so that a stranger cannot
+//! lock out those who share an address with them.
 
 use cryptlet_types::UnixSeconds;
 use std::{
     collections::HashMap,
+    hash::Hash,
     net::{IpAddr, Ipv6Addr},
     sync::{Mutex, PoisonError},
 };
 
-/// Seconds in which failures are counted.
+/// Seconds in which is counted.
 pub(crate) const WINDOW_SECONDS: u64 = 60;
-/// Most origins that are counted at the same time.
-const MAX_ORIGINS: usize = 4_096;
+/// Most who are counted at the same time.
+const MAX_COUNTED: usize = 4_096;
 
 #[derive(Debug, Clone, Copy)]
 struct Count {
     since: UnixSeconds,
-    failures: u32,
+    number: u32,
 }
 
-/// Counts failures by origin.
+/// Counts by who asks.
 #[derive(Debug)]
-pub(crate) struct Throttle {
+pub(crate) struct Throttle<K> {
     most: u32,
-    counts: Mutex<HashMap<IpAddr, Count>>,
+    counts: Mutex<HashMap<K, Count>>,
 }
 
-impl Throttle {
-    /// Lets `most` failures of one origin pass in [`WINDOW_SECONDS`].
+impl<K: Eq + Hash> Throttle<K> {
+    /// Lets `most` of each pass in [`WINDOW_SECONDS`].
     pub(crate) fn new(most: u32) -> Self {
         Self {
             most,
@@ -37,26 +39,25 @@ impl Throttle {
         }
     }
 
-    /// Notes a failure. If there were too many: for how many seconds the origin is to wait.
-    pub(crate) fn failed(&self, from: IpAddr, now: UnixSeconds) -> Option<u64> {
+    /// Counts one more. If there were too many: for how many seconds `who` is to wait.
+    pub(crate) fn over(&self, who: K, now: UnixSeconds) -> Option<u64> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let origin = origin(from);
-        if !counts.contains_key(&origin) && counts.len() >= MAX_ORIGINS {
+        if !counts.contains_key(&who) && counts.len() >= MAX_COUNTED {
             counts.retain(|_, count| now < end(count));
-            if counts.len() >= MAX_ORIGINS {
+            if counts.len() >= MAX_COUNTED {
                 return Some(WINDOW_SECONDS);
             }
         }
         let fresh = Count {
             since: now,
-            failures: 0,
+            number: 0,
         };
-        let count = counts.entry(origin).or_insert(fresh);
+        let count = counts.entry(who).or_insert(fresh);
         if now >= end(count) {
             *count = fresh;
         }
-        count.failures = count.failures.saturating_add(1);
-        (count.failures > self.most).then(|| end(count).saturating_sub(now).max(1))
+        count.number = count.number.saturating_add(1);
+        (count.number > self.most).then(|| end(count).saturating_sub(now).max(1))
     }
 }
 
@@ -82,11 +83,11 @@ mod tests {
         let from: IpAddr = "2001:db8::1".parse().unwrap();
         let beside: IpAddr = "2001:db8::2".parse().unwrap();
         let other: IpAddr = "192.0.2.1".parse().unwrap();
-        assert_eq!(throttle.failed(from, 100), None);
-        assert_eq!(throttle.failed(beside, 110), None);
-        assert_eq!(throttle.failed(from, 120), Some(40));
-        assert_eq!(throttle.failed(other, 120), None);
-        assert_eq!(throttle.failed(from, 160), None);
+        assert_eq!(throttle.over(origin(from), 100), None);
+        assert_eq!(throttle.over(origin(beside), 110), None);
+        assert_eq!(throttle.over(origin(from), 120), Some(40));
+        assert_eq!(throttle.over(origin(other), 120), None);
+        assert_eq!(throttle.over(origin(from), 160), None);
     }
 
     #[test]
@@ -94,10 +95,10 @@ mod tests {
         let throttle = Throttle::new(1);
         let address = |n: u32| IpAddr::V4(n.into());
         for n in 0..4_096 {
-            assert_eq!(throttle.failed(address(n), 0), None);
+            assert_eq!(throttle.over(address(n), 0), None);
         }
-        assert_eq!(throttle.failed(address(5_000), 0), Some(WINDOW_SECONDS));
-        assert_eq!(throttle.failed(address(5_000), 60), None);
+        assert_eq!(throttle.over(address(5_000), 0), Some(WINDOW_SECONDS));
+        assert_eq!(throttle.over(address(5_000), 60), None);
         assert!(throttle.counts.lock().unwrap().len() < 10);
     }
 }

@@ -7,6 +7,7 @@ mod connection;
 mod operations;
 
 pub use connection::Connection;
+pub use operations::Outgoing;
 
 use crate::{
     auth::certificate_digest,
@@ -212,6 +213,15 @@ impl Client {
         self.url.as_str()
     }
 
+    /// The address of an operation.
+    fn at(&self, path: &[&str]) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("v1").extend(path);
+        }
+        url
+    }
+
     /// Sends a request and returns the bytes of a good answer.
     async fn send<B: Serialize + ?Sized>(
         &self,
@@ -220,11 +230,7 @@ impl Client {
         query: &[(&str, String)],
         body: Option<&B>,
     ) -> ClientResult<Vec<u8>> {
-        let mut url = self.url.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().push("v1").extend(path);
-        }
-        let mut request = self.http.request(method, url).query(query);
+        let mut request = self.http.request(method, self.at(path)).query(query);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.as_str());
         }
@@ -276,7 +282,10 @@ impl Client {
             bytes.extend_from_slice(&part);
         }
         match status {
-            StatusCode::OK | StatusCode::CREATED | StatusCode::NO_CONTENT => Ok(bytes),
+            StatusCode::OK
+            | StatusCode::CREATED
+            | StatusCode::ACCEPTED
+            | StatusCode::NO_CONTENT => Ok(bytes),
             _ if problem => {
                 let problem: Problem = self.parse(&bytes)?;
                 Err(ClientError::Problem(Box::new(clean(problem))))

@@ -5,14 +5,18 @@ use crate::{
     host_api::JobQuery,
     routes::MAX_PACKAGE_BYTES,
     types::{
-        Bytes32, CreatedKey, CreatedToken, CryptletDetail, CryptletRef, CryptletSummary,
-        DelegationInfo, Document, Explanation, Health, HostInfo, JobSummary, JobTrace, KeyInfo,
-        NewDelegation, NewKey, NewPackage, NewPolicy, NewToken, Page, PageQuery, PolicyInfo,
-        SearchText, StoredPackage, SubscriptionRow, TokenId, TokenInfo,
+        ApplicationInfo, ApplicationName, Bytes32, CallAnswer, CallRequest, CreatedApplication,
+        CreatedKey, CreatedToken, CryptletDetail, CryptletRef, CryptletSummary, DelegationInfo,
+        Document, Explanation, Health, HostInfo, JobSummary, JobTrace, KeyInfo, MessageReceipt,
+        NewApplication, NewApplicationKey, NewDelegation, NewKey, NewPackage, NewPolicy, NewToken,
+        Page, PageQuery, PolicyInfo, SearchText, StoredPackage, SubscriptionRow, TokenId,
+        TokenInfo,
     },
+    webhook::{self, SigningKey},
 };
 use alloy_primitives::Bytes;
-use reqwest::Method;
+use cryptlet_types::UnixSeconds;
+use reqwest::{Method, header::CONTENT_TYPE};
 
 type Query = Vec<(&'static str, String)>;
 
@@ -30,6 +34,19 @@ fn version(version: Option<u32>) -> Query {
         .map(|version| ("version", version.to_string()))
         .into_iter()
         .collect()
+}
+
+/// A message of an application.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'m> {
+    /// The application's id of it: the same id is the same message.
+    pub id: &'m str,
+    /// The moment of this attempt.
+    pub at: UnixSeconds,
+    /// What the body is.
+    pub media_type: &'m str,
+    /// What it says.
+    pub body: &'m [u8],
 }
 
 /// Every method fails as [`ClientError`] says.
@@ -268,6 +285,89 @@ impl Client {
         self.send::<()>(Method::DELETE, &["tokens", id.as_str()], &[], None)
             .await
             .map(drop)
+    }
+
+    /// Has a job tried again that was parked.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn retry_job(&self, job: Bytes32) -> ClientResult<JobSummary> {
+        let path = ["jobs", &job.to_string(), "retry"];
+        let bytes = self.send::<()>(Method::POST, &path, &[], None).await?;
+        self.parse(&bytes)
+    }
+
+    /// Registered applications, without their secrets.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn applications(&self, which: &PageQuery) -> ClientResult<Page<ApplicationInfo>> {
+        self.get(&["applications"], &page(which)).await
+    }
+
+    /// Registers an application.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn add_application(&self, new: &NewApplication) -> ClientResult<CreatedApplication> {
+        self.hand_in(Method::POST, &["applications"], new).await
+    }
+
+    /// Gives an application a new key.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn rotate_application(
+        &self,
+        name: &ApplicationName,
+        key: &NewApplicationKey,
+    ) -> ClientResult<CreatedApplication> {
+        let path = ["applications", name.as_str(), "keys"];
+        self.hand_in(Method::POST, &path, key).await
+    }
+
+    /// Forgets an application and its keys.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn remove_application(&self, name: &ApplicationName) -> ClientResult<()> {
+        let path = ["applications", name.as_str()];
+        self.send::<()>(Method::DELETE, &path, &[], None)
+            .await
+            .map(drop)
+    }
+
+    /// Sends a message as an application, signed by `key`. The client's own token is not shown.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn send_message(
+        &self,
+        application: &ApplicationName,
+        key: &SigningKey,
+        message: Outgoing<'_>,
+    ) -> ClientResult<MessageReceipt> {
+        let Outgoing { id, at, .. } = message;
+        let url = self.at(&["applications", application.as_str(), "messages"]);
+        let request = self
+            .http
+            .post(url)
+            .header(webhook::ID, id)
+            .header(webhook::TIMESTAMP, at.to_string())
+            .header(webhook::SIGNATURE, key.sign(id, at, message.body))
+            .header(CONTENT_TYPE, message.media_type)
+            .body(message.body.to_vec());
+        let response = request.send().await.map_err(|error| self.failed(&error))?;
+        let bytes = self.read(response).await?;
+        self.parse(&bytes)
+    }
+
+    /// Asks the gateway (ERC-3668).
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn call(&self, request: &CallRequest) -> ClientResult<CallAnswer> {
+        self.hand_in(Method::POST, &["call"], request).await
     }
 
     async fn bytes(&self, path: &[&str], query: &[(&'static str, String)]) -> ClientResult<Bytes> {

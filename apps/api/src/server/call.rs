@@ -1,11 +1,12 @@
 //! A request on its way to the host: its parameters and body, read strictly.
 
-use super::Shared;
+use super::{Shared, connection::Peer, content};
 use crate::{
     auth::Authenticated,
     host_api::Caller,
-    routes::Route,
+    routes::{Place, Route, Takes},
     types::{FormError, Object, PageQuery, Problem, ProblemKind, Result, TokenId},
+    webhook::Head,
 };
 use axum::{
     body::Body,
@@ -21,11 +22,17 @@ use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 use tokio::time::Instant;
 
+/// Where a request comes from.
+pub(crate) struct Asker {
+    pub(crate) peer: Peer,
+    pub(crate) authenticated: Option<Authenticated>,
+}
+
 /// A request whose parameters have known names.
 pub(crate) struct Call<B = Bytes> {
     pub(crate) shared: Arc<Shared>,
     route: &'static Route,
-    authenticated: Option<Authenticated>,
+    from: Asker,
     path: BTreeMap<String, String>,
     query: BTreeMap<String, String>,
     headers: HeaderMap,
@@ -36,7 +43,7 @@ impl Call<Body> {
     pub(crate) fn new(
         shared: Arc<Shared>,
         route: &'static Route,
-        authenticated: Option<Authenticated>,
+        from: Asker,
         path: &RawPathParams,
         request: Request,
     ) -> Result<Self> {
@@ -49,7 +56,7 @@ impl Call<Body> {
         Ok(Self {
             shared,
             route,
-            authenticated,
+            from,
             path,
             query,
             headers: head.headers,
@@ -60,8 +67,16 @@ impl Call<Body> {
     /// Reads the body, if the operation takes one, until `deadline`.
     pub(crate) async fn receive(self, deadline: Instant) -> Result<Call> {
         let body = match &self.route.body {
-            Some((_, limit)) => {
-                check_body_headers(&self.headers, *limit)?;
+            Some((takes, limit)) => {
+                match takes {
+                    Takes::Json(_) => check_json(&self.headers)?,
+                    Takes::Message => {
+                        content::check_headers(&self.headers)?;
+                        // Cheap, and before anything is read.
+                        Head::read(&self.headers, self.shared.now())?;
+                    }
+                }
+                check_length(&self.headers, *limit)?;
                 let reading = Limited::new(self.body, *limit).collect();
                 match tokio::time::timeout_at(deadline, reading).await {
                     Ok(Ok(collected)) => collected.to_bytes(),
@@ -77,7 +92,7 @@ impl Call<Body> {
         Ok(Call {
             shared: self.shared,
             route: self.route,
-            authenticated: self.authenticated,
+            from: self.from,
             path: self.path,
             query: self.query,
             headers: self.headers,
@@ -89,7 +104,8 @@ impl Call<Body> {
 impl Call {
     /// The caller, for operations that have a role.
     pub(crate) fn caller(&self) -> Result<&Caller> {
-        self.authenticated
+        self.from
+            .authenticated
             .as_ref()
             .map(|authenticated| &authenticated.caller)
             .ok_or_else(|| Problem::internal(&"an operation without a role wants its caller"))
@@ -97,7 +113,8 @@ impl Call {
 
     /// The token that the caller came with.
     pub(crate) fn own_token(&self) -> Option<&TokenId> {
-        self.authenticated
+        self.from
+            .authenticated
             .as_ref()
             .and_then(|authenticated| authenticated.token.as_ref())
     }
@@ -127,6 +144,21 @@ impl Call {
         })
     }
 
+    /// The other end of the connection.
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.from.peer
+    }
+
+    /// The header fields.
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The body, as it came.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// The body.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_slice::<Object<T>>(&self.body)
@@ -141,7 +173,7 @@ fn parse_query(route: &Route, query: &str) -> Result<BTreeMap<String, String>> {
         let known = route
             .parameters
             .iter()
-            .any(|parameter| !parameter.in_path && parameter.name == name);
+            .any(|parameter| parameter.place == Place::Query && parameter.name == name);
         if !known {
             let name = cryptlet_types::bounded::clip(&name);
             return Err(Problem::malformed(format!(
@@ -160,7 +192,7 @@ fn parse_query(route: &Route, query: &str) -> Result<BTreeMap<String, String>> {
     Ok(values)
 }
 
-fn check_body_headers(headers: &HeaderMap, limit: usize) -> Result<()> {
+fn check_json(headers: &HeaderMap) -> Result<()> {
     let content_type = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
@@ -171,6 +203,10 @@ fn check_body_headers(headers: &HeaderMap, limit: usize) -> Result<()> {
             "send Content-Type: application/json",
         ));
     }
+    Ok(())
+}
+
+fn check_length(headers: &HeaderMap, limit: usize) -> Result<()> {
     let announced = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())

@@ -1,6 +1,10 @@
 //! From a request to its operation, and back with an answer or a problem.
 
-use super::{Shared, call::Call, connection::Peer};
+use super::{
+    Shared,
+    call::{Asker, Call},
+    connection::Peer,
+};
 use crate::{
     auth::Authenticated,
     auth::throttle::WINDOW_SECONDS,
@@ -14,8 +18,9 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri,
         header::{
-            ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
-            X_CONTENT_TYPE_OPTIONS,
+            ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+            ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL,
+            CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
         },
     },
     routing::any,
@@ -58,6 +63,9 @@ async fn endpoint(
     let answer = answer.unwrap_or_else(|_| Err(Refusal::from(Problem::internal(&"panic"))));
     let mut response = answer.unwrap_or_else(Refusal::into_response);
     let headers = response.headers_mut();
+    if is_for_any_origin(&path) {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let status = response.status().as_u16();
@@ -78,7 +86,10 @@ impl From<Problem> for Refusal {
                 Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
             }
             ProblemKind::Unavailable => Some((RETRY_AFTER, HeaderValue::from_static("2"))),
-            ProblemKind::TooManyFailures => Some((RETRY_AFTER, WINDOW_SECONDS.into())),
+            ProblemKind::TooManyRequests => {
+                let seconds = problem.retry_after.unwrap_or(WINDOW_SECONDS);
+                Some((RETRY_AFTER, seconds.into()))
+            }
             _ => None,
         };
         Self {
@@ -109,6 +120,9 @@ async fn answer(
     request: Request,
 ) -> Result<Response<Body>, Refusal> {
     check_sizes(request.uri(), request.headers())?;
+    if request.method() == Method::OPTIONS && is_for_any_origin(path) {
+        return Ok(preflight());
+    }
     let route = find(request.method(), path);
     let open = route.is_some_and(|route| route.role.is_none());
     let authenticated = if open {
@@ -120,11 +134,17 @@ async fn answer(
         return without_operation(request.method(), path);
     };
     check_role(route, authenticated.as_ref())?;
-    let place = room(shared, route)?;
+    // Strangers get a place of another kind, and later: see the operation.
+    let strangers_body = open && route.body.is_some();
+    let place = (!strangers_body).then(|| room(shared, route)).transpose()?;
     let parameters =
         parameters.map_err(|_| Problem::malformed("the path is not percent-encoded UTF-8"))?;
     let deadline = Instant::now() + shared.limits.request;
-    let call = Call::new(shared.clone(), route, authenticated, &parameters, request)?;
+    let caller = Asker {
+        peer: peer.clone(),
+        authenticated,
+    };
+    let call = Call::new(shared.clone(), route, caller, &parameters, request)?;
     let call = call.receive(deadline).await?;
     match tokio::time::timeout_at(deadline, work(shared, route, place, call)).await {
         Ok(answer) => Ok(answer?),
@@ -138,7 +158,7 @@ async fn answer(
 async fn work(
     shared: &Shared,
     route: &Route,
-    place: Place,
+    place: Option<Place>,
     call: Call,
 ) -> Result<Response<Body>, Problem> {
     let answer = (route.handler)(call);
@@ -171,31 +191,38 @@ fn authenticate(
     peer: &Peer,
     headers: &HeaderMap,
 ) -> Result<Authenticated, Refusal> {
-    let result = shared.authenticator.authenticate(headers, peer.certificate);
-    let problem = match result {
+    match shared.authenticator.authenticate(headers, peer.certificate) {
         Ok(authenticated) => {
             peer.is_known_now();
-            return Ok(authenticated);
+            Ok(authenticated)
         }
         Err(problem) if problem.kind == ProblemKind::Unauthenticated => {
-            peer.is_a_stranger_now();
-            problem
+            Err(shared.stranger(peer, problem).into())
         }
-        Err(problem) => return Err(problem.into()),
-    };
-    let Some(seconds) = shared.throttle.failed(peer.address, (shared.clock)()) else {
-        tracing::warn!(peer = %peer.address, detail = problem.detail, "api: not authenticated");
-        return Err(problem.into());
-    };
-    let problem = Problem::new(
-        ProblemKind::TooManyFailures,
-        "too many attempts from this address failed",
-        format!("wait {seconds} seconds, then come with a token that counts"),
-    );
-    Err(Refusal {
-        problem: Box::new(problem),
-        header: Some((RETRY_AFTER, seconds.into())),
-    })
+        Err(problem) => Err(problem.into()),
+    }
+}
+
+/// Whether pages from elsewhere may ask at this path.
+fn is_for_any_origin(path: &str) -> bool {
+    ROUTES
+        .iter()
+        .any(|route| route.any_origin && route.path == path)
+}
+
+/// Says to a browser what a page from elsewhere may send.
+fn preflight() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
+        (ACCESS_CONTROL_ALLOW_HEADERS, "content-type"),
+        (ACCESS_CONTROL_MAX_AGE, "86400"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 /// For callers who are known: what else the path can do, or that there is no such path.

@@ -1,11 +1,14 @@
 //! One function an operation: reads what the request says, asks the host, writes what it answers.
 
-use super::call::Call;
+use super::{call::Call, open};
 use crate::{
     auth::TokenError,
-    host_api::JobQuery,
+    host_api::{JobQuery, Taken},
     routes::{HEADER_MEDIA_TYPE, INDEX_MEDIA_TYPE, SOURCE_MEDIA_TYPE},
-    types::{Health, NewToken, Problem, Result, TokenId, VersionNumber},
+    types::{
+        CallData, CallRequest, Health, MessageReceipt, NewToken, Problem, Result, TokenId,
+        VersionNumber,
+    },
 };
 use alloy_primitives::Bytes;
 use axum::{
@@ -36,6 +39,12 @@ fn created(value: &impl Serialize) -> Result<Response<Body>> {
     let mut response = json(value)?;
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
+}
+
+fn empty() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
 }
 
 pub(crate) fn health(_: Call) -> Answered {
@@ -221,9 +230,66 @@ pub(crate) fn revoke_token(call: Call) -> Answered {
             return Err(Problem::not_found(format!("there is no token {id}"), next));
         }
         tracing::info!(%id, by = call.caller()?.name, "api: token revoked");
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::NO_CONTENT;
+        Ok(empty())
+    })
+}
+
+pub(crate) fn retry_job(call: Call) -> Answered {
+    Box::pin(async move {
+        let job = call.path("id")?;
+        json(&call.shared.api.retry_job(call.caller()?, job).await?)
+    })
+}
+
+pub(crate) fn applications(call: Call) -> Answered {
+    Box::pin(async move { json(&call.shared.api.applications(call.page()?).await?) })
+}
+
+pub(crate) fn add_application(call: Call) -> Answered {
+    Box::pin(async move {
+        let (caller, new) = (call.caller()?, call.json()?);
+        created(&call.shared.api.add_application(caller, new).await?)
+    })
+}
+
+pub(crate) fn rotate_application(call: Call) -> Answered {
+    Box::pin(async move {
+        let (caller, name, key) = (call.caller()?, call.path("name")?, call.json()?);
+        let api = &call.shared.api;
+        created(&api.rotate_application(caller, name, key).await?)
+    })
+}
+
+pub(crate) fn remove_application(call: Call) -> Answered {
+    Box::pin(async move {
+        let (caller, name) = (call.caller()?, call.path("name")?);
+        call.shared.api.remove_application(caller, name).await?;
+        Ok(empty())
+    })
+}
+
+pub(crate) fn message(call: Call) -> Answered {
+    Box::pin(async move {
+        let taken = open::take_message(&call).await?;
+        let mut response = json(&MessageReceipt {
+            known: taken == Taken::Known,
+        })?;
+        if taken == Taken::New {
+            *response.status_mut() = StatusCode::ACCEPTED;
+        }
         Ok(response)
+    })
+}
+
+pub(crate) fn call(call: Call) -> Answered {
+    Box::pin(async move { json(&open::answer(&call, call.json()?).await?) })
+}
+
+pub(crate) fn call_by_path(call: Call) -> Answered {
+    Box::pin(async move {
+        let CallData(data) = call.path("data")?;
+        let sender = call.path("sender")?;
+        json(&open::answer(&call, CallRequest { sender, data }).await?)
     })
 }
 

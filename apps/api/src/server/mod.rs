@@ -5,27 +5,43 @@
 //! nothing; the role (403); room for one more request (503); the query (400); the body's type, size, time and form
 //! (415, 413, 408, 400); then the host, with what is left of the request's time (503).
 //!
+//! What is open to anybody gets its place only once its body is there, and, for a message, once its signature holds: a
+//! stranger who sends slowly holds a connection, and no place of those who are known.
+//!
 //! A connection has a limited time for its handshake, for each request's head and for each stalled write, so that
 //! slow peers do not hold places for long. Strangers hold them for less: an origin has a part of the places only, an
 //! answer to somebody unknown ends the connection, and until somebody is known it has a limited time in all.
 
 mod call;
 mod connection;
+pub(crate) mod content;
 mod dispatch;
 pub(crate) mod handlers;
 mod linger;
+mod open;
 mod origins;
 mod stall;
 
 use crate::{
-    auth::{Authenticator, CertificateRoles, TokenStore, throttle::Throttle},
+    auth::{
+        Authenticator, CertificateRoles, TokenStore,
+        throttle::{Throttle, origin},
+    },
     clock::Clock,
     host_api::HostApi,
     openapi::openapi_json,
+    types::{ApplicationName, Problem},
+    webhook::VerifyingKey,
 };
 use alloy_primitives::Bytes;
+use connection::Peer;
+use cryptlet_types::UnixSeconds;
 use rustls::ServerConfig;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -74,6 +90,14 @@ pub struct ServerLimits {
     pub stall: Duration,
     /// Failed attempts to authenticate from one origin in a minute; for more it gets 429 instead of 401.
     pub failures: u32,
+    /// Messages of applications that are being written down; more get 429.
+    pub messages: usize,
+    /// Messages of one application in a minute; more get 429.
+    pub messages_per_minute: u32,
+    /// Reads over the gateway that are worked on; more get 503, so that their callers try the next gateway.
+    pub calls: usize,
+    /// Reads over the gateway from one origin in a minute; more get 429.
+    pub calls_per_minute: u32,
 }
 
 impl Default for ServerLimits {
@@ -89,6 +113,10 @@ impl Default for ServerLimits {
             request: Duration::from_secs(30),
             stall: Duration::from_secs(30),
             failures: 20,
+            messages: 64,
+            messages_per_minute: 30_000,
+            calls: 16,
+            calls_per_minute: 120,
         }
     }
 }
@@ -121,11 +149,19 @@ impl std::fmt::Debug for ServerParts {
 pub(crate) struct Shared {
     pub(crate) api: Arc<dyn HostApi>,
     authenticator: Authenticator,
-    throttle: Throttle,
+    throttle: Throttle<IpAddr>,
+    /// Messages, by application.
+    pub(crate) said: Throttle<ApplicationName>,
+    /// Reads over the gateway, by origin.
+    pub(crate) asked: Throttle<IpAddr>,
+    /// What signatures of applications that are not there are checked with.
+    pub(crate) nobodys_key: [VerifyingKey; 1],
     clock: Clock,
     limits: ServerLimits,
     requests: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
+    pub(crate) messages: Arc<Semaphore>,
+    pub(crate) calls: Arc<Semaphore>,
     /// What is done to its end, whoever waits for it.
     tasks: TaskTracker,
     openapi: Bytes,
@@ -141,13 +177,38 @@ impl Shared {
                 certificates: parts.certificates,
             },
             throttle: Throttle::new(limits.failures),
+            said: Throttle::new(limits.messages_per_minute),
+            asked: Throttle::new(limits.calls_per_minute),
+            nobodys_key: [VerifyingKey::Hmac(VerifyingKey::new_secret())],
             clock: parts.clock,
             requests: Arc::new(Semaphore::new(limits.requests)),
             uploads: Arc::new(Semaphore::new(limits.uploads)),
+            messages: Arc::new(Semaphore::new(limits.messages)),
+            calls: Arc::new(Semaphore::new(limits.calls)),
             tasks: TaskTracker::new(),
             limits,
             openapi: openapi_json()?.into_bytes().into(),
         })
+    }
+
+    pub(crate) fn now(&self) -> UnixSeconds {
+        (self.clock)()
+    }
+
+    /// Counts a failure to say who one is; after too many, the problem is another.
+    pub(crate) fn stranger(&self, peer: &Peer, problem: Problem) -> Problem {
+        peer.is_a_stranger_now();
+        let Some(seconds) = self.throttle.over(origin(peer.address), self.now()) else {
+            tracing::warn!(peer = %peer.address, detail = problem.detail, "api: not authenticated");
+            return problem;
+        };
+        let next =
+            format!("wait {seconds} seconds, then come with a token or signature that counts");
+        let detail = "too many attempts from this address failed";
+        Problem {
+            next,
+            ..Problem::too_many(detail, seconds)
+        }
     }
 
     pub(crate) fn tokens(&self) -> Arc<TokenStore> {

@@ -5,6 +5,8 @@
 //! receipt, header) travel whole, as a [`Document`] or as their very bytes.
 
 mod admin;
+mod application;
+mod call;
 mod cryptlet;
 mod host;
 mod object;
@@ -18,6 +20,11 @@ pub use admin::{
     NewKey, NewPackage, NewPolicy, NewToken, PolicyInfo, Role, StoredPackage, TokenInfo,
     TokenLifetime,
 };
+pub use application::{
+    ApplicationInfo, ApplicationKeyInfo, ApplicationKind, CreatedApplication, MessageReceipt,
+    NewApplication, NewApplicationKey, Overlap, WebhookPublicKey,
+};
+pub use call::{CallAnswer, CallData, CallRequest};
 pub use cryptlet::{
     CryptletDetail, CryptletSummary, Explanation, ExplanationRow, HostRow, InterfaceInfo,
     SignerInfo, Source, Verdict, VersionInfo,
@@ -26,9 +33,10 @@ pub use host::{Health, HostInfo, PolicyMark, RegisterInfo, RegisterState};
 pub(crate) use object::Object;
 pub use page::{DEFAULT_PAGE, MAX_PAGE, Page, PageLimit, PageQuery};
 pub use problem::{PROBLEM_JSON, Problem, ProblemKind, Result};
+pub(crate) use text::text_schema;
 pub use text::{
-    Base64, Bounded, Bytes4, Bytes20, Bytes32, CryptletRef, Cursor, FormError, Hex, HexBytes,
-    Label, Moment, Name, SearchText, TokenId, VersionNumber,
+    ApplicationName, Base64, Bounded, Bytes4, Bytes20, Bytes32, CryptletRef, Cursor, FormError,
+    Hex, HexBytes, Label, Moment, Name, SearchText, TokenId, VersionNumber,
 };
 pub use work::{JobStateName, JobSummary, JobTrace, Step, SubscriptionRow, TransactionInfo};
 

@@ -70,12 +70,12 @@ kinds! {
     TooLarge = 413, "urn:bletchley:problem:too-large", "The body is too large";
     /// Path and query are longer than any operation needs.
     UriTooLong = 414, "urn:bletchley:problem:uri-too-long", "Path and query are too long";
-    /// The body is not JSON by its content type.
-    UnsupportedMediaType = 415, "urn:bletchley:problem:unsupported-media-type", "The body is not JSON";
+    /// The media type of the body is not one that the operation takes.
+    UnsupportedMediaType = 415, "urn:bletchley:problem:unsupported-media-type", "The body is not of a media type that is taken";
     /// Well formed, but host, register or policy say no.
     Refused = 422, "urn:bletchley:problem:refused", "It is refused";
-    /// Too many failed attempts to authenticate.
-    TooManyFailures = 429, "urn:bletchley:problem:too-many-failures", "Too many failed attempts";
+    /// Too many requests, or too many attempts to authenticate that failed.
+    TooManyRequests = 429, "urn:bletchley:problem:too-many-requests", "Too many requests, or too many that failed";
     /// Too many or too large header fields.
     HeadersTooLarge = 431, "urn:bletchley:problem:headers-too-large", "The header fields are too large";
     /// A fault of the host.
@@ -87,6 +87,7 @@ kinds! {
 /// Why an operation was refused, and what to do next. Holds no secret, and nothing of the host's inside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
 #[error("{detail}")]
+#[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// Kind of problem.
     #[serde(rename = "type")]
@@ -100,6 +101,10 @@ pub struct Problem {
     pub detail: String,
     /// What to do next.
     pub next: String,
+    /// Seconds after which it may be tried again, where the host knows; the same as `Retry-After`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub retry_after: Option<u64>,
 }
 
 impl PartialSchema for ProblemKind {
@@ -124,6 +129,7 @@ impl Problem {
             status: kind.status(),
             detail: detail.into(),
             next: next.into(),
+            retry_after: None,
         }
     }
 
@@ -151,6 +157,19 @@ impl Problem {
         Self::new(ProblemKind::Unavailable, detail, "try again in a moment")
     }
 
+    /// Too many of them; the same request may succeed after so many seconds.
+    #[must_use]
+    pub fn too_many(detail: impl Into<String>, seconds: u64) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..Self::new(
+                ProblemKind::TooManyRequests,
+                detail,
+                format!("send it again after {seconds} seconds"),
+            )
+        }
+    }
+
     /// A fault of the host. What it was goes to the host's log, not to the caller.
     #[must_use]
     pub fn internal(error: &dyn std::fmt::Display) -> Self {
@@ -162,7 +181,9 @@ impl Problem {
         )
     }
 
-    pub(crate) fn malformed(detail: impl Into<String>) -> Self {
+    /// What was sent cannot be read.
+    #[must_use]
+    pub fn malformed(detail: impl Into<String>) -> Self {
         Self::new(
             ProblemKind::Malformed,
             detail,
@@ -173,8 +194,8 @@ impl Problem {
     /// Whether the same request, sent again later, may succeed.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        use ProblemKind::{TooManyFailures, TooSlow, Unavailable};
-        matches!(self.kind, TooManyFailures | TooSlow | Unavailable)
+        use ProblemKind::{TooManyRequests, TooSlow, Unavailable};
+        matches!(self.kind, TooManyRequests | TooSlow | Unavailable)
     }
 }
 

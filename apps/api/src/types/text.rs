@@ -47,8 +47,15 @@ macro_rules! serde_as_text {
     };
 }
 
+pub(crate) use serde_as_text;
+
 /// A schema that stands where it is used, without a name of its own.
-fn text_schema(pattern: &str, min: usize, max: Option<usize>, description: &str) -> RefOr<Schema> {
+pub(crate) fn text_schema(
+    pattern: &str,
+    min: usize,
+    max: Option<usize>,
+    description: &str,
+) -> RefOr<Schema> {
     ObjectBuilder::new()
         .schema_type(SchemaType::Type(Type::String))
         .pattern(Some(pattern))
@@ -370,6 +377,15 @@ fn is_name(text: &str) -> bool {
     })
 }
 
+/// No dot at an end: a segment of a path that is nothing but dots means another path.
+fn is_application_name(text: &str) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = text.as_bytes();
+    bytes.iter().all(|byte| plain(byte) || b".-".contains(byte))
+        && bytes.first().is_some_and(plain)
+        && bytes.last().is_some_and(plain)
+}
+
 fn all(text: &str, extra: &[u8]) -> bool {
     text.bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || extra.contains(&byte))
@@ -409,6 +425,12 @@ text!(
     |text| text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 );
 
+text!(
+    /// The name of an application.
+    ApplicationName, "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", 1..=128,
+    "1 to 128 of a-z, 0-9, hyphen and dot, beginning and ending with a letter or digit", is_application_name
+);
+
 impl CryptletRef {
     /// The id, if it is one. A name of this very form cannot be asked for: it is read as an id, so that a name
     /// never passes for somebody else's id.
@@ -434,6 +456,18 @@ impl From<CryptletId> for CryptletRef {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn an_application_has_a_name_that_a_path_leaves_as_it_is() {
+        let longest = "x".repeat(128);
+        for right in ["a", "7", "crm", "crm.example-1.org", "a..b", &longest] {
+            assert!(right.parse::<ApplicationName>().is_ok(), "{right}");
+        }
+        let long = "x".repeat(129);
+        for wrong in ["", ".", "..", "-a", "a.", "A", "a_b", "a/b", "a b", &long] {
+            assert!(wrong.parse::<ApplicationName>().is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn hex_has_one_form() {

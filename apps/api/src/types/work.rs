@@ -58,6 +58,10 @@ pub enum JobStateName {
     Skipped,
     /// Given up, with a reason. Final.
     Failed,
+    /// Set aside, with a reason, until an operator has it tried again.
+    Parked,
+    /// Its event is no more: a reorganisation took it back. Final.
+    Withdrawn,
 }
 
 macro_rules! same_states {
@@ -75,7 +79,9 @@ macro_rules! same_states {
     };
 }
 
-same_states!(Routed, Reported, Submitted, Delivered, Skipped, Failed);
+same_states!(
+    Routed, Reported, Submitted, Delivered, Skipped, Failed, Parked, Withdrawn
+);
 
 impl fmt::Display for JobStateName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -37,6 +37,10 @@ fn body(method: &str, path: &str) -> Option<String> {
         ("POST", "/v1/delegations") => format!(
             r#"{{"delegation":{{"identity":"{ADDRESS}","cryptlet":"{ADDRESS}","consumer":"{ADDRESS}","callback":"0x00000000","expiry":1,"salt":"{digest}"}},"signature":"0x"}}"#
         ),
+        ("POST", "/v1/applications") => format!(r#"{{"name":"{NAME}","kind":"hmac"}}"#),
+        ("POST", "/v1/applications/gold-price/keys") => r#"{"overlapSeconds":60}"#.to_owned(),
+        ("POST", "/v1/applications/gold-price/messages") => "{}".to_owned(),
+        ("POST", "/v1/call") => format!(r#"{{"sender":"{ADDRESS}","data":"0x1234"}}"#),
         ("POST", "/v1/tokens") => {
             r#"{"role":"reader","label":"ci","lifetimeSeconds":60}"#.to_owned()
         }
@@ -49,6 +53,7 @@ fn table() -> Vec<(&'static str, String, Option<Role>, u16)> {
     use Role::{Operator, Publisher, Reader};
     let cryptlet = format!("/v1/cryptlets/{NAME}");
     let job = format!("/v1/jobs/{}", job_id());
+    let application = format!("/v1/applications/{NAME}");
     let row = |method, path: &str, role, status| (method, path.to_owned(), role, status);
     vec![
         row("GET", "/v1/health", None, 200),
@@ -75,6 +80,15 @@ fn table() -> Vec<(&'static str, String, Option<Role>, u16)> {
         row("GET", "/v1/tokens", Some(Operator), 200),
         row("POST", "/v1/tokens", Some(Operator), 201),
         row("DELETE", "/v1/tokens/0000000000000000", Some(Operator), 404),
+        row("POST", &format!("{job}/retry"), Some(Operator), 409),
+        row("GET", "/v1/applications", Some(Operator), 200),
+        row("DELETE", &application, Some(Operator), 404),
+        row("POST", &format!("{application}/keys"), Some(Operator), 404),
+        // Who asks is who signed, and here nobody did.
+        row("POST", &format!("{application}/messages"), None, 401),
+        row("POST", "/v1/applications", Some(Operator), 201),
+        row("POST", "/v1/call", None, 200),
+        row("GET", &format!("/v1/call/{ADDRESS}/0x1234"), None, 200),
     ]
 }
 
@@ -136,6 +150,7 @@ fn no_operation_is_left_out() {
         path.replace(NAME, "{name}")
             .replace(&job_id().to_string(), "{id}")
             .replace("0000000000000000", "{id}")
+            .replace(&format!("{ADDRESS}/0x1234"), "{sender}/{data}")
     };
     let tested: BTreeSet<_> = table()
         .into_iter()

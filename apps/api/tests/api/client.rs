@@ -2,16 +2,18 @@
 
 use crate::support::{
     Setup, TestHost, authority,
-    memory::{NAME, job_id},
+    memory::{NAME, job_id, parked_id},
     now,
 };
 use alloy_primitives::FixedBytes;
 use cryptlet_api::{
-    Client, ClientError, Connection, Credentials, JobQuery, ProblemKind,
+    Client, ClientError, Connection, Credentials, JobQuery, Outgoing, ProblemKind,
     types::{
-        Approval, Base64, DelegationBody, Document, Hex, HexBytes, Moment, Name, NewDelegation,
-        NewKey, NewPackage, NewPolicy, NewToken, PageQuery, Role, Source,
+        ApplicationKind, ApplicationName, Approval, Base64, CallRequest, DelegationBody, Document,
+        Hex, HexBytes, JobStateName, Moment, Name, NewApplication, NewApplicationKey,
+        NewDelegation, NewKey, NewPackage, NewPolicy, NewToken, PageQuery, Role, Source,
     },
+    webhook::SigningKey,
 };
 use zeroize::Zeroizing;
 
@@ -114,6 +116,54 @@ async fn every_operation_is_within_reach() {
     };
     let added = client.add_delegation(&delegation).await.unwrap();
     assert_eq!(client.delegations(&all).await.unwrap().items, [added]);
+
+    let parked = JobQuery {
+        state: Some(JobStateName::Parked),
+        ..JobQuery::default()
+    };
+    let parked = client.jobs(&parked).await.unwrap().items;
+    assert_eq!(parked[0].job, parked_id());
+    let again = client.retry_job(parked_id()).await.unwrap();
+    assert_eq!(again.state, JobStateName::Routed);
+    let crm: ApplicationName = "crm".parse().unwrap();
+    let new = NewApplication {
+        name: crm.clone(),
+        kind: ApplicationKind::Hmac,
+        public_key: None,
+    };
+    let made = client.add_application(&new).await.unwrap();
+    let listed = client.applications(&all).await.unwrap();
+    assert_eq!(listed.items, std::slice::from_ref(&made.info));
+    let send = async |secret: &Option<String>| {
+        let message = Outgoing {
+            id: "1",
+            at: now(),
+            media_type: "text/plain",
+            body: b"hi",
+        };
+        let key = SigningKey::parse(secret.as_deref().unwrap()).unwrap();
+        let sent = client.send_message(&crm, &key, message).await;
+        sent.map(|receipt| receipt.known)
+    };
+    assert!(!send(&made.secret).await.unwrap());
+    let overlap_seconds = "60".parse().unwrap();
+    let key = NewApplicationKey {
+        overlap_seconds,
+        public_key: None,
+    };
+    let exchanged = client.rotate_application(&crm, &key).await.unwrap();
+    assert_ne!(exchanged.secret, made.secret);
+    for secret in [&made.secret, &exchanged.secret] {
+        assert!(send(secret).await.unwrap());
+    }
+    client.remove_application(&crm).await.unwrap();
+    assert!(send(&made.secret).await.is_err());
+    let call = CallRequest {
+        sender: publisher,
+        data: HexBytes(vec![1, 2].into()),
+    };
+    let answer = client.call(&call).await.unwrap();
+    assert_eq!(answer.data.0[20..], [1, 2]);
 
     let token = NewToken {
         role: Role::Reader,

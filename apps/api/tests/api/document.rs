@@ -71,6 +71,9 @@ fn the_document_is_whole() {
         "NewDelegation",
         "DelegationBody",
         "NewToken",
+        "NewApplication",
+        "NewApplicationKey",
+        "CallRequest",
     ] {
         let refuses = &schemas[name]["additionalProperties"];
         assert_eq!(*refuses, false, "{name} takes unknown fields");

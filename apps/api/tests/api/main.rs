@@ -11,8 +11,10 @@
 )]
 
 mod access;
+mod calls;
 mod client;
 mod document;
 mod forms;
 mod limits;
+mod messages;
 mod support;

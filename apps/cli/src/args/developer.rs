@@ -1,8 +1,10 @@
 //! What authors, contract developers and administrators can say.
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, Bytes};
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
-use cryptlet_api::types::{CryptletRef, Label, Role, SearchText, TokenId};
+use cryptlet_api::types::{
+    ApplicationName, CryptletRef, JobStateName, Label, Role, SearchText, TokenId, WebhookPublicKey,
+};
 use cryptlet_register::OciReference;
 use cryptlet_types::JobId;
 use std::path::PathBuf;
@@ -479,4 +481,232 @@ pub(crate) struct RevokeTokenOptions {
     pub(crate) id: TokenId,
     #[command(flatten)]
     pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct JobsOptions {
+    #[command(subcommand)]
+    pub(crate) what: Option<JobsCommand>,
+    /// Only jobs in this state: routed, reported, submitted, delivered, skipped, failed, parked or withdrawn.
+    #[arg(long, value_name = "STATE")]
+    pub(crate) state: Option<JobStateName>,
+    #[command(flatten)]
+    pub(crate) list: ListOptions,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// Have a parked job tried again.
+    Retry(RetryJobOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RetryJobOptions {
+    /// The job's id, as `cryptlet jobs` shows it.
+    #[arg(value_name = "JOB")]
+    pub(crate) job: JobId,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Application {
+    /// Register an application; the secret that it signs with is shown once.
+    Add(AddApplicationOptions),
+    /// List the host's applications, without their secrets.
+    List(ListOptions),
+    /// Forget an application and its keys, at once.
+    Remove(RemoveApplicationOptions),
+    /// Give an application a new key; the one before counts for a while.
+    Rotate(RotateApplicationOptions),
+    /// Send a message as an application, to try it.
+    Send(SendMessageOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddApplicationOptions {
+    /// Name that subscriptions say: 1 to 128 of a-z, 0-9, hyphen and dot.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: ApplicationName,
+    /// Public key of an application that signs with Ed25519. Without it, host and application share a secret.
+    #[arg(long, value_name = "whpk_…")]
+    pub(crate) ed25519: Option<WebhookPublicKey>,
+    /// File for the secret, for its owner only; one that is there is left alone. Without it, the secret is printed.
+    #[arg(long, value_name = "FILE", conflicts_with = "ed25519")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RotateApplicationOptions {
+    /// Name, as `cryptlet application list` shows it.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: ApplicationName,
+    /// New public key of an application that signs with Ed25519.
+    #[arg(long, value_name = "whpk_…")]
+    pub(crate) ed25519: Option<WebhookPublicKey>,
+    /// Seconds for which the key before counts still; 0 after a secret got about.
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(0..=2_592_000))]
+    pub(crate) overlap: u64,
+    /// File for the new secret, for its owner only; one that is there is left alone. Without it, the secret is printed.
+    #[arg(long, value_name = "FILE", conflicts_with = "ed25519")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveApplicationOptions {
+    /// Name, as `cryptlet application list` shows it.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: ApplicationName,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SendMessageOptions {
+    /// Name of the application.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: ApplicationName,
+    /// Kind of the message, which makes it a CloudEvent. Without it, the data is sent as it is.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+    /// File with the data, at most 16 KiB.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: PathBuf,
+    /// Media type of the data.
+    #[arg(long, value_name = "TYPE", default_value = "application/octet-stream")]
+    pub(crate) media_type: String,
+    /// The message's id; the same id is the same message. Default: a new one.
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<String>,
+    /// File with what it signs with: whsec_… or whsk_…. Default: CRYPTLET_APPLICATION_SECRET.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Connection file. Default: CRYPTLET_HOST, else .cryptlet/connection.json here or above, else that of `cryptlet dev`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) host_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SubscribeOptions {
+    /// Name or id.
+    #[arg(value_name = "CRYPTLET")]
+    pub(crate) cryptlet: CryptletRef,
+    /// Function that is called back: a selector, or a signature such as priceOf(uint64,uint256).
+    #[arg(long, value_name = "FUNCTION")]
+    pub(crate) callback: String,
+    /// Gas that it gets.
+    #[arg(long, value_name = "GAS", default_value_t = 100_000)]
+    pub(crate) callback_gas: u32,
+    /// For how long a report stays deliverable: 90s, 15m, 2h, 1d.
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    pub(crate) validity: String,
+    /// ABI-encoded parameters for the cryptlet.
+    #[arg(long, value_name = "0x…", default_value = "0x")]
+    pub(crate) params: Bytes,
+    /// Send it: the wallet's account is the consumer. Without it, the call is printed.
+    #[arg(long)]
+    pub(crate) send: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) trigger: TriggerArgs,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    #[command(flatten)]
+    pub(crate) wallet: WalletArgs,
+}
+
+/// When to wake: one of these, with what belongs to it.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Trigger")]
+pub(crate) struct TriggerArgs {
+    /// Five-field cron expression; with a calendar also open, close, open+MINUTES, close-MINUTES.
+    #[arg(long, value_name = "CRON")]
+    pub(crate) cron: Option<String>,
+    /// Moment such as 2026-12-24T17:00:00Z; may be repeated.
+    #[arg(long, value_name = "MOMENT")]
+    pub(crate) at: Vec<String>,
+    /// Time between two: 90s, 15m, 2h, 1d. With --above or --below: between two looks at the value.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) every: Option<String>,
+    /// Bound that the value of the cryptlet's feed rises to, such as 40e18.
+    #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
+    pub(crate) above: Option<String>,
+    /// Bound that it falls to.
+    #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
+    pub(crate) below: Option<String>,
+    /// Contract that logs.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) log: Option<Address>,
+    /// Number of blocks between two.
+    #[arg(long, value_name = "N")]
+    pub(crate) blocks: Option<u64>,
+    /// Application that says so.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) application: Option<ApplicationName>,
+    /// Once, as soon as it is subscribed.
+    #[arg(long)]
+    pub(crate) request: bool,
+    /// Time zone of --cron (IANA). Default: the calendar's.
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) time_zone: Option<String>,
+    /// Market calendar on whose open days --cron, in whose sessions --every counts, such as XNYS.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) calendar: Option<String>,
+    /// Leave out what was missed while nobody watched (--cron, --at, --every).
+    #[arg(long)]
+    pub(crate) skip_missed: bool,
+    /// ABI-encoded parameters with which the feed is asked (--above, --below).
+    #[arg(long, value_name = "0x…")]
+    pub(crate) feed: Option<Bytes>,
+    /// How far the value has to go back before it counts again (--above, --below).
+    #[arg(long, value_name = "VALUE")]
+    pub(crate) hysteresis: Option<String>,
+    /// Only the first time (--above, --below).
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Topic of the log, by place; 0x and zeros: any. May be repeated.
+    #[arg(long, value_name = "0x…")]
+    pub(crate) topic: Vec<B256>,
+    /// Chain of --log or --blocks (EIP-155). Default: the delegate's.
+    #[arg(long, value_name = "ID")]
+    pub(crate) chain_id: Option<u64>,
+    /// How sure a block of --log or --blocks has to be: latest, safe or finalized. Default: latest.
+    #[arg(long, value_name = "WORD")]
+    pub(crate) finality: Option<FinalityWord>,
+    /// Kind of the application's message. Default: any.
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+}
+
+/// How sure a block has to be.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum FinalityWord {
+    /// The newest one.
+    Latest,
+    /// One that the chain calls safe.
+    Safe,
+    /// One that cannot be taken back.
+    Finalized,
 }

@@ -242,6 +242,9 @@ fn as_json(news: &Progress) -> Value {
         Progress::Failed { job, reason } => {
             json!({ "state": "failed", "job": job.id, "reason": reason })
         }
+        Progress::Parked { job, reason } => {
+            json!({ "state": "parked", "job": job.id, "reason": reason })
+        }
         Progress::Refused { event, reason } => {
             json!({ "state": "refused", "event": event.id, "reason": reason })
         }

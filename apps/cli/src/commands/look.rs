@@ -2,13 +2,16 @@
 
 use super::session::{list, object, open};
 use crate::{
-    args::developer::{ListOptions, OneOptions, SearchOptions, StatusOptions},
+    args::developer::{
+        JobsCommand, JobsOptions, ListOptions, OneOptions, RetryJobOptions, SearchOptions,
+        StatusOptions,
+    },
     error::CliError,
     screen::{note, say},
 };
 use cryptlet_api::{
     Client, JobQuery,
-    types::{Hex, JobSummary},
+    types::{Hex, JobStateName, JobSummary},
 };
 use cryptlet_developer::{DeveloperError, Witness, confirm, listing};
 use cryptlet_types::JobId;
@@ -88,11 +91,43 @@ pub(crate) async fn subscriptions(options: &ListOptions) -> Result<ExitCode, Cli
 
 /// Jobs, newest first.
 pub(crate) async fn jobs(client: &Client, most: usize) -> Result<Vec<JobSummary>, DeveloperError> {
+    jobs_in(client, None, most).await
+}
+
+async fn jobs_in(
+    client: &Client,
+    state: Option<JobStateName>,
+    most: usize,
+) -> Result<Vec<JobSummary>, DeveloperError> {
     let query = |page| JobQuery {
         page,
+        state,
         ..JobQuery::default()
     };
     listing::all(most, async |page| client.jobs(&query(page)).await).await
+}
+
+/// Lists jobs, or has one tried again.
+pub(crate) async fn list_jobs(options: &JobsOptions) -> Result<ExitCode, CliError> {
+    if let Some(JobsCommand::Retry(retry)) = &options.what {
+        return retry_job(retry).await;
+    }
+    let session = open(&options.list.host).await?;
+    let found = jobs_in(session.client(), options.state, most(&options.list)).await?;
+    list(options.list.json, &found, listing::jobs)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn retry_job(options: &RetryJobOptions) -> Result<ExitCode, CliError> {
+    let session = open(&options.host).await?;
+    let job = session.client().retry_job(Hex::from(options.job)).await;
+    let job = job.map_err(DeveloperError::from)?;
+    if options.json {
+        object(&job)?;
+    } else {
+        say(format_args!("job {} is {} again", job.job, job.state));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Jobs of a host that runs.

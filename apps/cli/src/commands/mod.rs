@@ -1,5 +1,6 @@
 //! One module a command.
 
+pub(crate) mod application;
 pub(crate) mod author;
 pub(crate) mod bench;
 pub(crate) mod completions;
@@ -14,6 +15,7 @@ pub(crate) mod node;
 pub(crate) mod publish;
 pub(crate) mod session;
 pub(crate) mod source;
+pub(crate) mod subscribe;
 pub(crate) mod trace;
 pub(crate) mod verify;
 

@@ -48,7 +48,7 @@ async fn list(journal: &Journal, options: &ListOptions) -> Result<(), CliError> 
     let mut left = most(options);
     while left > 0 {
         let listing = journal
-            .jobs(JobFilter::default(), page)
+            .jobs(&JobFilter::default(), page)
             .await
             .doing("cannot read the journal")?;
         for record in listing.items.iter().take(left) {

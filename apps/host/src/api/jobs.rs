@@ -3,16 +3,18 @@
 use super::{Service, problems};
 use alloy_primitives::{Address, Bytes};
 use cryptlet_api::{
-    JobQuery, Problem,
+    Caller, JobQuery, Problem,
     types::{
         Hex, HexBytes, JobSummary, JobTrace, Page, PageQuery, Result, Step, SubscriptionRow,
         TransactionInfo,
     },
 };
-use cryptlet_journal::{ActiveSubscription, HistoryEntry, JobFilter, JobRecord, StoredReceipt};
+use cryptlet_journal::{
+    ActiveSubscription, HistoryEntry, JobFilter, JobRecord, JournalError, StoredReceipt,
+};
 use cryptlet_register::Register;
-use cryptlet_types::{CryptletId, JobId, Subject, bounded::clip};
-use cryptlet_watch::next_due;
+use cryptlet_types::{CryptletId, JobId, JobState, Subject, bounded::clip};
+use cryptlet_watch::{Calendars, next_due};
 use std::{
     collections::{HashMap, hash_map::Entry},
     str::FromStr,
@@ -26,7 +28,7 @@ impl Service {
         let after = place::<Hex<32>>(page, "subscriptions")?.map(|after| Subject(after.0));
         // One more says whether there is a next page.
         let most = u32::try_from(page.size().saturating_add(1)).unwrap_or(u32::MAX);
-        let known = self.journal.subscriptions_after(after, most).await;
+        let known = self.journal.subscriptions_page(after, most).await;
         let known = known.map_err(problems::journal)?;
         let page = page.cut(known, |known| known.subscription.subject.to_string());
         let mut items = Vec::with_capacity(page.items.len());
@@ -37,7 +39,7 @@ impl Service {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(place) => place.insert(self.served(cryptlet).await?),
             };
-            items.push(subscription_row(known, served));
+            items.push(subscription_row(known, served, &self.calendars));
         }
         Ok(Page {
             items,
@@ -62,13 +64,14 @@ impl Service {
     pub(super) async fn list_jobs(&self, query: JobQuery) -> Result<Page<JobSummary>> {
         let filter = JobFilter {
             subject: query.subject.map(|subject| Subject(subject.0)),
-            state: query.state.map(Into::into),
+            cryptlet: None,
+            states: query.state.map(Into::into).into_iter().collect(),
         };
         let page = cryptlet_journal::Page {
             after: place(&query.page, "jobs")?.unwrap_or_default(),
             limit: u32::try_from(query.page.size()).unwrap_or(u32::MAX),
         };
-        let listing = self.journal.jobs(filter, page).await;
+        let listing = self.journal.jobs(&filter, page).await;
         let listing = listing.map_err(problems::journal)?;
         Ok(Page {
             items: listing.items.iter().map(summary).collect(),
@@ -93,6 +96,32 @@ impl Service {
         })
     }
 
+    /// Takes a job back to its beginning.
+    pub(super) async fn try_job_again(&self, caller: &Caller, job: Hex<32>) -> Result<JobSummary> {
+        let id = JobId(job.0);
+        let record = self.journal.job(id).await.map_err(problems::journal)?;
+        let record = record.ok_or_else(|| no_job(id))?;
+        if record.state != JobState::Parked {
+            return Err(Problem::conflict(
+                format!("job {id} is {}, not parked", record.state.as_str()),
+                "list those that are: cryptlet jobs --state parked",
+            ));
+        }
+        self.journal.unpark(id).await.map_err(|error| match error {
+            JournalError::WrongState { .. } => Problem::conflict(
+                format!("job {id} is on its way already, or final"),
+                format!("see how it stands: cryptlet trace {id}"),
+            ),
+            error => problems::journal(error),
+        })?;
+        tracing::info!(caller = caller.name, job = %id, "job is tried again");
+        let subscription = &record.job.subscription;
+        self.desk
+            .again(subscription.cryptlet, record.number, subscription.subject);
+        let record = self.journal.job(id).await.map_err(problems::journal)?;
+        Ok(summary(&record.ok_or_else(|| no_job(id))?))
+    }
+
     pub(super) async fn receipt_of(&self, job: Hex<32>) -> Result<Bytes> {
         let id = JobId(job.0);
         let stored = self.journal.receipt(id).await.map_err(problems::journal)?;
@@ -113,10 +142,15 @@ struct Served {
     refused: Option<String>,
 }
 
-fn subscription_row(known: ActiveSubscription, served: &Served) -> SubscriptionRow {
+fn subscription_row(
+    known: ActiveSubscription,
+    served: &Served,
+    calendars: &Calendars,
+) -> SubscriptionRow {
     let ActiveSubscription {
         subscription,
         fired_until,
+        ..
     } = known;
     SubscriptionRow {
         subject: subscription.subject.0.into(),
@@ -127,7 +161,7 @@ fn subscription_row(known: ActiveSubscription, served: &Served) -> SubscriptionR
         callback_gas: subscription.callback_gas,
         validity: subscription.validity,
         trigger: clip(&subscription.trigger.to_string()),
-        next_due: next_due(&subscription, fired_until),
+        next_due: next_due(&subscription, fired_until, calendars),
         on_behalf_of: (subscription.on_behalf_of != Address::ZERO)
             .then(|| subscription.on_behalf_of.into()),
         params: HexBytes(subscription.params),

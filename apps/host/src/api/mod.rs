@@ -1,10 +1,12 @@
 //! What the host answers to those who ask over HTTPS ([`cryptlet_api::HostApi`]).
 //!
 //! `cryptlets`: the register, as this host knows it; `explain`: wish, policy's word, result; `publish`: keys and packages
-//! of versions to come; `jobs`: subscriptions and jobs; `admin`: keys, policy, delegations; `serve`: certificates,
-//! tokens, the listener.
+//! of versions to come; `jobs`: subscriptions and jobs; `admin`: keys, policy, delegations; `applications`: who may send
+//! messages; `serve`: certificates, tokens, the listener.
 
 mod admin;
+mod applications;
+mod calls;
 mod cryptlets;
 mod explain;
 mod jobs;
@@ -15,26 +17,29 @@ mod serve;
 pub use serve::ApiServer;
 pub(crate) use serve::{Shown, own_authority, tokens};
 
+use self::calls::JournalAnswers;
 use crate::{
-    ApiConfig, HostError, Parts, delegations::Delegations, manifests::Manifests,
-    spare_keys::SpareKeys,
+    ApiConfig, HostError, Parts, applications::Applications, calls::Calls,
+    delegations::Delegations, desk::Desk, manifests::Manifests, spare_keys::SpareKeys,
 };
 use alloy_primitives::{Address, Bytes};
 use async_trait::async_trait;
 use cryptlet_api::{
-    Caller, HostApi, JobQuery, Problem,
+    Caller, HostApi, JobQuery, Problem, Taken,
     types::{
-        CreatedKey, CryptletDetail, CryptletRef, CryptletSummary, DelegationInfo, Document,
-        Explanation, Hex, HexBytes, HostInfo, JobSummary, JobTrace, KeyInfo, NewDelegation, NewKey,
-        NewPackage, NewPolicy, Page, PageQuery, PolicyInfo, PolicyMark, RegisterInfo,
-        RegisterState, Result, SearchText, StoredPackage, SubscriptionRow,
+        ApplicationInfo, ApplicationName, CallRequest, CreatedApplication, CreatedKey,
+        CryptletDetail, CryptletRef, CryptletSummary, DelegationInfo, Document, Explanation, Hex,
+        HexBytes, HostInfo, JobSummary, JobTrace, KeyInfo, NewApplication, NewApplicationKey,
+        NewDelegation, NewKey, NewPackage, NewPolicy, Page, PageQuery, PolicyInfo, PolicyMark,
+        RegisterInfo, RegisterState, Result, SearchText, StoredPackage, SubscriptionRow,
     },
+    webhook::VerifyingKey,
 };
 use cryptlet_chain::Chain;
 use cryptlet_journal::Journal;
 use cryptlet_register::Replica;
 use cryptlet_route::Router;
-use cryptlet_types::{DelegateDescriptor, Sha256Digest, report::CompactSignature};
+use cryptlet_types::{DelegateDescriptor, Sha256Digest, event::Message, report::CompactSignature};
 use cryptlet_vault::{KeyId, Vault};
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -50,8 +55,22 @@ pub(crate) struct Service {
     manifests: Arc<Manifests>,
     delegations: Arc<Delegations>,
     spare_keys: Mutex<SpareKeys>,
+    applications: Applications,
+    desk: Desk,
+    calls: Calls<JournalAnswers>,
     clock: crate::HostClock,
+    calendars: Arc<cryptlet_watch::Calendars>,
     about: About,
+}
+
+/// What the API itself keeps, and whom it talks to.
+pub(crate) struct Kept {
+    /// Who asked for keys.
+    pub(crate) spare_keys: SpareKeys,
+    /// Who may send messages.
+    pub(crate) applications: Applications,
+    /// Where the API meets the path.
+    pub(crate) desk: Desk,
 }
 
 /// What never changes while the host runs.
@@ -68,7 +87,7 @@ pub(crate) struct About {
 }
 
 impl Service {
-    /// A host that serves at `url` with this authority, and remembers who asked for keys.
+    /// A host that serves at `url` with this authority.
     ///
     /// # Errors
     /// The vault does not sign.
@@ -78,7 +97,7 @@ impl Service {
         config: &ApiConfig,
         url: String,
         authority: Hex<32>,
-        spare_keys: SpareKeys,
+        kept: Kept,
     ) -> std::result::Result<Self, HostError> {
         // Where the register is on the delegate's chain, callers reach it there.
         let shared = parts.rules.domain().chain_id == parts.chain.domain().chain_id;
@@ -103,8 +122,12 @@ impl Service {
             router,
             manifests: parts.manifests.clone(),
             delegations: parts.delegations.clone(),
-            spare_keys: Mutex::new(spare_keys),
+            spare_keys: Mutex::new(kept.spare_keys),
+            applications: kept.applications,
+            desk: kept.desk,
+            calls: Calls::new(JournalAnswers(parts.journal.clone())),
             clock: parts.clock.clone(),
+            calendars: parts.calendars.clone(),
             about: About {
                 host: parts.host,
                 url,
@@ -243,5 +266,53 @@ impl HostApi for Service {
         delegation: NewDelegation,
     ) -> Result<DelegationInfo> {
         self.take_delegation(caller, delegation).await
+    }
+
+    async fn retry_job(&self, caller: &Caller, job: Hex<32>) -> Result<JobSummary> {
+        self.try_job_again(caller, job).await
+    }
+
+    async fn applications(&self, page: PageQuery) -> Result<Page<ApplicationInfo>> {
+        Ok(self.list_applications(&page).await)
+    }
+
+    async fn add_application(
+        &self,
+        caller: &Caller,
+        application: NewApplication,
+    ) -> Result<CreatedApplication> {
+        self.register_application(caller, application).await
+    }
+
+    async fn rotate_application(
+        &self,
+        caller: &Caller,
+        application: ApplicationName,
+        key: NewApplicationKey,
+    ) -> Result<CreatedApplication> {
+        self.exchange_key(caller, application, key).await
+    }
+
+    async fn remove_application(
+        &self,
+        caller: &Caller,
+        application: ApplicationName,
+    ) -> Result<()> {
+        self.forget_application(caller, application).await
+    }
+
+    async fn application_keys(
+        &self,
+        application: &ApplicationName,
+    ) -> Result<Option<Vec<VerifyingKey>>> {
+        self.keys_of_application(application).await
+    }
+
+    async fn message(&self, message: Message) -> Result<Taken> {
+        self.take_message(message).await
+    }
+
+    async fn call(&self, request: CallRequest) -> Result<Bytes> {
+        self.answer_call(request).await
     }
 }

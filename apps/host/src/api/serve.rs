@@ -1,7 +1,10 @@
 //! The listener: the host's authority, its tokens, and the service behind them.
 
-use super::Service;
-use crate::{ApiConfig, DataFolder, HostError, Parts, files, spare_keys::SpareKeys};
+use super::{Kept, Service};
+use crate::{
+    ApiConfig, DataFolder, HostError, Parts, applications::Applications, desk::Desk, files,
+    spare_keys::SpareKeys,
+};
 use alloy_primitives::B256;
 use cryptlet_api::{
     CertificateRoles, Server, ServerLimits, ServerParts, TokenStore, certificate_digest,
@@ -37,6 +40,7 @@ impl ApiServer {
     pub(crate) async fn start(
         parts: &Parts,
         router: Arc<Router>,
+        desk: Desk,
         config: &ApiConfig,
         data: &DataFolder,
     ) -> Result<Self, HostError> {
@@ -58,8 +62,12 @@ impl ApiServer {
             )
         })?;
         let url = format!("https://{name}:{}", address.port());
-        let spare = SpareKeys::open(&data.spare_keys())?;
-        let service = Service::new(parts, router, config, url.clone(), Hex(digest), spare).await?;
+        let kept = Kept {
+            spare_keys: SpareKeys::open(&data.spare_keys())?,
+            applications: Applications::open(&data.applications(), parts.vault.clone())?,
+            desk,
+        };
+        let service = Service::new(parts, router, config, url.clone(), Hex(digest), kept).await?;
         let tls = server_config(&identity, &client_authorities(config)?, wall_clock())
             .map_err(|error| failed(&"api", error))?;
         let server = Server::start(

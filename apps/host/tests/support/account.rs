@@ -22,7 +22,7 @@ pub(crate) async fn jobs(journal: &Journal, subject: Subject) -> Vec<JobRecord> 
         limit: 1_000,
     };
     let mut jobs = journal
-        .jobs(JobFilter::default(), page)
+        .jobs(&JobFilter::default(), page)
         .await
         .unwrap()
         .items;

@@ -116,6 +116,10 @@ impl Play {
     }
 
     pub(crate) async fn with(cryptlet: CryptletSource, retry: Retry) -> Self {
+        // `RUST_LOG=info cargo test … -- --nocapture` shows what a host says.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let said = tracing_subscriber::fmt().with_env_filter(filter);
+        let _set_up_by_another_test = said.with_test_writer().try_init();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let rates = Feed::start(Rates::parse(RATES).unwrap(), FEED_NAME, any)
             .await
@@ -427,7 +431,7 @@ impl End {
     /// The reason of a job that was given up.
     pub(crate) fn failure(&self) -> (&Arc<Job>, &str) {
         match &self.last {
-            Progress::Failed { job, reason } => (job, reason),
+            Progress::Failed { job, reason } | Progress::Parked { job, reason } => (job, reason),
             other => panic!("not failed: {other:?}"),
         }
     }
@@ -455,7 +459,9 @@ pub(crate) async fn end_of(
         let last = said.expect("the host says nothing").expect("it has ended");
         let event = match &last {
             Progress::Delivered { receipt, .. } => receipt.event.clone(),
-            Progress::Skipped { job, .. } | Progress::Failed { job, .. } => job.event.clone(),
+            Progress::Skipped { job, .. }
+            | Progress::Failed { job, .. }
+            | Progress::Parked { job, .. } => job.event.clone(),
             Progress::Refused { event, .. } => (**event).clone(),
             Progress::Retried { reason, .. } => {
                 retried.push(reason.clone());

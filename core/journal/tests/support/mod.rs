@@ -1,12 +1,15 @@
 //! Values for tests: one path per number.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
-use alloy_primitives::{Address, B256, Bytes, FixedBytes};
-use cryptlet_journal::{Clock, Cursor, JobFilter, JobRecord, Journal, Page, SubscriptionChange};
+use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256};
+use cryptlet_journal::{
+    Clock, Cursor, DELEGATE, Delivered, JobRecord, Journal, JournalError, Occurred, Ran, Routed,
+    RunOutcome, SubscriptionChange,
+};
 use cryptlet_types::{
-    ClockSpec, CryptletId, Event, Evidence, EvidenceStatement, Job, JobState, Limits, Measurement,
+    ClockSpec, CryptletId, Event, Evidence, EvidenceStatement, Job, JobId, Limits, Measurement,
     Provider, Receipt, ReportDomain, RunRecord, Sha256Digest, SignedReport, Subject, Submission,
-    Subscription, Trigger, TriggerSpec, receipt::Inclusion, region::RunInput,
+    Subscription, Trigger, TriggerSpec, event::LogEntry, receipt::Inclusion, region::RunInput,
     report::CompactSignature,
 };
 use std::{
@@ -33,29 +36,24 @@ pub(crate) async fn open(path: &Path) -> Journal {
     Journal::open(path, ticks()).await.unwrap()
 }
 
-/// Jobs that are not in a final state, ordered by subject and due.
+/// Jobs that there is something to do for, in the order in which they were recorded.
 pub(crate) async fn unfinished_jobs(journal: &Journal) -> Vec<JobRecord> {
-    let mut found = Vec::new();
-    for state in [JobState::Routed, JobState::Reported, JobState::Submitted] {
-        let filter = JobFilter {
-            state: Some(state),
-            ..JobFilter::default()
-        };
-        let limit = 1_000;
-        let listing = journal
-            .jobs(filter, Page { after: 0, limit })
-            .await
-            .unwrap();
-        assert_eq!(listing.next, None, "more jobs than this test can see");
-        found.extend(listing.items);
+    let unfinished = journal.unfinished().await.unwrap();
+    let numbers: Vec<_> = unfinished.iter().map(|job| job.number).collect();
+    let found = journal.jobs_by_number(&numbers).await.unwrap();
+    assert_eq!(found.len(), unfinished.len());
+    for (job, record) in unfinished.iter().zip(&found) {
+        assert!(job.state.is_unfinished());
+        assert_eq!(
+            (job.number, job.id, job.state, job.attempts),
+            (record.number, record.job.id, record.state, record.attempts)
+        );
+        let subscription = &record.job.subscription;
+        assert_eq!(
+            (job.subject, job.cryptlet),
+            (subscription.subject, subscription.cryptlet)
+        );
     }
-    found.sort_by_key(|record| (record.job.event.subject, record.job.event.trigger.due()));
-    let mut subjects: Vec<_> = found
-        .iter()
-        .map(|record| record.job.event.subject)
-        .collect();
-    subjects.dedup();
-    assert_eq!(journal.unfinished_subjects().await.unwrap(), subjects);
     found
 }
 
@@ -91,7 +89,27 @@ pub(crate) fn event(subject: u8, n: u64) -> Event {
 }
 
 pub(crate) fn job(subject: u8, n: u64) -> Job {
-    let event = event(subject, n);
+    job_of(subject, event(subject, n))
+}
+
+/// The log number `n` for a subscription, as it stands in `block`.
+pub(crate) fn log(subject: u8, n: u64, block: u64) -> Event {
+    let log = LogEntry {
+        chain_id: DOMAIN.chain_id,
+        block,
+        block_hash: B256::repeat_byte(7),
+        at: SINCE + block,
+        transaction: B256::from(U256::from(n)),
+        index: 0,
+        ordinal: 0,
+        emitter: Address::repeat_byte(15),
+        topics: vec![],
+        data: Bytes::new(),
+    };
+    Event::new(&DOMAIN, subscription(subject).subject, Trigger::Log(log))
+}
+
+pub(crate) fn job_of(subject: u8, event: Event) -> Job {
     Job {
         id: Job::id_of(&event),
         event,
@@ -194,15 +212,82 @@ pub(crate) fn receipt(job: &Job, run: &RunRecord) -> Receipt {
     }
 }
 
-/// Records subscription, event and job, as often as it is called.
-pub(crate) async fn routed(journal: &Journal, subject: u8, n: u64) -> Job {
-    let added = SubscriptionChange::Added(subscription(subject));
+/// `receipt` of a delivery in a block.
+pub(crate) fn delivered(job: &Job, run: &RunRecord, success: bool, block: u64) -> Delivered {
+    Delivered {
+        job: job.id,
+        receipt: receipt(job, run),
+        success,
+        block: cursor(block),
+    }
+}
+
+pub(crate) fn added(subject: u8, block: u64) -> SubscriptionChange {
+    let subscription = subscription(subject);
+    SubscriptionChange::Added {
+        subscription,
+        block,
+    }
+}
+
+/// Moves the delegate's cursor; nothing else happened.
+pub(crate) async fn apply(journal: &Journal, number: u64, changes: &[SubscriptionChange]) {
     journal
-        .apply_subscriptions("delegate", cursor(n), &[added])
+        .apply(DELEGATE, cursor(number), changes, &[])
         .await
         .unwrap();
+}
+
+/// Records a subscription in the cursor's block, or in block 1.
+pub(crate) async fn subscribe(journal: &Journal, subject: u8) {
+    let at = journal.cursor(DELEGATE).await.unwrap();
+    let block = at.map_or(1, |at| at.number);
+    apply(journal, block, &[added(subject, block)]).await;
+}
+
+/// Records subscription, event and job, as often as it is called.
+pub(crate) async fn routed(journal: &Journal, subject: u8, n: u64) -> Job {
+    subscribe(journal, subject).await;
     let job = job(subject, n);
-    journal.record_event(&job.event).await.unwrap();
-    journal.record_job(&job).await.unwrap();
+    let waiting = Occurred::from(job.event.clone());
+    journal.record_events(&[waiting]).await.unwrap();
+    let routed = Routed::Job(Box::new(job.clone()));
+    journal.settle_events(&[routed]).await.unwrap();
     job
+}
+
+/// One outcome.
+pub(crate) async fn ran(
+    journal: &Journal,
+    job: JobId,
+    outcome: RunOutcome,
+) -> Result<(), JournalError> {
+    let next = None;
+    let mut told = journal.record_runs(&[Ran { job, outcome, next }]).await?;
+    told.pop().unwrap().map(|taken| assert_eq!(taken, None))
+}
+
+pub(crate) async fn report(
+    journal: &Journal,
+    id: JobId,
+    run: &RunRecord,
+) -> Result<(), JournalError> {
+    ran(journal, id, RunOutcome::Reported(Box::new(run.clone()))).await
+}
+
+/// One delivery, in block 1.
+pub(crate) async fn deliver(
+    journal: &Journal,
+    job: &Job,
+    run: &RunRecord,
+    success: bool,
+) -> Result<(), JournalError> {
+    let delivered = delivered(job, run, success, 1);
+    let mut told = journal.record_deliveries(&[delivered]).await?;
+    told.pop().unwrap()
+}
+
+pub(crate) async fn reopen(journal: &Journal, id: JobId, reason: &str) -> Result<(), JournalError> {
+    let mut told = journal.reopen(&[(id, reason)]).await?;
+    told.pop().unwrap()
 }

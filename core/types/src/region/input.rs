@@ -2,10 +2,15 @@
 
 use super::{FrameError, encode};
 use crate::{
-    Event, Job, JobId, Measurement, Report, ReportDomain, SignedDelegation, Subscription, Trigger,
-    UnixSeconds, delegation::DelegationError, subscription::SubscriptionError,
+    Answer, CryptletId, Event, Job, JobId, Measurement, Report, ReportDomain, SignedDelegation,
+    Subscription, Trigger, UnixSeconds,
+    answer::{request_id, window},
+    delegation::DelegationError,
+    event::Step,
+    report::CompactSignature,
+    subscription::{SubscriptionError, trigger::feed},
 };
-use alloy_primitives::{B256, Bytes, keccak256};
+use alloy_primitives::{Address, B256, Bytes, keccak256};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -47,6 +52,12 @@ pub enum InputError {
         /// What its trigger and subscription give.
         computed: JobId,
     },
+    /// The subscription never asked for such a trigger.
+    #[error("trigger: {0}, which the subscription does not ask for")]
+    NotAsked(&'static str),
+    /// The trigger hands over more than it may, or a step is not counted from 1.
+    #[error("trigger: {0}")]
+    Trigger(&'static str),
     /// Reports are counted from 1.
     #[error("sequence: counted from 1")]
     Sequence,
@@ -108,6 +119,22 @@ impl RunInput {
         )
     }
 
+    /// The step that goes on from this run with `state`, not signed yet; none if there were as many as can be counted.
+    #[must_use]
+    pub fn next_step(&self, state: Bytes) -> Option<Step> {
+        let (of, before) = match &self.trigger {
+            Trigger::Step(step) => (step.of, step.number),
+            _ => (self.event().id, 0),
+        };
+        Some(Step {
+            of,
+            number: before.checked_add(1)?,
+            state,
+            at: self.issued_at,
+            signature: CompactSignature::default(),
+        })
+    }
+
     /// The report that says `payload`, made by what `region` measures.
     #[must_use]
     pub fn report(&self, region: Measurement, payload: Bytes) -> Report {
@@ -140,6 +167,10 @@ impl RunInput {
         if self.sequence == 0 {
             return Err(InputError::Sequence);
         }
+        if !self.subscription.may_be_woken_by(&self.trigger) {
+            return Err(InputError::NotAsked(self.trigger.name()));
+        }
+        self.trigger.check().map_err(InputError::Trigger)?;
         self.check_times()?;
         self.check_delegation()?;
         Ok(())
@@ -151,7 +182,10 @@ impl RunInput {
         // What another chain or an application dates is dated by a clock of its own.
         let ours = matches!(
             self.trigger,
-            Trigger::Clock { .. } | Trigger::Request { .. }
+            Trigger::Clock { .. }
+                | Trigger::Request { .. }
+                | Trigger::Threshold { .. }
+                | Trigger::Step(_)
         );
         if ours && due < since {
             return Err(InputError::BeforeSubscription { due, since });
@@ -178,6 +212,73 @@ impl RunInput {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// What an observation of a feed depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObserveInput {
+    /// The delegate whose subscriptions wait for the value.
+    pub domain: ReportDomain,
+    /// The cryptlet that is asked.
+    pub cryptlet: CryptletId,
+    /// What it is asked with, at most 4 KiB.
+    pub params: Bytes,
+    /// Seconds between two observations: together with cryptlet and parameters it makes the [feed](feed).
+    pub every: u32,
+    /// The time of the observation: what the cryptlet reads as now, and what certificates are judged by.
+    pub at: UnixSeconds,
+    /// The manifest's settings.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl ObserveInput {
+    /// The feed that is observed.
+    #[must_use]
+    pub fn feed(&self) -> B256 {
+        feed(self.cryptlet, &self.params, self.every)
+    }
+}
+
+/// What the answer to a contract that asks off the chain depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CallInput {
+    /// The delegate in whose domain the answer is signed.
+    pub domain: ReportDomain,
+    /// The contract that asks.
+    pub consumer: Address,
+    /// The cryptlet that is asked.
+    pub cryptlet: CryptletId,
+    /// What it is asked with, at most 4 KiB.
+    pub params: Bytes,
+    /// Seconds for which answers hold, 1 to [`MAX_WINDOW_SECONDS`](crate::answer::MAX_WINDOW_SECONDS).
+    pub window_length: u64,
+    /// The time of the answer: what the cryptlet reads as now, and what certificates are judged by.
+    pub at: UnixSeconds,
+    /// The manifest's settings.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl CallInput {
+    /// The answer that says `value`, made by what `region` measures; none if there is no such window.
+    #[must_use]
+    pub fn answer(&self, region: Measurement, value: Bytes) -> Option<Answer> {
+        let (window_start, window_end) = window(self.at, self.window_length)?;
+        Some(Answer {
+            cryptlet: self.cryptlet,
+            request: request_id(
+                self.consumer,
+                self.cryptlet,
+                &self.params,
+                self.window_length,
+            ),
+            window_start,
+            window_end,
+            region,
+            value,
+        })
     }
 }
 

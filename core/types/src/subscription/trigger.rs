@@ -3,8 +3,12 @@
 //! A condition is the ABI encoding of its kind's fields, `abi.encode(…)`. The subject commits to its very bytes, so that only the
 //! one encoding of a condition can be served.
 
-use super::SubscriptionError;
-use crate::{CryptletId, UnixSeconds, bounded::MAX_SUBSCRIPTION_BYTES};
+use super::{Subscription, SubscriptionError};
+use crate::{
+    CryptletId, Trigger, UnixSeconds,
+    bounded::MAX_SUBSCRIPTION_BYTES,
+    event::{LogEntry, Message},
+};
 use alloy_primitives::{Address, B256, Bytes, I256, U256, keccak256};
 use alloy_sol_types::{SolType, SolValue, sol_data};
 use serde::{Deserialize, Serialize};
@@ -455,13 +459,68 @@ impl ThresholdSpec {
     /// The feed that is observed: equal for all subscriptions that can share one observation.
     #[must_use]
     pub fn feed(&self, cryptlet: CryptletId) -> B256 {
-        let feed = (
-            "bletchley feed v1",
-            cryptlet.0,
-            self.feed_params.clone(),
-            self.every,
-        );
-        keccak256(feed.abi_encode_params())
+        feed(cryptlet, &self.feed_params, self.every)
+    }
+
+    /// Whether a crossing can have been to this value.
+    fn is_crossed_to(&self, value: I256) -> bool {
+        match self.direction {
+            Direction::Rising => value >= self.bound,
+            Direction::Falling => value <= self.bound,
+            Direction::Either => true,
+        }
+    }
+}
+
+/// The feed of a cryptlet that is asked with `params` every `every` seconds.
+#[must_use]
+pub fn feed(cryptlet: CryptletId, params: &Bytes, every: u32) -> B256 {
+    let feed = ("bletchley feed v1", cryptlet.0, params.clone(), every);
+    keccak256(feed.abi_encode_params())
+}
+
+impl LogSpec {
+    fn is_met_by(&self, log: &LogEntry) -> bool {
+        let met = |(place, wanted): (usize, &B256)| {
+            wanted.is_zero() || log.topics.get(place) == Some(wanted)
+        };
+        log.chain_id == self.chain_id
+            && log.emitter == self.emitter
+            && self.topics.iter().enumerate().all(met)
+    }
+}
+
+impl ApplicationSpec {
+    fn is_met_by(&self, message: &Message) -> bool {
+        message.application == self.application
+            && (self.kind.is_empty() || message.kind == self.kind)
+    }
+}
+
+impl Subscription {
+    /// Whether `trigger` can be one of this subscription, as far as that follows from the two alone: not whether a schedule
+    /// has such a moment, nor whether a chain has such a log. Every kind may take further steps.
+    #[must_use]
+    pub fn may_be_woken_by(&self, trigger: &Trigger) -> bool {
+        match (&self.trigger, trigger) {
+            (_, Trigger::Step(_)) => true,
+            (TriggerSpec::Instants(spec), Trigger::Clock { due }) => spec.instants.contains(due),
+            (
+                TriggerSpec::Clock(_) | TriggerSpec::Schedule(_) | TriggerSpec::Interval(_),
+                Trigger::Clock { .. },
+            ) => true,
+            (TriggerSpec::Threshold(spec), Trigger::Threshold { observation }) => {
+                observation.feed == spec.feed(self.cryptlet)
+                    && spec.is_crossed_to(observation.value)
+            }
+            (TriggerSpec::Log(spec), Trigger::Log(log)) => spec.is_met_by(log),
+            (TriggerSpec::Blocks(spec), Trigger::Block(block)) => {
+                block.chain_id == spec.chain_id && block.number.checked_rem(spec.every) == Some(0)
+            }
+            (TriggerSpec::Application(spec), Trigger::Application(said)) => spec.is_met_by(said),
+            (TriggerSpec::Request, Trigger::Request { at }) => *at == self.since,
+            _ => false,
+        }
     }
 }
 

@@ -23,10 +23,12 @@
 
 pub mod http;
 mod log;
+mod trigger;
 
 pub use alloy_primitives as primitives;
+use alloy_primitives::I256;
 pub use alloy_sol_types::sol_data as abi;
-use alloy_sol_types::{SolType, abi::TokenSeq};
+use alloy_sol_types::{SolType, SolValue, abi::TokenSeq};
 use std::{collections::BTreeMap, marker::PhantomData};
 
 /// The component's interface as wit-bindgen generates it; authors have no need of it.
@@ -42,7 +44,10 @@ pub mod bindings {
     });
 }
 
+use bindings::bletchley::cryptlet::types::Progress;
 pub use log::{Level, write};
+use trigger::Ask;
+pub use trigger::{BlockEntry, LogEntry, Message, Observation, Step, Trigger};
 
 /// Why and for whom the cryptlet is woken.
 #[derive(Clone, Debug)]
@@ -75,13 +80,6 @@ impl Context {
     }
 }
 
-/// What occurred.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trigger {
-    /// A moment of the schedule has come: the scheduled moment, Unix seconds.
-    Clock(u64),
-}
-
 /// The cryptlet's word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<P> {
@@ -89,6 +87,13 @@ pub enum Answer<P> {
     Deliver(P),
     /// Nothing to deliver this time; the reason is kept for the audit.
     Skip(String),
+    /// The computation goes on in a further run, which has limits of its own and is woken with [`Trigger::Step`].
+    Proceed {
+        /// Handed to that run, at most 16 KiB. The region signs it: nobody can alter it meanwhile.
+        state: Vec<u8>,
+        /// Call the contract back with this in the meantime.
+        payload: Option<P>,
+    },
 }
 
 /// Why there is no answer.
@@ -159,6 +164,30 @@ pub trait Cryptlet {
         trigger: Trigger,
         params: <Self::Params as SolType>::RustType,
     ) -> Result<Answer<<Self::Payload as SolType>::RustType>, Failure>;
+
+    /// The value of a feed at [`Context::now`], for subscriptions that wait until it crosses a bound; none: there is no
+    /// value now. A cryptlet that does not say otherwise has no feed.
+    ///
+    /// # Errors
+    /// As [`Cryptlet::on_trigger`].
+    fn observe(
+        _: &Context,
+        _: <Self::Params as SolType>::RustType,
+    ) -> Result<Option<I256>, Failure> {
+        Err(Failure::Refused("this cryptlet has no feed".into()))
+    }
+
+    /// Answers [`Context::consumer`], which asks off the chain and waits. A cryptlet that does not say otherwise cannot be
+    /// asked so.
+    ///
+    /// # Errors
+    /// As [`Cryptlet::on_trigger`].
+    fn call(
+        _: &Context,
+        _: <Self::Params as SolType>::RustType,
+    ) -> Result<<Self::Payload as SolType>::RustType, Failure> {
+        Err(Failure::Refused("this cryptlet answers no calls".into()))
+    }
 }
 
 /// Makes a [`Cryptlet`] the component's export; authors write [`export!`].
@@ -181,14 +210,45 @@ where
     ) -> Result<bindings::Answer, bindings::Failure> {
         let params = C::Params::abi_decode_params_validate(&params)
             .map_err(|error| bindings::Failure::Refused(format!("params: {error}")))?;
-        let bindings::Trigger::Clock(due) = trigger;
-        match C::on_trigger(&context.into(), Trigger::Clock(due), params) {
-            Ok(Answer::Deliver(payload)) => Ok(bindings::Answer::Deliver(
-                C::Payload::abi_encode_params(&payload),
-            )),
-            Ok(Answer::Skip(reason)) => Ok(bindings::Answer::Skip(reason)),
-            Err(Failure::Unavailable(reason)) => Err(bindings::Failure::Unavailable(reason)),
-            Err(Failure::Refused(reason)) => Err(bindings::Failure::Refused(reason)),
+        let ask = Ask::read(trigger)
+            .map_err(|error| bindings::Failure::Refused(format!("trigger: {error}")))?;
+        Ok(Self::answer(&context.into(), ask, params)?)
+    }
+}
+
+impl<C: Cryptlet> Exported<C>
+where
+    for<'a> <C::Payload as SolType>::Token<'a>: TokenSeq<'a>,
+{
+    fn answer(
+        context: &Context,
+        ask: Ask,
+        params: <C::Params as SolType>::RustType,
+    ) -> Result<bindings::Answer, Failure> {
+        let encode = |payload| C::Payload::abi_encode_params(&payload);
+        Ok(match ask {
+            Ask::Answer(trigger) => match C::on_trigger(context, trigger, params)? {
+                Answer::Deliver(payload) => bindings::Answer::Deliver(encode(payload)),
+                Answer::Skip(reason) => bindings::Answer::Skip(reason),
+                Answer::Proceed { state, payload } => {
+                    let payload = payload.map(encode);
+                    bindings::Answer::Proceed(Progress { state, payload })
+                }
+            },
+            Ask::Observe => match C::observe(context, params)? {
+                Some(value) => bindings::Answer::Deliver(value.abi_encode()),
+                None => bindings::Answer::Skip("no value now".into()),
+            },
+            Ask::Call => bindings::Answer::Deliver(encode(C::call(context, params)?)),
+        })
+    }
+}
+
+impl From<Failure> for bindings::Failure {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unavailable(reason) => Self::Unavailable(reason),
+            Failure::Refused(reason) => Self::Refused(reason),
         }
     }
 }

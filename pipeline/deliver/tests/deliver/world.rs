@@ -198,6 +198,7 @@ impl World {
             delegation: None,
             callback_gas: consumer.gas,
             from_block: 0,
+            expected: false,
         }
     }
 
@@ -428,7 +429,7 @@ impl MemoryOutbox {
 
 #[async_trait]
 impl Outbox for MemoryOutbox {
-    async fn submitted(&self, _: JobId, submission: &Submission) -> Result<(), PortError> {
+    async fn submitted(&self, _: &[JobId], submission: &Submission) -> Result<(), PortError> {
         self.written.lock().unwrap().push(submission.clone());
         self.count.send_modify(|count| *count += 1);
         if self.killed {

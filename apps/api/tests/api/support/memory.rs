@@ -2,8 +2,13 @@
 
 use alloy_primitives::{Bytes, FixedBytes, keccak256};
 use async_trait::async_trait;
-use cryptlet_api::{Caller, HostApi, JobQuery, Problem, types::*};
-use std::{sync::Mutex, time::Duration};
+use cryptlet_api::{
+    Caller, HostApi, JobQuery, Problem, Taken,
+    types::*,
+    webhook::{VerifyingKey, secret_text},
+};
+use cryptlet_types::event::Message;
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 use tokio::sync::Semaphore;
 
 /// The name of the one cryptlet.
@@ -16,6 +21,11 @@ pub const HANG: &str = "hang";
 /// The one job.
 pub fn job_id() -> Bytes32 {
     Hex(FixedBytes([7; 32]))
+}
+
+/// The job that is parked at first.
+pub fn parked_id() -> Bytes32 {
+    Hex(FixedBytes([8; 32]))
 }
 
 fn address(byte: u8) -> Bytes20 {
@@ -43,6 +53,10 @@ pub struct Memory {
     keys: Mutex<Vec<KeyInfo>>,
     delegations: Mutex<Vec<DelegationInfo>>,
     policy: Mutex<Option<PolicyInfo>>,
+    applications: Mutex<BTreeMap<ApplicationName, (ApplicationInfo, Vec<VerifyingKey>)>>,
+    /// Messages that were taken, oldest first.
+    pub messages: Mutex<Vec<Message>>,
+    parked: Mutex<JobStateName>,
 }
 
 impl Default for Memory {
@@ -53,6 +67,9 @@ impl Default for Memory {
             keys: Mutex::default(),
             delegations: Mutex::default(),
             policy: Mutex::default(),
+            applications: Mutex::default(),
+            messages: Mutex::default(),
+            parked: Mutex::new(JobStateName::Parked),
         }
     }
 }
@@ -87,6 +104,27 @@ impl Memory {
             state: JobStateName::Delivered,
             attempts: 1,
             reason: None,
+        }
+    }
+
+    fn parked(&self) -> JobSummary {
+        let state = *self.parked.lock().unwrap();
+        JobSummary {
+            job: parked_id(),
+            state,
+            reason: (state == JobStateName::Parked).then(|| "the feed was down".to_owned()),
+            ..Self::summary()
+        }
+    }
+
+    fn key(new: Option<WebhookPublicKey>) -> (VerifyingKey, Option<String>) {
+        match new {
+            Some(public) => (VerifyingKey::Ed25519(public.bytes()), None),
+            None => {
+                let secret = VerifyingKey::new_secret();
+                let text = secret_text(&secret).to_string();
+                (VerifyingKey::Hmac(secret), Some(text))
+            }
         }
     }
 
@@ -305,14 +343,12 @@ impl HostApi for Memory {
     }
 
     async fn jobs(&self, query: JobQuery) -> Result<Page<JobSummary>> {
-        let summary = Self::summary();
-        let wanted = query
-            .subject
-            .is_none_or(|subject| subject == summary.subject)
-            && query.state.is_none_or(|state| state == summary.state);
-        Ok(query
-            .page
-            .cut(wanted.then_some(summary), |job| job.job.to_string()))
+        let wanted = |job: &JobSummary| {
+            query.subject.is_none_or(|subject| subject == job.subject)
+                && query.state.is_none_or(|state| state == job.state)
+        };
+        let jobs = [Self::summary(), self.parked()].into_iter().filter(wanted);
+        Ok(query.page.cut(jobs, |job| job.job.to_string()))
     }
 
     async fn job(&self, job: Bytes32) -> Result<JobTrace> {
@@ -384,5 +420,130 @@ impl HostApi for Memory {
             delegations.push(info.clone());
         }
         Ok(info)
+    }
+
+    async fn retry_job(&self, caller: &Caller, job: Bytes32) -> Result<JobSummary> {
+        self.note(caller, "retryJob");
+        if job != parked_id() {
+            Self::find_job(job)?;
+        }
+        let mut state = self.parked.lock().unwrap();
+        if job != parked_id() || *state != JobStateName::Parked {
+            return Err(Problem::conflict("it is not parked", "list those that are"));
+        }
+        *state = JobStateName::Routed;
+        drop(state);
+        Ok(self.parked())
+    }
+
+    async fn applications(&self, page: PageQuery) -> Result<Page<ApplicationInfo>> {
+        let applications = self.applications.lock().unwrap();
+        let infos = applications.values().map(|(info, _)| info.clone());
+        Ok(page.cut(infos, |info| info.name.to_string()))
+    }
+
+    async fn add_application(
+        &self,
+        caller: &Caller,
+        application: NewApplication,
+    ) -> Result<CreatedApplication> {
+        self.note(caller, "addApplication");
+        let NewApplication {
+            name,
+            kind,
+            public_key,
+        } = application;
+        if (kind == ApplicationKind::Ed25519) != public_key.is_some() {
+            return Err(Problem::refused("publicKey", "send it for ed25519 alone"));
+        }
+        let mut applications = self.applications.lock().unwrap();
+        if applications.contains_key(&name) {
+            return Err(Problem::conflict("the name is taken", "take another"));
+        }
+        let (key, secret) = Self::key(public_key);
+        let info = ApplicationInfo {
+            name: name.clone(),
+            kind,
+            created: 1_790_000_000,
+            keys: vec![ApplicationKeyInfo {
+                created: 1_790_000_000,
+                expires: None,
+                public_key,
+            }],
+        };
+        if applications.len() < 1_000 {
+            applications.insert(name, (info.clone(), vec![key]));
+        }
+        Ok(CreatedApplication { secret, info })
+    }
+
+    async fn rotate_application(
+        &self,
+        caller: &Caller,
+        application: ApplicationName,
+        key: NewApplicationKey,
+    ) -> Result<CreatedApplication> {
+        self.note(caller, "rotateApplication");
+        let mut applications = self.applications.lock().unwrap();
+        let found = applications.get_mut(&application);
+        let (info, keys) = found.ok_or_else(|| unknown("application"))?;
+        let (key, secret) = Self::key(key.public_key);
+        keys.insert(0, key);
+        keys.truncate(2);
+        let info = info.clone();
+        Ok(CreatedApplication { secret, info })
+    }
+
+    async fn remove_application(
+        &self,
+        caller: &Caller,
+        application: ApplicationName,
+    ) -> Result<()> {
+        self.note(caller, "removeApplication");
+        let removed = self.applications.lock().unwrap().remove(&application);
+        removed.map(drop).ok_or_else(|| unknown("application"))
+    }
+
+    async fn application_keys(
+        &self,
+        application: &ApplicationName,
+    ) -> Result<Option<Vec<VerifyingKey>>> {
+        let applications = self.applications.lock().unwrap();
+        Ok(applications.get(application).map(|(_, keys)| keys.clone()))
+    }
+
+    async fn message(&self, message: Message) -> Result<Taken> {
+        if message.id == HANG {
+            let caller = Caller {
+                name: message.application.clone(),
+                role: Role::Reader,
+            };
+            self.note(&caller, "message");
+            let _ = self.go_on.acquire().await;
+        }
+        let mut messages = self.messages.lock().unwrap();
+        let same = |known: &&Message| {
+            (&known.application, &known.id) == (&message.application, &message.id)
+        };
+        let Some(known) = messages.iter().find(same) else {
+            messages.push(message);
+            return Ok(Taken::New);
+        };
+        if (&known.kind, &known.data) == (&message.kind, &message.data) {
+            return Ok(Taken::Known);
+        }
+        Err(Problem::conflict(
+            "webhook-id: another message of the application has it",
+            "give each message an id of its own",
+        ))
+    }
+
+    async fn call(&self, request: CallRequest) -> Result<Bytes> {
+        if request.data.0.first() == Some(&0xff) {
+            let _ = self.go_on.acquire().await;
+        }
+        Ok([request.sender.0.as_slice(), &request.data.0]
+            .concat()
+            .into())
     }
 }

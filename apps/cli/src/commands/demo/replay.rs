@@ -94,7 +94,9 @@ impl Replay {
             Progress::Skipped { reason, .. } => {
                 printer.line(painted(format_args!("{day}  {reason}"), Paint::Dim))
             }
-            Progress::Failed { reason, .. } | Progress::Refused { reason, .. } => {
+            Progress::Failed { reason, .. }
+            | Progress::Parked { reason, .. }
+            | Progress::Refused { reason, .. } => {
                 printer.line(format_args!("{day}  {}", painted(reason, Paint::Bad)));
             }
             Progress::Retried { .. } => {}
@@ -122,7 +124,9 @@ async fn end_of(
         };
         let when = match &news {
             Progress::Delivered { receipt, .. } => receipt.event.trigger.due(),
-            Progress::Skipped { job, .. } | Progress::Failed { job, .. } => job.event.trigger.due(),
+            Progress::Skipped { job, .. }
+            | Progress::Failed { job, .. }
+            | Progress::Parked { job, .. } => job.event.trigger.due(),
             Progress::Refused { event, .. } => event.trigger.due(),
             Progress::Retried { .. } => continue,
         };

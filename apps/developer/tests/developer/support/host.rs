@@ -2,11 +2,11 @@
 
 use alloy::primitives::{Address, Bytes, keccak256};
 use async_trait::async_trait;
-use cryptlet_api::{Caller, HostApi, JobQuery, Problem, types::*};
+use cryptlet_api::{Caller, HostApi, JobQuery, Problem, Taken, types::*, webhook::VerifyingKey};
 use cryptlet_developer::{DeveloperError, RegisterClient, Registration};
 use cryptlet_header::Header;
 use cryptlet_seal::package::{self, PackageFiles};
-use cryptlet_types::{CryptletId, ReportDomain, Sha256Digest, region::Package};
+use cryptlet_types::{CryptletId, ReportDomain, Sha256Digest, event::Message, region::Package};
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard},
@@ -348,6 +348,43 @@ impl HostApi for MemoryHost {
     }
 
     async fn receipt(&self, _: Bytes32) -> Result<Bytes> {
+        unused()
+    }
+
+    async fn retry_job(&self, _: &Caller, _: Bytes32) -> Result<JobSummary> {
+        unused()
+    }
+
+    async fn applications(&self, _: PageQuery) -> Result<Page<ApplicationInfo>> {
+        unused()
+    }
+
+    async fn add_application(&self, _: &Caller, _: NewApplication) -> Result<CreatedApplication> {
+        unused()
+    }
+
+    async fn rotate_application(
+        &self,
+        _: &Caller,
+        _: ApplicationName,
+        _: NewApplicationKey,
+    ) -> Result<CreatedApplication> {
+        unused()
+    }
+
+    async fn remove_application(&self, _: &Caller, _: ApplicationName) -> Result<()> {
+        unused()
+    }
+
+    async fn application_keys(&self, _: &ApplicationName) -> Result<Option<Vec<VerifyingKey>>> {
+        unused()
+    }
+
+    async fn message(&self, _: Message) -> Result<Taken> {
+        unused()
+    }
+
+    async fn call(&self, _: CallRequest) -> Result<Bytes> {
         unused()
     }
 

@@ -1,6 +1,13 @@
 use super::*;
-use crate::{ClockSpec, CryptletId, Delegation, Subject, TriggerSpec};
-use alloy_primitives::{Address, FixedBytes};
+use crate::{
+    ClockSpec, CryptletId, Delegation, EventId, Subject, TriggerSpec,
+    event::{BlockEntry, LogEntry, Message, Observation},
+    subscription::{
+        ApplicationSpec, BlocksSpec, Direction, Finality, InstantsSpec, LogSpec, Missed,
+        ThresholdSpec,
+    },
+};
+use alloy_primitives::{Address, FixedBytes, I256, U256};
 
 const IDENTITY: Address = Address::repeat_byte(6);
 
@@ -140,4 +147,165 @@ fn a_report_names_the_delegation_under_which_it_is_made() {
         .delegation
         .digest(&delegated.domain);
     assert_eq!(report(&delegated).delegation, digest);
+}
+
+fn observation(value: i32) -> Trigger {
+    let observation = Observation {
+        feed: feed(CryptletId(Address::repeat_byte(3)), &Bytes::new(), 60),
+        value: I256::try_from(value).unwrap(),
+        at: 10,
+        signature: CompactSignature::default(),
+    };
+    Trigger::Threshold { observation }
+}
+
+fn threshold(direction: Direction) -> TriggerSpec {
+    TriggerSpec::Threshold(ThresholdSpec {
+        feed_params: Bytes::new(),
+        every: 60,
+        bound: I256::try_from(-5).unwrap(),
+        direction,
+        hysteresis: U256::ZERO,
+        repeat: true,
+    })
+}
+
+fn log(change: fn(&mut LogEntry)) -> Trigger {
+    let mut log = LogEntry {
+        chain_id: 7,
+        block: 10,
+        block_hash: B256::ZERO,
+        at: 1,
+        transaction: B256::ZERO,
+        index: 0,
+        ordinal: 0,
+        emitter: Address::repeat_byte(4),
+        topics: vec![B256::repeat_byte(1), B256::repeat_byte(2)],
+        data: Bytes::new(),
+    };
+    change(&mut log);
+    Trigger::Log(log)
+}
+
+fn logs(topics: &[u8]) -> TriggerSpec {
+    let topics = topics.iter().map(|byte| B256::repeat_byte(*byte));
+    TriggerSpec::Log(LogSpec {
+        chain_id: 7,
+        emitter: Address::repeat_byte(4),
+        topics: topics.collect(),
+        finality: Finality::Latest,
+    })
+}
+
+fn block(chain_id: u64, number: u64) -> Trigger {
+    Trigger::Block(BlockEntry {
+        chain_id,
+        number,
+        hash: B256::ZERO,
+        at: 1,
+    })
+}
+
+fn blocks() -> TriggerSpec {
+    TriggerSpec::Blocks(BlocksSpec {
+        chain_id: 7,
+        every: 5,
+        finality: Finality::Safe,
+    })
+}
+
+fn message(application: &str, kind: &str) -> Trigger {
+    Trigger::Application(Message {
+        application: application.into(),
+        id: "1".into(),
+        kind: kind.into(),
+        at: 1,
+        data: Bytes::new(),
+    })
+}
+
+fn messages(kind: &str) -> TriggerSpec {
+    TriggerSpec::Application(ApplicationSpec {
+        application: "crm".into(),
+        kind: kind.into(),
+    })
+}
+
+fn instants() -> TriggerSpec {
+    TriggerSpec::Instants(InstantsSpec {
+        instants: vec![8, 10],
+        missed: Missed::CatchUp,
+    })
+}
+
+#[test]
+fn a_subscription_is_woken_by_what_it_asked_for_alone() {
+    let clock = input().subscription.trigger;
+    let step = |at| {
+        Trigger::Step(Step {
+            of: EventId(B256::ZERO),
+            number: 1,
+            state: Bytes::new(),
+            at,
+            signature: CompactSignature::default(),
+        })
+    };
+    let cases = [
+        (clock.clone(), Trigger::Clock { due: 10 }, true),
+        (clock.clone(), Trigger::Request { at: 5 }, false),
+        (clock.clone(), step(10), true),
+        (clock, step(13), false),
+        (instants(), Trigger::Clock { due: 10 }, true),
+        (instants(), Trigger::Clock { due: 9 }, false),
+        (TriggerSpec::Request, Trigger::Request { at: 5 }, true),
+        (TriggerSpec::Request, Trigger::Request { at: 6 }, false),
+        (TriggerSpec::Request, Trigger::Clock { due: 5 }, false),
+        (threshold(Direction::Rising), observation(-5), true),
+        (threshold(Direction::Rising), observation(-6), false),
+        (threshold(Direction::Falling), observation(-5), true),
+        (threshold(Direction::Falling), observation(-4), false),
+        (threshold(Direction::Either), observation(9), true),
+        (logs(&[]), log(|_| ()), true),
+        (logs(&[0, 2]), log(|_| ()), true),
+        (logs(&[2]), log(|_| ()), false),
+        (logs(&[1, 2, 3]), log(|_| ()), false),
+        (logs(&[]), log(|log| log.chain_id = 8), false),
+        (logs(&[]), log(|log| log.emitter = Address::ZERO), false),
+        (
+            logs(&[]),
+            log(|log| log.topics = vec![B256::ZERO; 5]),
+            false,
+        ),
+        (blocks(), block(7, 10), true),
+        (blocks(), block(7, 11), false),
+        (blocks(), block(8, 10), false),
+        (messages(""), message("crm", "order"), true),
+        (messages("order"), message("crm", "order"), true),
+        (messages("order"), message("crm", "refund"), false),
+        (messages(""), message("erp", "order"), false),
+    ];
+    for (spec, trigger, fits) in cases {
+        let mut input = input();
+        (input.subscription.trigger, input.trigger) = (spec, trigger);
+        rename(&mut input);
+        let checked = input.check();
+        assert_eq!(checked.is_ok(), fits, "{input:?}: {checked:?}");
+    }
+}
+
+#[test]
+fn steps_are_counted_from_the_event_that_began_them() {
+    let first = input();
+    let step = first.next_step(Bytes::from_static(b"a")).unwrap();
+    assert_eq!((step.of, step.number, step.at), (first.event().id, 1, 12));
+    let mut second = first.clone();
+    second.trigger = Trigger::Step(step);
+    let step = second.next_step(Bytes::new()).unwrap();
+    assert_eq!((step.of, step.number), (first.event().id, 2));
+    let last = Step {
+        number: u32::MAX,
+        ..step
+    };
+    second.trigger = Trigger::Step(last);
+    assert_eq!(second.next_step(Bytes::new()), None);
 }

@@ -1,0 +1,456 @@
+//! Reports on their way: handed to the transmitter, alone or together, until the chain has said what became of them, and the
+//! receipt is written. Each step can be cut off and is done again from what the journal has.
+
+use crate::{
+    HostClock, HostError, Parts, Progress,
+    admission::{Admission, Hold},
+    receipt::assemble,
+    retries::{backoff, is_last},
+    sequences::Sequences,
+};
+use cryptlet_chain::{Chain, Delivery as Delivered, Rejection};
+use cryptlet_deliver::{BatchOrder, Deliverer, Order, Outcome, Place};
+use cryptlet_journal::{Cursor, Delivered as Row, Journal, JournalError, Ran, RunOutcome};
+use cryptlet_types::{
+    Job, JobState, Receipt, RunRecord, Subject, Submission, UnixSeconds, report::CompactSignature,
+};
+use cryptlet_vault::Vault;
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::broadcast, time::sleep};
+
+/// Wait before a step is tried again that failed for reasons outside the job (a node that is down).
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A job whose report is to be delivered.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    /// Its number in the journal.
+    pub(crate) number: u64,
+    pub(crate) job: Job,
+    /// Runs that came to nothing so far.
+    pub(crate) attempts: u32,
+    pub(crate) run: RunRecord,
+}
+
+impl Item {
+    fn subject(&self) -> Subject {
+        self.job.event.subject
+    }
+
+    fn sequence(&self) -> u64 {
+        self.run.report.report.sequence
+    }
+}
+
+/// What goes out by one transaction.
+#[derive(Debug)]
+pub(crate) enum Load {
+    /// A report that may have been sent by these transactions, oldest first.
+    One(Box<Item>, Vec<Submission>),
+    /// Reports, with the cryptlet's signature over them together.
+    Batch(Vec<Item>, CompactSignature),
+    /// Reports that may have been sent together by these transactions, oldest first.
+    Sent(Vec<Item>, Vec<Submission>),
+}
+
+/// What is to be done now with a job whose report was on its way.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) number: u64,
+    pub(crate) subject: Subject,
+    /// When it is to be run again; none: never, it has come to its end.
+    pub(crate) again: Option<Duration>,
+}
+
+/// Brings reports to their end.
+pub(crate) struct Delivery {
+    journal: Arc<Journal>,
+    chain: Arc<dyn Chain>,
+    vault: Arc<dyn Vault>,
+    deliverer: Arc<Deliverer>,
+    admission: Arc<Admission>,
+    sequences: Arc<Sequences>,
+    clock: HostClock,
+    first_block: u64,
+    progress: broadcast::Sender<Progress>,
+}
+
+impl Delivery {
+    pub(crate) fn new(
+        parts: &Parts,
+        deliverer: Arc<Deliverer>,
+        admission: Arc<Admission>,
+        sequences: Arc<Sequences>,
+        progress: broadcast::Sender<Progress>,
+    ) -> Self {
+        Self {
+            journal: parts.journal.clone(),
+            chain: parts.chain.clone(),
+            vault: parts.vault.clone(),
+            clock: parts.clock.clone(),
+            first_block: parts.first_block,
+            deliverer,
+            admission,
+            sequences,
+            progress,
+        }
+    }
+
+    /// Brings a load to its end, when its place has come. Of each report is told as soon as it has come to its own: others may
+    /// have to wait for it.
+    pub(crate) async fn bring(
+        &self,
+        load: Load,
+        mut place: Place,
+        tell: impl Fn(Settled),
+    ) -> Result<(), HostError> {
+        let (items, brought) = match load {
+            Load::One(item, sent) => {
+                tell(self.one(*item, sent, place).await?);
+                return Ok(());
+            }
+            Load::Batch(items, signature) => {
+                let brought = self.batch(&items, signature, &mut place).await?;
+                (items, brought)
+            }
+            Load::Sent(items, sent) => {
+                let orders: Vec<_> = items.iter().map(|item| self.order(item)).collect();
+                let brought = self
+                    .deliverer
+                    .resume_batch(&mut place, &orders, &sent)
+                    .await;
+                let brought = brought.map_err(|error| error.to_string());
+                (items, self.taken(brought).await)
+            }
+        };
+        let left = self.record_batch(items, brought).await?;
+        // One by one, in their order: reports of one subscription must not pass one another.
+        left.settled.into_iter().for_each(&tell);
+        for item in left.items {
+            let sent = self.journal.submissions(item.job.id).await?;
+            tell(self.one(item, sent, Place::default()).await?);
+        }
+        Ok(())
+    }
+
+    /// Sends a batch, if all of it may still be sent.
+    async fn batch(
+        &self,
+        items: &[Item],
+        signature: CompactSignature,
+        place: &mut Place,
+    ) -> Result<Vec<Option<Delivered>>, HostError> {
+        for item in items {
+            if self.admission.leave(&item.job).await?.is_err() {
+                return Ok(vec![]);
+            }
+        }
+        let orders = items.iter().map(|item| self.order(item)).collect();
+        let batch = BatchOrder { orders, signature };
+        let brought = self.deliverer.deliver_batch(place, &batch).await;
+        Ok(self.taken(brought.map_err(|error| error.to_string())).await)
+    }
+
+    /// What a batch brought. One that could not be brought is looked after report by report.
+    async fn taken(
+        &self,
+        brought: Result<Vec<Option<Delivered>>, String>,
+    ) -> Vec<Option<Delivered>> {
+        match brought {
+            Ok(brought) => brought,
+            Err(reason) => {
+                tracing::warn!(reason, "a batch could not be delivered");
+                sleep(PATIENCE).await;
+                vec![]
+            }
+        }
+    }
+
+    /// Writes the receipts of what was delivered; what was not is left.
+    async fn record_batch(
+        &self,
+        items: Vec<Item>,
+        brought: Vec<Option<Delivered>>,
+    ) -> Result<Left, HostError> {
+        let mut brought = brought.into_iter();
+        let (mut done, mut left) = (Vec::new(), Left::default());
+        for item in items {
+            match brought.next().flatten() {
+                Some(delivered) => done.push((item, delivered)),
+                None => left.items.push(item),
+            }
+        }
+        if done.is_empty() {
+            return Ok(left);
+        }
+        if let Err(reason) = self.record(&done).await? {
+            tracing::warn!(reason, "the receipts of a batch cannot be made for now");
+            let back = done.into_iter().map(|(item, _)| item);
+            left.items = back.chain(left.items).collect();
+            left.items.sort_by_key(|item| item.number);
+            sleep(PATIENCE).await;
+            return Ok(left);
+        }
+        let ends = done.iter().map(|(item, _)| self.ended(item, true));
+        left.settled = ends.collect();
+        Ok(left)
+    }
+
+    /// Brings one report to its end.
+    async fn one(
+        &self,
+        item: Item,
+        mut sent: Vec<Submission>,
+        mut place: Place,
+    ) -> Result<Settled, HostError> {
+        loop {
+            let paused = match self.attempt(&item, &sent, &mut place).await? {
+                Ok(settled) => return Ok(settled),
+                Err(reason) => reason,
+            };
+            tracing::warn!(job = %item.job.id, reason = paused, "cannot go on for now");
+            sleep(PATIENCE).await;
+            if !self.is_wanted(&item).await? {
+                return Ok(self.ended(&item, false));
+            }
+            sent = self.journal.submissions(item.job.id).await?;
+        }
+    }
+
+    /// Whether the journal still wants this very report delivered: a reorganisation may have taken back what it answers.
+    async fn is_wanted(&self, item: &Item) -> Result<bool, HostError> {
+        let record = self.journal.job(item.job.id).await?;
+        let same = |run: &RunRecord| run.report == item.run.report;
+        Ok(record.is_some_and(|record| {
+            let state = matches!(record.state, JobState::Reported | JobState::Submitted);
+            state && record.run.as_ref().is_some_and(same)
+        }))
+    }
+
+    /// Whether the journal has the subscription.
+    async fn is_served(&self, item: &Item) -> Result<bool, HostError> {
+        let found = self.journal.subscription(item.subject()).await?;
+        Ok(found.is_some())
+    }
+
+    /// One attempt: the end, or why it has to wait.
+    async fn attempt(
+        &self,
+        item: &Item,
+        sent: &[Submission],
+        place: &mut Place,
+    ) -> Result<Result<Settled, String>, HostError> {
+        // Once it may have been sent, nothing can take it back.
+        if sent.is_empty()
+            && let Err(hold) = self.admission.leave(&item.job).await?
+        {
+            return match hold {
+                Hold::Later(reason) => Ok(Err(reason)),
+                Hold::Refused(reason) => Ok(Ok(self.failed(item, reason).await?)),
+                Hold::Failed(_, hindrance) => Ok(Err(hindrance.reason)),
+            };
+        }
+        let order = self.order(item);
+        let settled = match self.deliverer.resume_in(place, &order, sent).await {
+            Ok(Outcome::Delivered(delivered)) => {
+                let done = [(item.clone(), delivered)];
+                match self.record(&done).await? {
+                    Ok(()) => self.ended(item, true),
+                    Err(reason) => return Ok(Err(reason)),
+                }
+            }
+            Ok(Outcome::Expired) => return self.expired(item).await,
+            // The delegate may have lost the subscription to a reorganisation that was not read yet, or not be as far yet.
+            Ok(Outcome::Refused(Rejection::UnknownSubscription))
+                if self.is_served(item).await? =>
+            {
+                if self.clock.now() > item.run.report.report.valid_until {
+                    return self.expired(item).await;
+                }
+                let reason = "the delegate does not know the subscription now";
+                return Ok(Err(reason.to_owned()));
+            }
+            Ok(Outcome::Refused(rejection)) => {
+                let reason = format!("the delegate refused the report: {rejection}");
+                self.failed(item, reason).await?
+            }
+            Ok(Outcome::Superseded(other)) => {
+                let number = other.report.sequence;
+                let by = other.transaction;
+                let reason = format!("report {number} was delivered by another host in {by}");
+                self.failed(item, reason).await?
+            }
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        Ok(Ok(settled))
+    }
+
+    fn order(&self, item: &Item) -> Order {
+        Order {
+            job: item.job.id,
+            report: item.run.report.clone(),
+            delegation: item.run.input.delegation.clone(),
+            callback_gas: item.job.subscription.callback_gas,
+            from_block: self.first_block,
+            expected: self.sequences.expects(item.subject(), item.sequence()),
+        }
+    }
+
+    /// Makes and writes the receipts of reports that one transaction delivered; why that has to wait, if it has to. The delivery
+    /// is on the chain and is found there again.
+    async fn record(&self, done: &[(Item, Delivered)]) -> Result<Result<(), String>, HostError> {
+        let Some((_, first)) = done.first() else {
+            return Ok(Ok(()));
+        };
+        // Of that very block: a transaction that is in another one by now has to be looked for again.
+        let (block, transaction) = (first.block_hash, first.transaction);
+        let inclusion = match self.chain.inclusions(block, &[transaction]).await {
+            Ok(mut proven) => proven.remove(&transaction),
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let Some(inclusion) = inclusion else {
+            return Ok(Err(format!("block {block} does not hold {transaction}")));
+        };
+        let mut receipts = Vec::with_capacity(done.len());
+        for (item, delivered) in done {
+            let run = item.run.clone();
+            let vault = self.vault.as_ref();
+            match assemble(&item.job, run, inclusion.clone(), vault).await {
+                Ok(receipt) => receipts.push((receipt, delivered)),
+                Err(error) if error.is_retryable() => return Ok(Err(error.to_string())),
+                Err(error) => return Err(error),
+            }
+        }
+        let rows: Vec<_> = receipts.into_iter().map(row).collect();
+        let recorded = match self.journal.record_deliveries(&rows).await {
+            Err(error @ JournalError::Fork { .. }) => return Ok(Err(error.to_string())),
+            recorded => recorded?,
+        };
+        let rows = rows.into_iter().zip(recorded);
+        for ((row, recorded), (_, delivered)) in rows.zip(done) {
+            match recorded {
+                Ok(()) => self.tell_delivered(row, delivered.gas_used),
+                Err(error) => {
+                    tracing::warn!(%error, "a delivery is not the one that was waited for")
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn tell_delivered(&self, row: Row, gas_used: u64) {
+        let Row {
+            job,
+            receipt,
+            success,
+            block,
+        } = row;
+        tracing::info!(%job, block = block.number, success, "delivered");
+        self.tell(Progress::Delivered {
+            receipt: Arc::new(receipt),
+            success,
+            block: block.number,
+            gas_used,
+        });
+    }
+
+    /// A report that expired counts as a run that came to nothing: a subscription whose reports are valid for too short a time
+    /// is not run for ever.
+    async fn expired(&self, item: &Item) -> Result<Result<Settled, String>, HostError> {
+        // How often it is tried is a policy's word: where none is in force, the job waits for one.
+        let retry = match &self.admission.obey().standing().policy {
+            Some(policy) => policy.policy.retry,
+            None => return Ok(Err("the report expired".to_owned())),
+        };
+        if is_last(retry, item.attempts) {
+            let reason =
+                "the report expired before the chain took it, as often as policy lets it be tried";
+            return Ok(Ok(self.parked(item, reason.to_owned()).await?));
+        }
+        let reason = "the report expired before the chain took it; it will be made anew";
+        tracing::warn!(job = %item.job.id, reason);
+        // By a clock that still shows the time of the first report, the next one would be the same.
+        let later: UnixSeconds = item.run.report.report.issued_at.saturating_add(1);
+        self.clock.clock().sleep_until(later).await;
+        self.journal.reopen(&[(item.job.id, reason)]).await?;
+        let again = Some(backoff(retry, item.attempts));
+        Ok(Ok(Settled {
+            again,
+            ..self.ended(item, false)
+        }))
+    }
+
+    async fn failed(&self, item: &Item, reason: String) -> Result<Settled, HostError> {
+        tracing::error!(job = %item.job.id, reason, "job failed");
+        self.give_up(item, RunOutcome::Failed(reason.clone()))
+            .await?;
+        self.tell(Progress::Failed {
+            job: Arc::new(item.job.clone()),
+            reason,
+        });
+        Ok(self.ended(item, false))
+    }
+
+    async fn parked(&self, item: &Item, reason: String) -> Result<Settled, HostError> {
+        tracing::error!(job = %item.job.id, reason, "job parked");
+        self.give_up(item, RunOutcome::Parked(reason.clone()))
+            .await?;
+        self.tell(Progress::Parked {
+            job: Arc::new(item.job.clone()),
+            reason,
+        });
+        Ok(self.ended(item, false))
+    }
+
+    async fn give_up(&self, item: &Item, outcome: RunOutcome) -> Result<(), HostError> {
+        let ran = Ran {
+            job: item.job.id,
+            outcome,
+            next: None,
+        };
+        for stale in self.journal.record_runs(&[ran]).await? {
+            if let Err(error) = stale {
+                tracing::warn!(%error, "a job is not where it was when it was given up");
+            }
+        }
+        Ok(())
+    }
+
+    /// A report is no more on its way: the delegate has consumed it, or its number is free.
+    fn ended(&self, item: &Item, consumed: bool) -> Settled {
+        let (subject, sequence) = (item.subject(), item.sequence());
+        if consumed {
+            self.sequences.consumed(subject, sequence);
+        } else {
+            self.sequences.free(subject, sequence);
+        }
+        Settled {
+            number: item.number,
+            subject,
+            again: None,
+        }
+    }
+
+    fn tell(&self, progress: Progress) {
+        let _nobody_watches = self.progress.send(progress);
+    }
+}
+
+/// What a batch left to do.
+#[derive(Default)]
+struct Left {
+    settled: Vec<Settled>,
+    items: Vec<Item>,
+}
+
+fn row((receipt, delivered): (Receipt, &Delivered)) -> Row {
+    Row {
+        job: receipt.job,
+        receipt,
+        success: delivered.report.success,
+        block: Cursor {
+            number: delivered.block,
+            hash: delivered.block_hash,
+        },
+    }
+}
