@@ -370,10 +370,7 @@ fn about_work() -> Vec<Route> {
             may_refuse: true,
             ..Route::new(
                 (POST, "/v1/jobs/{id}/retry"),
-                (
-                    "retryJob",
-                    "Has a job tried again that was parked.",
-                ),
+                ("retryJob", "Has a job tried again that was parked."),
                 Role::Operator,
                 json::<types::JobSummary>(),
                 handlers::retry_job,

@@ -159,6 +159,7 @@ impl Intake {
     /// Puts a subscription where its trigger is looked out for.
     fn serve(&mut self, active: &ActiveSubscription) {
         let subscription = &active.subscription;
+        self.await_chain(subscription);
         let state = active.state.as_deref();
         let restored = Restored {
             fired_until: Some(active.fired_until),
@@ -442,21 +443,25 @@ impl Intake {
         subscription: &Subscription,
         consumed: u64,
     ) -> Result<Option<Event>, String> {
-        let chain = match &subscription.trigger {
-            TriggerSpec::Log(spec) => Some(spec.chain_id),
-            TriggerSpec::Blocks(spec) => Some(spec.chain_id),
-            _ => None,
-        };
-        if let Some(chain) = chain.filter(|chain| !self.streams.knows(*chain)) {
+        let stream = stream_of(&subscription.trigger);
+        if let Some((chain, _)) = stream.filter(|(chain, _)| !self.streams.knows(*chain)) {
             return Err(format!(
                 "condition.chainId: this host reads no chain {chain}"
             ));
         }
+        self.await_chain(subscription);
         let restored = Restored::default();
         let added = self.engine.add(subscription, &restored, self.clock.now());
         let event = added.map_err(|error| error.to_string())?;
         // Another journal's host has answered the request.
         Ok(event.filter(|_| consumed == 0))
+    }
+
+    /// What happens on the subscription's chain after the subscription is waited for, however late that chain is read.
+    fn await_chain(&mut self, subscription: &Subscription) {
+        if let Some(key) = stream_of(&subscription.trigger) {
+            self.streams.wanted_since(key, subscription.since);
+        }
     }
 
     /// The first block that was not read yet.
@@ -985,6 +990,15 @@ impl Intake {
             numbers.extend(self.journal.job(job).await?.map(|record| record.number));
         }
         self.resume_reports(&numbers).await
+    }
+}
+
+/// Where what a subscription waits for happens, if that is on a chain.
+fn stream_of(trigger: &TriggerSpec) -> Option<streams::Key> {
+    match trigger {
+        TriggerSpec::Log(spec) => Some((spec.chain_id, spec.finality)),
+        TriggerSpec::Blocks(spec) => Some((spec.chain_id, spec.finality)),
+        _ => None,
     }
 }
 

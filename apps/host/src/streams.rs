@@ -4,7 +4,7 @@
 use crate::HostError;
 use cryptlet_chain::{ChainError, Head, LogChain, LogFilter, RawLog};
 use cryptlet_journal::{Cursor, Journal};
-use cryptlet_types::subscription::Finality;
+use cryptlet_types::{UnixSeconds, subscription::Finality};
 use cryptlet_watch::{self as watch, Advance, ChainWatch, SharedFilter, WatchError};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,6 +45,8 @@ pub(crate) struct Streams {
     chains: Arc<BTreeMap<u64, Arc<dyn LogChain>>>,
     journal: Arc<Journal>,
     streams: BTreeMap<Key, Stream>,
+    /// From when on somebody waits for a stream's logs.
+    since: BTreeMap<Key, UnixSeconds>,
     reading: JoinSet<Read>,
 }
 
@@ -67,6 +69,7 @@ impl Streams {
             chains,
             journal,
             streams: BTreeMap::new(),
+            since: BTreeMap::new(),
             reading: JoinSet::new(),
         }
     }
@@ -86,7 +89,13 @@ impl Streams {
         self.streams.keys().copied().collect()
     }
 
-    /// Has a stream look for this; it begins where the journal has its cursor, or else with the next block.
+    /// Somebody waits for what happens in a stream after `since`.
+    pub(crate) fn wanted_since(&mut self, key: Key, since: UnixSeconds) {
+        let known = self.since.entry(key).or_insert(since);
+        *known = since.min(*known);
+    }
+
+    /// Has a stream look for this; it begins where the journal has its cursor, or else where somebody began to wait for it.
     pub(crate) async fn look_for(&mut self, key: Key, filter: LogFilter) -> Result<(), HostError> {
         if let Some(stream) = self.streams.get(&key) {
             stream.filter.set(filter);
@@ -97,12 +106,14 @@ impl Streams {
         };
         let shared = SharedFilter::default();
         shared.set(filter);
-        let watch = Arc::new(ChainWatch::new(chain, key.1, shared.clone(), SPAN));
+        let watch = Arc::new(ChainWatch::new(chain.clone(), key.1, shared.clone(), SPAN));
         let kept = self.journal.cursor(&name(key)).await?;
         let cursor = match kept {
             Some(Cursor { number, hash }) => watch::Cursor { number, hash },
             None => match watch.start().await? {
-                Some(start) => {
+                Some(newest) => {
+                    let since = self.since.get(&key).copied();
+                    let start = beginning(chain.as_ref(), newest, since).await?;
                     let watch::Cursor { number, hash } = start;
                     let cursor = Cursor { number, hash };
                     self.journal.apply(&name(key), cursor, &[], &[]).await?;
@@ -203,6 +214,31 @@ pub(crate) fn before(found: Option<Head>) -> Result<Cursor, HostError> {
     let head = found.ok_or(ChainError::Reorged { number: 0 })?;
     let Head { number, hash, .. } = head;
     Ok(Cursor { number, hash })
+}
+
+/// The newest block that is no later than `since`, up to `newest`: by halves, since blocks follow one another in time.
+async fn beginning(
+    chain: &dyn LogChain,
+    newest: watch::Cursor,
+    since: Option<UnixSeconds>,
+) -> Result<watch::Cursor, ChainError> {
+    let (mut from, mut to) = (0, newest.number);
+    let mut found = newest;
+    while let Some(since) = since.filter(|_| from < to) {
+        let middle = to - (to - from) / 2;
+        let head = chain.header(middle).await?;
+        let head = head.ok_or(ChainError::Reorged { number: middle })?;
+        if head.timestamp <= since {
+            from = middle;
+        } else {
+            to = middle - 1;
+        }
+        let head = chain.header(from).await?;
+        let head = head.ok_or(ChainError::Reorged { number: from })?;
+        let (number, hash) = (head.number, head.hash);
+        found = watch::Cursor { number, hash };
+    }
+    Ok(found)
 }
 
 /// What the delegate's own chain logged for subscriptions, beside what the delegate did, in the blocks from `from` to `head`.

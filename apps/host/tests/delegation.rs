@@ -159,7 +159,13 @@ impl Scene {
     }
 
     async fn failure(&self, day: u64) -> String {
-        let record = job_in(&self.host, self.watched, due(day), &[Failed, Parked, Delivered]).await;
+        let record = job_in(
+            &self.host,
+            self.watched,
+            due(day),
+            &[Failed, Parked, Delivered],
+        )
+        .await;
         assert_ne!(record.state, Delivered);
         record.note.unwrap()
     }
