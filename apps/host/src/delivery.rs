@@ -4,11 +4,12 @@
 use crate::{
     HostClock, HostError, Parts, Progress,
     admission::{Admission, Hold},
+    proofs::Proofs,
     receipt::assemble,
     retries::{backoff, is_last},
     sequences::Sequences,
 };
-use cryptlet_chain::{Chain, Delivery as Delivered, Rejection};
+use cryptlet_chain::{Delivery as Delivered, Rejection};
 use cryptlet_deliver::{BatchOrder, Deliverer, Order, Outcome, Place};
 use cryptlet_journal::{Cursor, Delivered as Row, Journal, JournalError, Ran, RunOutcome};
 use cryptlet_types::{
@@ -65,7 +66,7 @@ pub(crate) struct Settled {
 /// Brings reports to their end.
 pub(crate) struct Delivery {
     journal: Arc<Journal>,
-    chain: Arc<dyn Chain>,
+    proofs: Proofs,
     vault: Arc<dyn Vault>,
     deliverer: Arc<Deliverer>,
     admission: Arc<Admission>,
@@ -85,7 +86,7 @@ impl Delivery {
     ) -> Self {
         Self {
             journal: parts.journal.clone(),
-            chain: parts.chain.clone(),
+            proofs: Proofs::new(parts.chain.clone()),
             vault: parts.vault.clone(),
             clock: parts.clock.clone(),
             first_block: parts.first_block,
@@ -304,8 +305,8 @@ impl Delivery {
         };
         // Of that very block: a transaction that is in another one by now has to be looked for again.
         let (block, transaction) = (first.block_hash, first.transaction);
-        let inclusion = match self.chain.inclusions(block, &[transaction]).await {
-            Ok(mut proven) => proven.remove(&transaction),
+        let inclusion = match self.proofs.of(block, transaction).await {
+            Ok(proven) => proven,
             Err(error) => return Ok(Err(error.to_string())),
         };
         let Some(inclusion) = inclusion else {

@@ -37,6 +37,7 @@ mod manifests;
 mod parts;
 mod ports;
 mod progress;
+mod proofs;
 mod queue;
 mod receipt;
 mod register_link;

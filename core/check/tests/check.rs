@@ -147,7 +147,7 @@ fn imports_of_the_system_are_refused_with_what_they_would_give() {
         ("wasi:clocks/wall-clock@0.2.0", "reads a clock"),
         ("wasi:random/random@0.2.0", "reads randomness"),
         ("bletchley:cryptlet/files@0.2.0", "none of ours"),
-        ("bletchley:cryptlet/http@0.2.0", "none of ours"),
+        ("bletchley:cryptlet/http@0.3.0", "none of ours"),
     ];
     for (name, reason) in cases {
         let text = format!(r#"(component (import "{name}" (instance)))"#);

@@ -22,7 +22,7 @@ const AHEAD: u64 = 2_500;
 /// Events that are made at once.
 const AT_ONCE: u64 = 500;
 /// Events of the measurement with a block a second.
-const SLOW_EVENTS: u64 = 4_000;
+const SLOW_EVENTS: u64 = 2_000;
 
 /// What a sustained load gave.
 pub(crate) struct Sustained {
