@@ -17,7 +17,10 @@ use cryptlet_types::{
 };
 use cryptlet_vault::Vault;
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::broadcast, time::sleep};
+use tokio::{
+    sync::{broadcast, watch},
+    time::{sleep, timeout},
+};
 
 /// Wait before a step is tried again that failed for reasons outside the job (a node that is down).
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -73,6 +76,8 @@ pub(crate) struct Delivery {
     sequences: Arc<Sequences>,
     clock: HostClock,
     first_block: u64,
+    /// Up to which block the delegate's chain was read.
+    read: watch::Receiver<u64>,
     progress: broadcast::Sender<Progress>,
 }
 
@@ -82,6 +87,7 @@ impl Delivery {
         deliverer: Arc<Deliverer>,
         admission: Arc<Admission>,
         sequences: Arc<Sequences>,
+        read: watch::Receiver<u64>,
         progress: broadcast::Sender<Progress>,
     ) -> Self {
         Self {
@@ -93,6 +99,7 @@ impl Delivery {
             deliverer,
             admission,
             sequences,
+            read,
             progress,
         }
     }
@@ -297,12 +304,19 @@ impl Delivery {
         }
     }
 
+    /// Waits until the block was read for what else it holds: it may have been replaced before, and is not heard of then.
+    async fn until_read(&self, block: u64) {
+        let mut read = self.read.clone();
+        let _goes_on_all_the_same = timeout(PATIENCE, read.wait_for(|read| *read >= block)).await;
+    }
+
     /// Makes and writes the receipts of reports that one transaction delivered; why that has to wait, if it has to. The delivery
     /// is on the chain and is found there again.
     async fn record(&self, done: &[(Item, Delivered)]) -> Result<Result<(), String>, HostError> {
         let Some((_, first)) = done.first() else {
             return Ok(Ok(()));
         };
+        self.until_read(first.block).await;
         // Of that very block: a transaction that is in another one by now has to be looked for again.
         let (block, transaction) = (first.block_hash, first.transaction);
         let inclusion = match self.proofs.of(block, transaction).await {

@@ -16,7 +16,7 @@ use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// What all crews work with.
@@ -29,6 +29,8 @@ pub(crate) struct Yard {
     pub(crate) delivery: Delivery,
     pub(crate) deliverer: Arc<Deliverer>,
     pub(crate) clock: HostClock,
+    /// Up to which block the delegate's chain was read.
+    pub(crate) read: watch::Sender<u64>,
     pub(crate) progress: broadcast::Sender<Progress>,
     pub(crate) tasks: Tasks,
 }
