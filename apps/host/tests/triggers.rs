@@ -95,10 +95,6 @@ async fn messages(play: &Play, host: &Host, queue: Watched, many: u64) -> Vec<(U
 }
 
 async fn send(play: &Play, request: TransactionRequest) -> alloy::rpc::types::TransactionReceipt {
-    // Asked each time: what the provider remembers is wrong after a reorganisation.
-    let account = play.stage.account.address();
-    let nonce = play.stage.provider.get_transaction_count(account).await;
-    let request = request.with_nonce(nonce.unwrap());
     let sent = play.stage.provider.send_transaction(request).await.unwrap();
     let receipt = sent.get_receipt().await.unwrap();
     assert!(receipt.status());
@@ -302,7 +298,15 @@ async fn a_log_that_a_reorganisation_takes_away_is_withdrawn_and_one_that_comes_
     messages(&play, &host, queue, 2).await;
     play.revert(&snapshot).await;
     assert_eq!(count(&play, queue).await, 1, "the second is undone");
-    emit(&play, emitter, 3).await;
+    // What the provider remembers of the account is wrong now.
+    let account = play.stage.account.address();
+    let nonce = play.stage.provider.get_transaction_count(account).await;
+    let input = U256::from(3).to_be_bytes::<32>();
+    let request = TransactionRequest::default()
+        .with_to(emitter)
+        .with_input(input.to_vec())
+        .with_nonce(nonce.unwrap());
+    send(&play, request).await;
     let third = within_patience(|| async {
         let jobs = crate::support::account::jobs(host.journal(), queue.subject).await;
         let delivered =
