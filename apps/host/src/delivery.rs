@@ -5,6 +5,7 @@ use crate::{
     HostClock, HostError, Parts, Progress,
     admission::{Admission, Hold},
     proofs::Proofs,
+    read_until::ReadUntil,
     receipt::assemble,
     retries::{backoff, is_last},
     sequences::Sequences,
@@ -18,7 +19,7 @@ use cryptlet_types::{
 use cryptlet_vault::Vault;
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::{broadcast, watch},
+    sync::broadcast,
     time::{sleep, timeout},
 };
 
@@ -77,7 +78,7 @@ pub(crate) struct Delivery {
     clock: HostClock,
     first_block: u64,
     /// Up to which block the delegate's chain was read.
-    read: watch::Receiver<u64>,
+    read: Arc<ReadUntil>,
     progress: broadcast::Sender<Progress>,
 }
 
@@ -87,7 +88,7 @@ impl Delivery {
         deliverer: Arc<Deliverer>,
         admission: Arc<Admission>,
         sequences: Arc<Sequences>,
-        read: watch::Receiver<u64>,
+        read: Arc<ReadUntil>,
         progress: broadcast::Sender<Progress>,
     ) -> Self {
         Self {
@@ -306,8 +307,7 @@ impl Delivery {
 
     /// Waits until the block was read for what else it holds: it may have been replaced before, and is not heard of then.
     async fn until_read(&self, block: u64) {
-        let mut read = self.read.clone();
-        let _goes_on_all_the_same = timeout(PATIENCE, read.wait_for(|read| *read >= block)).await;
+        let _goes_on_all_the_same = timeout(PATIENCE, self.read.until(block)).await;
     }
 
     /// Makes and writes the receipts of reports that one transaction delivered; why that has to wait, if it has to. The delivery

@@ -19,7 +19,7 @@ use cryptlet_run::{Ports, Runner};
 use cryptlet_types::{Policy, Sha256Digest, policy::PolicyInForce};
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::{broadcast, mpsc, watch},
+    sync::{broadcast, mpsc},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -204,14 +204,14 @@ fn yard(
         DeliverConfig::default(),
     ));
     let sequences = Arc::default();
-    let read = watch::Sender::new(0);
+    let read = Arc::default();
     Yard {
         delivery: Delivery::new(
             parts,
             deliverer.clone(),
             admission.clone(),
             Arc::clone(&sequences),
-            read.subscribe(),
+            Arc::clone(&read),
             progress.clone(),
         ),
         read,

@@ -311,7 +311,7 @@ impl Intake {
             .await?;
         self.put_to_work(&occurred, &applied.events);
         self.cursor = Some(advance.cursor);
-        self.crews.yard().read.send_replace(number);
+        self.crews.yard().read.move_to(number);
         self.caught_up = caught_up;
         if !applied.undelivered.is_empty() {
             self.deliver_again(applied.undelivered).await?;

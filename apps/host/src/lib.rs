@@ -39,6 +39,7 @@ mod ports;
 mod progress;
 mod proofs;
 mod queue;
+mod read_until;
 mod receipt;
 mod register_link;
 mod retries;

@@ -5,6 +5,7 @@ use crate::{
     admission::Admission,
     crew::{Crew, Word},
     delivery::Delivery,
+    read_until::ReadUntil,
     sequences::Sequences,
 };
 use cryptlet_chain::Chain;
@@ -16,7 +17,7 @@ use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// What all crews work with.
@@ -30,7 +31,7 @@ pub(crate) struct Yard {
     pub(crate) deliverer: Arc<Deliverer>,
     pub(crate) clock: HostClock,
     /// Up to which block the delegate's chain was read.
-    pub(crate) read: watch::Sender<u64>,
+    pub(crate) read: Arc<ReadUntil>,
     pub(crate) progress: broadcast::Sender<Progress>,
     pub(crate) tasks: Tasks,
 }

@@ -109,8 +109,9 @@ async fn a_report_under_a_delegation_is_delivered_on_its_identitys_behalf() {
     }
     let head = world.chain.head().await.unwrap().number;
     let changes = world.chain.subscription_changes(0..=head).await.unwrap();
-    let on_behalf = changes.iter().map(|change| match &change.kind {
-        ChangeKind::Subscribed(subscription) => subscription.on_behalf_of,
+    let on_behalf = changes.iter().filter_map(|change| match &change.kind {
+        ChangeKind::Subscribed(subscription) => Some(subscription.on_behalf_of),
+        ChangeKind::Consumed { .. } => None,
         other => panic!("{other:?}"),
     });
     assert_eq!(on_behalf.collect::<Vec<_>>(), [key.address(), wallet]);
