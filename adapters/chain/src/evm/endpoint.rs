@@ -1,13 +1,16 @@
 //! One endpoint of a chain: every question with a time limit, every failure sorted, the chain id watched.
 
-use super::heads::{self, Block, HeaderRule};
+use super::{
+    heads::{self, Block, HeaderRule},
+    socket::Undelayed,
+};
 use crate::ChainError;
 use alloy::{
     eips::BlockId,
-    providers::{DynProvider, Provider, ProviderBuilder, WsConnect},
-    pubsub::{ConnectionHandle, PubSubConnect, Subscription},
+    providers::{DynProvider, Provider, ProviderBuilder},
+    pubsub::Subscription,
     rpc::json_rpc::{RpcRecv, RpcSend},
-    transports::{RpcError, TransportError, TransportErrorKind, TransportResult, ws::WsBackend},
+    transports::{RpcError, TransportError, TransportErrorKind, TransportResult},
 };
 use cryptlet_types::bounded::clip;
 use serde_json::value::RawValue;
@@ -16,15 +19,8 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
-use tokio::{net::TcpStream, sync::Mutex};
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream,
-    tungstenite::{self, client::IntoClientRequest},
-};
+use tokio::sync::Mutex;
 use url::Url;
-
-/// Pause between two signs of life that are asked of a WebSocket.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// A node's JSON-RPC at one URL. Connected when it is first asked, and again after it was lost.
 #[derive(Debug)]
@@ -202,43 +198,11 @@ impl Endpoint {
         let _known_already = rustls::crypto::ring::default_provider().install_default();
         let builder = ProviderBuilder::new().disable_recommended_fillers();
         if self.pushes() {
-            let connect = Undelayed(WsConnect::new(self.url.clone()));
+            let connect = Undelayed::at(self.url.as_str());
             return Ok(builder.connect_pubsub_with(connect).await?.erased());
         }
         // Whose sockets do not delay what is small either: that is reqwest's default.
         Ok(builder.connect_http(self.url.clone()).erased())
-    }
-}
-
-/// A WebSocket without Nagle's algorithm: with it a question waits for the acknowledgement of the one before, 40 ms
-/// where the other side delays that. It is not opened again by itself, so that who asks learns at once that it is gone.
-#[derive(Clone, Debug)]
-struct Undelayed(WsConnect);
-
-impl Undelayed {
-    async fn open(&self) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, tungstenite::Error> {
-        let request = self.0.clone().into_client_request()?;
-        let opened = tokio_tungstenite::connect_async_with_config(request, None, true).await;
-        Ok(opened?.0)
-    }
-}
-
-impl PubSubConnect for Undelayed {
-    fn is_local(&self) -> bool {
-        self.0.is_local()
-    }
-
-    async fn connect(&self) -> TransportResult<ConnectionHandle> {
-        let socket = self.open().await.map_err(TransportErrorKind::custom)?;
-        let (handle, interface) = ConnectionHandle::new();
-        WsBackend::from_socket(socket, interface, KEEP_ALIVE).spawn();
-        Ok(handle)
-    }
-
-    async fn try_reconnect(&self) -> TransportResult<ConnectionHandle> {
-        Err(TransportErrorKind::non_retryable_str(
-            "the connection is gone",
-        ))
     }
 }
 
@@ -405,23 +369,6 @@ impl Hidden {
 mod tests {
     use super::*;
     use alloy::rpc::json_rpc::ErrorPayload;
-
-    #[tokio::test]
-    async fn a_web_socket_delays_nothing() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("ws://{}", listener.local_addr().unwrap());
-        let serve = async {
-            let (stream, _) = listener.accept().await.unwrap();
-            tokio_tungstenite::accept_async(stream).await.unwrap()
-        };
-        let connect = Undelayed(WsConnect::new(url));
-        let (opened, _served) = tokio::join!(connect.open(), serve);
-        let opened = opened.unwrap();
-        let MaybeTlsStream::Plain(stream) = opened.get_ref() else {
-            panic!("no TLS was asked for")
-        };
-        assert!(stream.nodelay().unwrap());
-    }
 
     fn refused(code: i64, message: &str) -> TransportError {
         RpcError::ErrorResp(ErrorPayload {

@@ -22,6 +22,7 @@ mod reader;
 pub mod register;
 pub mod register_log;
 mod signed;
+mod socket;
 
 pub use client::EvmChain;
 pub use heads::HeaderRule;
