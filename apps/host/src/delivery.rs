@@ -384,8 +384,9 @@ impl Delivery {
         }
         let reason = "the report expired before the chain took it; it will be made anew";
         tracing::warn!(job = %item.job.id, reason);
-        // By a clock that still shows the time of the first report, the next one would be the same.
-        let later: UnixSeconds = item.run.report.report.issued_at.saturating_add(1);
+        // By the chain's newest block it may not have expired yet, only in the next one: until then the region says nothing else
+        // under this number.
+        let later: UnixSeconds = item.run.report.report.valid_until.saturating_add(1);
         self.clock.clock().sleep_until(later).await;
         self.journal.reopen(&[(item.job.id, reason)]).await?;
         let again = Some(backoff(retry, item.attempts));
