@@ -114,4 +114,4 @@ setup: ## only install what the targets need
 clean: ## remove builds, node packages and demo output
 	cargo clean
 	rm -rf bletchley-demo contracts/node_modules contracts/out contracts/cache
-	find node pipeline -name node_modules -prune -exec rm -rf {} +
+	find apps node pipeline -name node_modules -prune -exec rm -rf {} +

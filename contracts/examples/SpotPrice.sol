@@ -8,7 +8,8 @@ import {CryptoDelegate} from "../src/CryptoDelegate.sol";
  * @title SpotPrice
  * @notice The static use case: a view that a wallet or a page calls like any other, and that a cryptlet answers.
  *
- * Rates are units of the currency for one euro, with 18 decimals, the same for everybody within a minute.
+ * It asks the example cryptlet `market-watcher`. Rates are units of the currency for one euro, with 18 decimals, the same for
+ * everybody within a minute.
  */
 contract SpotPrice is CryptletCaller {
     /// @notice Seconds that one answer stands.
@@ -28,8 +29,15 @@ contract SpotPrice is CryptletCaller {
 
     /// @notice The present rate of `currency`, an ISO 4217 code. Clients that know ERC-3668 return it.
     function price(string calldata currency) external view returns (uint256) {
-        bytes memory params = abi.encode(currency);
+        bytes memory params = paramsOf(currency);
         _lookUp(params, SpotPrice.priceCallback.selector, params);
+    }
+
+    /// @notice What the cryptlet is asked with: whether only if the market is open, which is a trigger's matter, and currencies.
+    function paramsOf(string calldata currency) public pure returns (bytes memory) {
+        string[] memory currencies = new string[](1);
+        currencies[0] = currency;
+        return abi.encode(false, currencies);
     }
 
     /**
@@ -38,6 +46,7 @@ contract SpotPrice is CryptletCaller {
      * @param extraData The parameters that the cryptlet was asked with.
      */
     function priceCallback(bytes calldata response, bytes calldata extraData) external view returns (uint256) {
-        return abi.decode(_verified(extraData, response), (uint256));
+        (, uint256[] memory rates) = abi.decode(_verified(extraData, response), (uint64, uint256[]));
+        return rates[0];
     }
 }

@@ -26,9 +26,9 @@ contract CryptletCallerTest is DelegateTest {
                 CryptletCaller.OffchainLookup.selector,
                 address(prices),
                 _urls(),
-                abi.encode(cryptlet, abi.encode("USD"), uint64(60)),
+                abi.encode(cryptlet, _params("USD"), uint64(60)),
                 SpotPrice.priceCallback.selector,
-                abi.encode("USD")
+                _params("USD")
             )
         );
         prices.price("USD");
@@ -40,7 +40,7 @@ contract CryptletCallerTest is DelegateTest {
     }
 
     function testAnswer() public view {
-        vm.assertEq(prices.priceCallback(_response(_answer()), abi.encode("USD")), RATE);
+        vm.assertEq(prices.priceCallback(_response(_answer()), _params("USD")), RATE);
     }
 
     function testHashIsEip712(CryptletCaller.Answer memory answer) public view {
@@ -71,8 +71,8 @@ contract CryptletCallerTest is DelegateTest {
     }
 
     function testRequest() public view {
-        bytes32 expected = keccak256(abi.encode(address(prices), cryptlet, abi.encode("USD"), uint64(60)));
-        vm.assertEq(prices.requestOf(abi.encode("USD")), expected);
+        bytes32 expected = keccak256(abi.encode(address(prices), cryptlet, _params("USD"), uint64(60)));
+        vm.assertEq(prices.requestOf(_params("USD")), expected);
     }
 
     function testWindow(uint256 time) public {
@@ -83,7 +83,7 @@ contract CryptletCallerTest is DelegateTest {
         if (time < answer.windowStart || time >= answer.windowEnd) {
             _expectOutside(answer, response);
         } else {
-            vm.assertEq(prices.priceCallback(response, abi.encode("USD")), RATE);
+            vm.assertEq(prices.priceCallback(response, _params("USD")), RATE);
         }
     }
 
@@ -114,7 +114,7 @@ contract CryptletCallerTest is DelegateTest {
         (bytes32 r, bytes32 vs) = vm.signCompact(SIGNER_KEY, prices.hashAnswer(answer));
         field = _bound(field, 0, 2);
         mask = _bound(mask, 1, 29);
-        if (field == 0) answer.value = abi.encode(RATE ^ mask);
+        if (field == 0) answer.value = _value(RATE ^ mask);
         if (field == 1) answer.region ^= bytes32(mask);
         if (field == 2) {
             (answer.windowStart, answer.windowEnd) =
@@ -127,12 +127,10 @@ contract CryptletCallerTest is DelegateTest {
         bytes memory response = _response(_answer());
         vm.expectRevert(
             abi.encodeWithSelector(
-                CryptletCaller.WrongRequest.selector,
-                prices.requestOf(abi.encode("GBP")),
-                prices.requestOf(abi.encode("USD"))
+                CryptletCaller.WrongRequest.selector, prices.requestOf(_params("GBP")), prices.requestOf(_params("USD"))
             )
         );
-        prices.priceCallback(response, abi.encode("GBP"));
+        prices.priceCallback(response, _params("GBP"));
     }
 
     /// @dev An answer for another caller of the same cryptlet, which asked the same.
@@ -141,12 +139,10 @@ contract CryptletCallerTest is DelegateTest {
         bytes memory response = _response(_answer());
         vm.expectRevert(
             abi.encodeWithSelector(
-                CryptletCaller.WrongRequest.selector,
-                other.requestOf(abi.encode("USD")),
-                prices.requestOf(abi.encode("USD"))
+                CryptletCaller.WrongRequest.selector, other.requestOf(_params("USD")), prices.requestOf(_params("USD"))
             )
         );
-        other.priceCallback(response, abi.encode("USD"));
+        other.priceCallback(response, _params("USD"));
     }
 
     function testOtherCryptlet() public {
@@ -156,7 +152,7 @@ contract CryptletCallerTest is DelegateTest {
         answer.cryptlet = other;
         bytes memory response = _response(answer);
         vm.expectRevert(abi.encodeWithSelector(CryptletCaller.WrongCryptlet.selector, cryptlet, other));
-        prices.priceCallback(response, abi.encode("USD"));
+        prices.priceCallback(response, _params("USD"));
     }
 
     function testOtherChain() public {
@@ -199,12 +195,12 @@ contract CryptletCallerTest is DelegateTest {
         bytes32[3] memory bad = [bytes32(0), bytes32(type(uint256).max >> 1), bytes32(type(uint256).max)];
         for (uint256 i = 0; i < bad.length; ++i) {
             vm.expectRevert(CryptletCaller.InvalidAnswerSignature.selector);
-            prices.priceCallback(abi.encode(answer, r, bad[i]), abi.encode("USD"));
+            prices.priceCallback(abi.encode(answer, r, bad[i]), _params("USD"));
         }
     }
 
     function testMalformedResponse(bytes calldata response) public {
-        (bool success,) = address(prices).call(abi.encodeCall(SpotPrice.priceCallback, (response, abi.encode("USD"))));
+        (bool success,) = address(prices).call(abi.encodeCall(SpotPrice.priceCallback, (response, _params("USD"))));
         vm.assertFalse(success);
     }
 
@@ -228,14 +224,26 @@ contract CryptletCallerTest is DelegateTest {
     }
 
     /// @dev To what the price is, for the minute around now.
+    function _params(string memory currency) internal pure returns (bytes memory) {
+        string[] memory currencies = new string[](1);
+        currencies[0] = currency;
+        return abi.encode(false, currencies);
+    }
+
+    function _value(uint256 rate) internal pure returns (bytes memory) {
+        uint256[] memory rates = new uint256[](1);
+        rates[0] = rate;
+        return abi.encode(uint64(NOW), rates);
+    }
+
     function _answer() private view returns (CryptletCaller.Answer memory) {
         return CryptletCaller.Answer({
             cryptlet: cryptlet,
-            request: prices.requestOf(abi.encode("USD")),
+            request: prices.requestOf(_params("USD")),
             windowStart: uint64(NOW - 30),
             windowEnd: uint64(NOW + 30),
             region: REGION,
-            value: abi.encode(RATE)
+            value: _value(RATE)
         });
     }
 
@@ -248,7 +256,7 @@ contract CryptletCallerTest is DelegateTest {
         vm.expectRevert(
             abi.encodeWithSelector(CryptletCaller.OutsideTheWindow.selector, answer.windowStart, answer.windowEnd)
         );
-        prices.priceCallback(response, abi.encode("USD"));
+        prices.priceCallback(response, _params("USD"));
     }
 
     function _expectNotEnrolled(CryptletCaller.Answer memory answer, bytes32 r, bytes32 vs) private {
@@ -259,7 +267,7 @@ contract CryptletCallerTest is DelegateTest {
                 ? abi.encodeWithSelector(CryptletCaller.InvalidAnswerSignature.selector)
                 : abi.encodeWithSelector(CryptletCaller.AnswerSignerNotEnrolled.selector, cryptlet, recovered)
         );
-        prices.priceCallback(abi.encode(answer, r, vs), abi.encode("USD"));
+        prices.priceCallback(abi.encode(answer, r, vs), _params("USD"));
     }
 
     function _urls() private pure returns (string[] memory urls) {

@@ -17,7 +17,8 @@ use cryptlet_types::{
     Job, JobState, Receipt, RunRecord, Subject, Submission, UnixSeconds, report::CompactSignature,
 };
 use cryptlet_vault::Vault;
-use std::{sync::Arc, time::Duration};
+use futures::future::try_join_all;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::broadcast,
     time::{sleep, timeout},
@@ -133,9 +134,15 @@ impl Delivery {
             }
         };
         let left = self.record_batch(items, brought).await?;
-        // One by one, in their order: reports of one subscription must not pass one another.
         left.settled.into_iter().for_each(&tell);
-        for item in left.items {
+        let lanes = by_subject(left.items).into_values();
+        try_join_all(lanes.map(|items| self.one_by_one(items, &tell))).await?;
+        Ok(())
+    }
+
+    /// Brings what a batch left of one subscription: its reports must not pass one another.
+    async fn one_by_one(&self, items: Vec<Item>, tell: &impl Fn(Settled)) -> Result<(), HostError> {
+        for item in items {
             let sent = self.journal.submissions(item.job.id).await?;
             tell(self.one(item, sent, Place::default()).await?);
         }
@@ -289,6 +296,10 @@ impl Delivery {
                 let reason = format!("report {number} was delivered by another host in {by}");
                 self.failed(item, reason).await?
             }
+            Ok(Outcome::Unexplained) => {
+                let reason = "its transactions revert, yet the delegate would accept the report";
+                self.parked(item, reason.to_owned()).await?
+            }
             Err(error) => return Ok(Err(error.to_string())),
         };
         Ok(Ok(settled))
@@ -384,9 +395,8 @@ impl Delivery {
         }
         let reason = "the report expired before the chain took it; it will be made anew";
         tracing::warn!(job = %item.job.id, reason);
-        // By the chain's newest block it may not have expired yet, only in the next one: until then the region says nothing else
-        // under this number.
-        let later: UnixSeconds = item.run.report.report.valid_until.saturating_add(1);
+        // By a clock that still shows the time of the first report, the next one would be the same.
+        let later: UnixSeconds = item.run.report.report.issued_at.saturating_add(1);
         self.clock.clock().sleep_until(later).await;
         self.journal.reopen(&[(item.job.id, reason)]).await?;
         let again = Some(backoff(retry, item.attempts));
@@ -450,6 +460,15 @@ impl Delivery {
     fn tell(&self, progress: Progress) {
         let _nobody_watches = self.progress.send(progress);
     }
+}
+
+/// Reports of each subscription, in their order.
+fn by_subject(items: Vec<Item>) -> BTreeMap<Subject, Vec<Item>> {
+    let mut lanes = BTreeMap::<_, Vec<_>>::new();
+    for item in items {
+        lanes.entry(item.subject()).or_default().push(item);
+    }
+    lanes
 }
 
 /// What a batch left to do.

@@ -21,6 +21,7 @@ mod delegation;
 mod manifest;
 mod mirror;
 mod policy;
+mod reads;
 mod receipts;
 mod register;
 mod slow;

@@ -22,6 +22,8 @@ use tokio::{
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// How often in a row a transaction may be refused or revert without a reason that a preflight finds.
 const MAX_FAILURES: u32 = 5;
+/// The same for a batch, whose reports can go one by one instead.
+const MAX_BATCH_FAILURES: u32 = 2;
 
 /// What an attempt brings.
 enum Work<'a> {
@@ -48,6 +50,8 @@ pub(crate) struct Attempt<'a> {
     failures: u32,
     /// Whether the delegate need not be asked before the first transaction.
     sure: bool,
+    /// Since when it has been on its way.
+    begun: Instant,
     blocks: Option<Receiver<Block>>,
     /// What a block was seen to hold.
     found: Option<TransactionOutcome>,
@@ -146,6 +150,7 @@ impl<'a> Attempt<'a> {
             state,
             failures: 0,
             sure,
+            begun: Instant::now(),
             blocks: None,
             found: None,
         }
@@ -197,8 +202,7 @@ impl<'a> Attempt<'a> {
     async fn view(&self) -> Result<Option<View>, DeliverError> {
         let config = &self.deliverer.config;
         match self.state {
-            State::Waiting { since, pause }
-                if pause >= config.longest_pause || since.elapsed() >= config.resend_after => {}
+            State::Waiting { since, .. } if since.elapsed() >= config.longest_pause => {}
             _ => return Ok(None),
         }
         let account = self.deliverer.signer.address();
@@ -257,9 +261,20 @@ impl<'a> Attempt<'a> {
             }
         }
         self.look_out(pause).await;
-        let pause = pause.saturating_mul(2).min(config.longest_pause);
+        let pause = self.pause_after(pause.saturating_mul(2));
         self.state = State::Waiting { since, pause };
         Ok(())
+    }
+
+    /// How long to wait before looking without being told, where `grown` is due otherwise. Blocks tell what is to be seen: then
+    /// it is looked now and then only, for what they do not tell.
+    fn pause_after(&self, grown: Duration) -> Duration {
+        let config = &self.deliverer.config;
+        if self.deliverer.mined.is_told() {
+            config.longest_backoff
+        } else {
+            grown.min(config.longest_pause)
+        }
     }
 
     /// Waits until a block is seen to hold one of the transactions, or for so long.
@@ -356,14 +371,37 @@ impl<'a> Attempt<'a> {
         match self.work {
             _ if std::mem::take(&mut self.sure) => {}
             Work::One(order) => {
-                if let Some(outcome) = self.preflight(order).await? {
+                let asked = self.preflight(order).await;
+                if asked.as_ref().is_err_and(|error| !error.is_everybodys()) {
+                    self.failures = 0;
+                }
+                if let Some(outcome) = asked? {
                     return Ok(Some(Settled::One(Box::new(outcome))));
                 }
             }
-            Work::Batch(orders) => return Ok(Some(Settled::Batch(vec![None; orders.len()]))),
+            Work::Batch(orders) => {
+                if !self.may_be_sent_whole(orders).await? {
+                    return Ok(Some(Settled::Batch(vec![None; orders.len()])));
+                }
+            }
         }
         self.send_first().await?;
         Ok(None)
+    }
+
+    /// Whether a batch that brought nothing, since it overtook a report before it for instance, is to be sent once more. Waits
+    /// for its first report's turn, for as long as a transaction waits for its block.
+    async fn may_be_sent_whole(&self, orders: &[Order]) -> Result<bool, DeliverError> {
+        let Some(first) = orders.first() else {
+            return Ok(false);
+        };
+        let may_wait = self.begun.elapsed() < self.deliverer.config.resend_after;
+        match self.preflight(first).await {
+            Ok(outcome) => Ok(outcome.is_none()),
+            Err(error) if error.is_everybodys() => Err(error),
+            Err(error) if error.is_its_turns() && may_wait => Err(error),
+            Err(_) => Ok(false),
+        }
     }
 
     /// Asks the delegate: the outcome, unless it would consume the report.
@@ -471,12 +509,7 @@ impl<'a> Attempt<'a> {
         let hash = submission.hash;
         tracing::warn!(job = %self.job(), %hash, gas_used, "transaction delivered nothing");
         self.state = State::Idle;
-        match self.work {
-            Work::Batch(orders) => Ok(Some(Settled::Batch(vec![None; orders.len()]))),
-            Work::One(_) => {
-                self.failed("transactions revert, yet the delegate would accept the report")
-            }
-        }
+        Ok(self.reverted())
     }
 
     /// What a mined transaction made of the work; nothing, if it brought none of it.
@@ -499,13 +532,18 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn failed(&mut self, what: &str) -> Result<Option<Settled>, DeliverError> {
+    /// The end, if transactions have reverted often enough that the delegate would have accepted when it was asked.
+    fn reverted(&mut self) -> Option<Settled> {
         self.failures += 1;
-        if self.failures < MAX_FAILURES {
-            return Ok(None);
+        match self.work {
+            Work::One(_) if self.failures >= MAX_FAILURES => {
+                Some(Settled::One(Box::new(Outcome::Unexplained)))
+            }
+            Work::Batch(orders) if self.failures >= MAX_BATCH_FAILURES => {
+                Some(Settled::Batch(vec![None; orders.len()]))
+            }
+            _ => None,
         }
-        let rejection = Rejection::Other(what.to_owned());
-        Ok(Some(Settled::One(Box::new(Outcome::Refused(rejection)))))
     }
 
     /// Takes a nonce, signs, writes to the outbox, broadcasts.
@@ -566,9 +604,11 @@ impl<'a> Attempt<'a> {
         let job = self.job();
         match answer {
             Ok(_) | Err(BroadcastError::AlreadyKnown) => self.start_waiting(),
-            Err(BroadcastError::NonceTooLow) => {
+            Err(error @ BroadcastError::NonceTooLow) => {
                 self.deliverer.account.forget();
                 self.state = State::Idle;
+                // A node that is behind says so again at once.
+                return Err(DeliverError::NotTaken(error.to_string()));
             }
             Err(BroadcastError::Underpriced(reason)) => {
                 tracing::warn!(%job, reason, "underpriced");
@@ -595,12 +635,7 @@ impl<'a> Attempt<'a> {
             tracing::debug!(job = %self.job(), hash = %last.hash, nonce = last.nonce, "waiting for a block");
             self.deliverer.nonces().accepted(last.nonce, self.job());
         }
-        let told = self.deliverer.mined.is_told();
-        let pause = if told {
-            self.deliverer.config.longest_pause
-        } else {
-            FIRST_PAUSE
-        };
+        let pause = self.pause_after(FIRST_PAUSE);
         self.state = State::Waiting {
             since: Instant::now(),
             pause,

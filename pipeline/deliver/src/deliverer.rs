@@ -15,6 +15,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+use tokio::time::{sleep, timeout};
 
 /// First pause after a failure.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
@@ -24,9 +25,9 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 pub struct DeliverConfig {
     /// Wait for a receipt before the transaction is sent again, with higher fees.
     pub resend_after: Duration,
-    /// Longest pause between two looks for a receipt.
+    /// Longest pause between two looks for a receipt, where nobody tells of blocks.
     pub longest_pause: Duration,
-    /// Longest pause after a failure.
+    /// Longest pause after a failure, and between two looks where somebody tells of blocks.
     pub longest_backoff: Duration,
     /// Most that a unit of gas may ever cost, in wei.
     pub max_fee_per_gas: u128,
@@ -81,6 +82,9 @@ pub enum Outcome {
     Refused(Rejection),
     /// Another report consumed the number.
     Superseded(Delivery),
+    /// Its transactions revert, again and again, though the delegate would accept it whenever it is asked: a chain that is so full
+    /// that they are mined too late, for instance. Sending more of them only costs.
+    Unexplained,
 }
 
 /// Delivers reports by one transmitter. Reports of different subscriptions may be delivered at the same time;
@@ -227,15 +231,29 @@ impl Deliverer {
                     }
                 }
                 Err(error) if error.is_retryable() => {
-                    place.leave();
+                    let longest = self.config.longest_backoff;
+                    // Reports behind it that are sent before it come too early for the delegate.
+                    if !error.is_everybodys() || backoff >= longest {
+                        place.leave();
+                    }
                     self.account.forget();
                     tracing::warn!(job = %attempt.job(), %error, ?backoff, "delivery waits");
-                    tokio::time::sleep(backoff).await;
-                    backoff = backoff.saturating_mul(2).min(self.config.longest_backoff);
+                    self.rest(&error, backoff).await;
+                    backoff = backoff.saturating_mul(2).min(longest);
                 }
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Waits after a failure. Whose turn has not come is woken by the next block, which may have brought it.
+    async fn rest(&self, error: &DeliverError, backoff: Duration) {
+        if !error.is_its_turns() || !self.mined.is_told() {
+            return sleep(backoff).await;
+        }
+        let mut blocks = self.mined.listen();
+        sleep(backoff.min(self.config.longest_pause)).await;
+        let _no_block_came = timeout(self.config.longest_backoff, blocks.recv()).await;
     }
 
     pub(crate) fn nonces(&self) -> MutexGuard<'_, Nonces> {

@@ -76,4 +76,20 @@ impl DeliverError {
             Self::WrongSignature | Self::Unreadable => false,
         }
     }
+
+    /// Whether whatever else this transmitter sends now would meet the same: it cannot be sent out of turn either.
+    pub(crate) const fn is_everybodys(&self) -> bool {
+        matches!(
+            self,
+            Self::Chain(_)
+                | Self::Broadcast(BroadcastError::Chain(_) | BroadcastError::InsufficientFunds(_))
+                | Self::Outbox(_)
+                | Self::Signer(_)
+        )
+    }
+
+    /// Whether it waits for a report before it, which may come at any moment.
+    pub(crate) const fn is_its_turns(&self) -> bool {
+        matches!(self, Self::Ahead { .. })
+    }
 }

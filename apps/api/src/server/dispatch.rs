@@ -61,9 +61,16 @@ async fn endpoint(
     let answer = answer(&shared, &peer, &path, parameters, request);
     let answer = AssertUnwindSafe(answer).catch_unwind().await;
     let answer = answer.unwrap_or_else(|_| Err(Refusal::from(Problem::internal(&"panic"))));
-    let mut response = answer.unwrap_or_else(Refusal::into_response);
+    let is_gateway = is_for_any_origin(&path);
+    let mut response = answer.unwrap_or_else(|refusal| {
+        if is_gateway {
+            refusal.for_readers().into_response()
+        } else {
+            refusal.into_response()
+        }
+    });
     let headers = response.headers_mut();
-    if is_for_any_origin(&path) {
+    if is_gateway {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -100,6 +107,12 @@ impl From<Problem> for Refusal {
 }
 
 impl Refusal {
+    /// With what ERC-3668 has its clients look for.
+    fn for_readers(mut self) -> Self {
+        self.problem.message = Some(self.problem.detail.clone());
+        self
+    }
+
     fn into_response(self) -> Response<Body> {
         let body = serde_json::to_vec(&self.problem).unwrap_or_default();
         let mut response = Response::new(Body::from(body));

@@ -105,6 +105,10 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub retry_after: Option<u64>,
+    /// The same as `detail`, by the name that ERC-3668 gives it; only where reads of contracts are answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub message: Option<String>,
 }
 
 impl PartialSchema for ProblemKind {
@@ -130,6 +134,7 @@ impl Problem {
             detail: detail.into(),
             next: next.into(),
             retry_after: None,
+            message: None,
         }
     }
 

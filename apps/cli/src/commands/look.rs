@@ -11,12 +11,21 @@ use crate::{
 };
 use cryptlet_api::{
     Client, JobQuery,
-    types::{Hex, JobStateName, JobSummary},
+    types::{CryptletDetail, CryptletRef, Hex, JobStateName, JobSummary},
 };
-use cryptlet_developer::{DeveloperError, Witness, confirm, listing};
+use cryptlet_developer::{DeveloperError, Session, Witness, confirm, import::Verified, listing};
 use cryptlet_types::JobId;
 use serde_json::json;
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+use tokio::time::sleep;
+
+/// How long a host may be behind its chain before that is said.
+const MOMENT: Duration = Duration::from_secs(5);
+/// Wait before a host that is behind is asked again.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Most lines of a listing.
 pub(crate) fn most(options: &ListOptions) -> usize {
@@ -47,9 +56,7 @@ pub(crate) async fn search(options: &SearchOptions) -> Result<ExitCode, CliError
 /// Shows a cryptlet, with what the register confirms of it. What it does not confirm is said, and ends with a failure.
 pub(crate) async fn show(options: &OneOptions) -> Result<ExitCode, CliError> {
     let session = open(&options.host).await?;
-    let detail = session.client().cryptlet(&options.cryptlet).await;
-    let detail = detail.map_err(DeveloperError::from)?;
-    let checked = confirm(&session, &options.cryptlet, &detail).await;
+    let (detail, checked) = compared(&session, &options.cryptlet).await?;
     let verified = checked.as_ref().ok().and_then(Option::as_ref);
     let witness = session.witness().filter(|_| checked.is_ok());
     if options.json {
@@ -65,6 +72,25 @@ pub(crate) async fn show(options: &OneOptions) -> Result<ExitCode, CliError> {
         return Err(error.into());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the host says of a cryptlet, and what comparing it with the register came to. A host may be a moment behind its chain,
+/// when somebody has just changed something: then it is asked again.
+async fn compared(
+    session: &Session,
+    cryptlet: &CryptletRef,
+) -> Result<(CryptletDetail, Result<Option<Verified>, DeveloperError>), CliError> {
+    let until = Instant::now() + MOMENT;
+    loop {
+        let detail = session.client().cryptlet(cryptlet).await;
+        let detail = detail.map_err(DeveloperError::from)?;
+        let checked = confirm(session, cryptlet, &detail).await;
+        let is_behind = matches!(checked, Err(DeveloperError::HostBehind(_)));
+        if !is_behind || Instant::now() >= until {
+            return Ok((detail, checked));
+        }
+        sleep(LOOK).await;
+    }
 }
 
 pub(crate) async fn explain(options: &OneOptions) -> Result<ExitCode, CliError> {

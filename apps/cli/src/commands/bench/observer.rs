@@ -87,7 +87,13 @@ impl Observer {
     /// Waits until so many reports were consumed.
     pub(crate) async fn delivered(&self, count: u64, patience: Duration) -> Result<(), CliError> {
         let mut seen = self.seen.clone();
-        let reached = timeout(patience, seen.wait_for(|seen| seen.delivered >= count)).await;
+        // What is waited for holds a lock, which nobody may wait for twice.
+        let enough = async {
+            seen.wait_for(|seen| seen.delivered >= count)
+                .await
+                .map(drop)
+        };
+        let reached = timeout(patience, enough).await;
         let had = self.seen().delivered;
         let late = format_args!("{had} of {count} reports were delivered in {patience:?}");
         reached.doing(late)?.doing("the chain's logs have ended")?;
