@@ -9,6 +9,7 @@
 )]
 
 mod anvil;
+mod batches;
 mod behalf;
 mod chain;
 mod inclusion;
