@@ -147,10 +147,14 @@ impl Reader {
     pub(super) async fn head(&self) -> Result<Head, ChainError> {
         self.compare_if_still().await;
         let asked = self.connection.any(|asker| async move {
+            let before = self.connection.seen().newest_head();
             let block = asker.block(BlockNumberOrTag::Latest.into()).await?;
             let block = block.ok_or_else(no_latest)?;
-            let newest = self.connection.seen().take_newest(block);
-            newest.map_err(CallError::Chain)
+            let mut seen = self.connection.seen();
+            if let Some(newest) = seen.overtaken(before, &block.head) {
+                return Ok(newest);
+            }
+            seen.take_newest(block).map_err(CallError::Chain)
         });
         asked
             .await
