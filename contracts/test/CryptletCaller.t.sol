@@ -223,7 +223,6 @@ contract CryptletCallerTest is DelegateTest {
         vm.assertEq(prices.urls()[1], _urls()[1]);
     }
 
-    /// @dev To what the price is, for the minute around now.
     function _params(string memory currency) internal pure returns (bytes memory) {
         string[] memory currencies = new string[](1);
         currencies[0] = currency;
@@ -236,6 +235,7 @@ contract CryptletCallerTest is DelegateTest {
         return abi.encode(uint64(NOW), rates);
     }
 
+    /// @dev To what the price is, for the minute around now.
     function _answer() private view returns (CryptletCaller.Answer memory) {
         return CryptletCaller.Answer({
             cryptlet: cryptlet,

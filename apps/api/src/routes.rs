@@ -589,6 +589,7 @@ fn about_calls() -> Vec<Route> {
     };
     let by_body = Route {
         any_origin: true,
+        may_refuse: true,
         ..Route::new(
             (POST, "/v1/call"),
             ("call", about),

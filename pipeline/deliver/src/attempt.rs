@@ -22,7 +22,7 @@ use tokio::{
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// How often in a row a transaction may be refused or revert without a reason that a preflight finds.
 const MAX_FAILURES: u32 = 5;
-/// The same for a batch, whose reports can go one by one instead.
+/// How often the transaction of a batch may bring nothing: its reports can go one by one instead.
 const MAX_BATCH_FAILURES: u32 = 2;
 
 /// What an attempt brings.

@@ -299,9 +299,9 @@ fn http_error(method: &'static str, status: u16, body: &str) -> ChainError {
     }
 }
 
-/// Whether a node says that it is asked too often, which another may not say.
+/// Whether a node says that it is asked too often or too early, which another may not say.
 pub(super) fn is_overload(code: i64, message: &str) -> bool {
-    const WORDS: [&str; 9] = [
+    const WORDS: [&str; 10] = [
         "rate limit",
         "rate-limit",
         "ratelimit",
@@ -311,6 +311,8 @@ pub(super) fn is_overload(code: i64, message: &str) -> bool {
         "capacity",
         "quota",
         "credits",
+        // Of geth, for a while after its start.
+        "indexing is in progress",
     ];
     let words = message.to_ascii_lowercase();
     // 429: some say it in JSON. -32016 and -32097: rate limits of single providers.
@@ -401,6 +403,7 @@ mod tests {
             (-32005, "daily request count exceeded", true),
             (-32000, "Too Many Requests", true),
             (-32016, "over the limit", true),
+            (-32000, "transaction indexing is in progress", true),
             (-32603, "internal error", true),
             (
                 -32603,

@@ -30,6 +30,9 @@ pub struct CallAnswer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallData(pub HexBytes);
 
+/// Characters that fit into a path beside the rest of it; what is longer is sent as a body.
+const MAX_IN_PATH: usize = 4_000;
+
 impl FromStr for CallData {
     type Err = FormError;
 
@@ -40,7 +43,7 @@ impl FromStr for CallData {
 
 impl PartialSchema for CallData {
     fn schema() -> RefOr<Schema> {
-        let max = 2 + 2 * HexBytes::MAX + ".json".len();
+        let max = MAX_IN_PATH;
         let about = "Bytes in hex; .json may follow.";
         super::text::text_schema(r"^0x([0-9a-fA-F]{2})*(\.json)?$", 2, Some(max), about)
     }

@@ -43,13 +43,18 @@ fn place(question: &Question) -> FrozenAnswer {
 impl Service {
     /// The answer to a contract's read: the first one of its window, for everybody.
     pub(super) async fn answer_call(&self, request: CallRequest) -> Result<Bytes> {
-        let malformed = |what: &str| Problem::malformed(format!("data: {what}"));
+        let refused = |what: &str| {
+            Problem::refused(
+                format!("data: {what}"),
+                "build the contract on CryptletCaller",
+            )
+        };
         let asked = Asked::read(request.sender.into(), &request.data.0);
-        let asked = asked.map_err(malformed)?;
+        let asked = asked.map_err(refused)?;
         // The contract compares the window with its block's time.
         let head = self.chain.head().await.map_err(problems::chain)?;
         let question = asked.question(head.timestamp);
-        let question = question.ok_or_else(|| malformed("windowLength: no window holds now"))?;
+        let question = question.ok_or_else(|| refused("windowLength: no window holds now"))?;
         let make = async || self.make_answer(&asked, head.timestamp).await;
         self.calls.answer(question, make).await
     }

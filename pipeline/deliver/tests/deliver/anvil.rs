@@ -1,12 +1,12 @@
 //! The same path against Anvil, a node that is not ours.
 
-use crate::world::{Callback, MemoryOutbox, World};
+use crate::world::{Callback, Consumer, MemoryOutbox, World};
 use alloy::{
     primitives::{B256, U256, keccak256},
     signers::local::{MnemonicBuilder, coins_bip39::English},
 };
 use cryptlet_chain::Chain;
-use cryptlet_deliver::Outcome;
+use cryptlet_deliver::{Deliverer, Outcome};
 use std::{
     io::{BufRead, BufReader},
     path::Path,
@@ -52,6 +52,28 @@ fn anvil() -> Anvil {
     }
 }
 
+/// A first report, delivered, proven by the node's own blocks, and found again.
+pub(crate) async fn delivered_and_proven(
+    world: &World,
+    consumer: &Consumer,
+    deliverer: &Deliverer,
+) {
+    let order = world.order(consumer, 1, 7).await;
+    let Outcome::Delivered(delivery) = deliverer.deliver(&order).await.unwrap() else {
+        panic!("not delivered")
+    };
+    assert!(delivery.report.success, "{delivery:?}");
+    world.stores(consumer, 7).await;
+    let inclusion = world.chain.inclusion(delivery.transaction).await.unwrap();
+    assert_eq!(keccak256(&inclusion.header), delivery.block_hash);
+    let again = deliverer.deliver(&order).await.unwrap();
+    assert_eq!(again, Outcome::Delivered(delivery));
+    let head = world.chain.head().await.unwrap();
+    let changes = world.chain.subscription_changes(0..=head.number).await;
+    let changes = changes.unwrap();
+    assert_eq!(changes.len(), 2, "subscribed, and consumed: {changes:?}");
+}
+
 #[tokio::test]
 async fn a_report_is_delivered_and_proven_on_anvil() {
     if std::env::var_os("CRYPTLET_CLIENT_TESTS").is_none_or(|value| value != "1") {
@@ -70,20 +92,7 @@ async fn a_report_is_delivered_and_proven_on_anvil() {
     let outbox = MemoryOutbox::new();
     let deliverer = world.deliverer(&outbox);
 
-    let order = world.order(&consumer, 1, 7).await;
-    let Outcome::Delivered(delivery) = deliverer.deliver(&order).await.unwrap() else {
-        panic!("not delivered")
-    };
-    assert_eq!(world.word(&consumer).await, U256::from(7));
-    let inclusion = world.chain.inclusion(delivery.transaction).await.unwrap();
-    assert_eq!(keccak256(&inclusion.header), delivery.block_hash);
-    let again = deliverer.deliver(&order).await.unwrap();
-    assert_eq!(again, Outcome::Delivered(delivery));
-    let head = world.chain.head().await.unwrap();
-    let changes = world.chain.subscription_changes(0..=head.number).await;
-    let changes = changes.unwrap();
-    assert_eq!(changes.len(), 2, "subscribed, and consumed: {changes:?}");
-
+    delivered_and_proven(&world, &consumer, &deliverer).await;
     world.check_broadcast_errors().await;
     world.automine(false).await;
     let order = world.order(&consumer, 2, 8).await;

@@ -72,7 +72,7 @@ async fn a_batch_that_came_too_early_is_sent_again_whole_when_its_turn_has_come(
     assert_eq!(world.sequence(&consumer).await, 3);
 }
 
-/// Fails a few times.
+/// Fails so many times.
 struct Stubborn {
     failures: AtomicU32,
     inner: Arc<MemoryOutbox>,
@@ -99,7 +99,7 @@ async fn what_keeps_everybody_from_sending_lets_nobody_pass() {
     let consumer = world.consumer(Callback::Stores, 60_000).await;
     let inner = MemoryOutbox::new();
     let outbox = Arc::new(Stubborn {
-        failures: AtomicU32::new(2),
+        failures: AtomicU32::new(1),
         inner: inner.clone(),
     });
     let deliverer = Deliverer::new(

@@ -12,6 +12,7 @@ mod anvil;
 mod batches;
 mod behalf;
 mod chain;
+mod geth;
 mod inclusion;
 mod outcomes;
 mod trouble;

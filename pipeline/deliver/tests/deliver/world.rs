@@ -27,7 +27,7 @@ use cryptlet_types::{
 };
 use std::{
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 
@@ -146,6 +146,19 @@ impl World {
     pub(crate) async fn word(&self, consumer: &Consumer) -> U256 {
         let contract = StoreWord::new(consumer.address, &self.provider);
         contract.word().call().await.unwrap()
+    }
+
+    /// Waits until the node says that the consumer stores `word`: geth has a receipt a moment before the state after it.
+    pub(crate) async fn stores(&self, consumer: &Consumer, word: u64) {
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            let found = self.word(consumer).await;
+            if found == U256::from(word) {
+                return;
+            }
+            assert!(Instant::now() < until, "{found}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     pub(crate) fn domain(&self) -> ReportDomain {
@@ -366,7 +379,8 @@ pub(crate) async fn send(
 
 pub(crate) async fn receipt(provider: &DynProvider, hash: B256) -> TransactionReceipt {
     for _ in 0..1000 {
-        if let Some(receipt) = provider.get_transaction_receipt(hash).await.unwrap() {
+        // geth indexes its transactions for a while, and says so.
+        if let Ok(Some(receipt)) = provider.get_transaction_receipt(hash).await {
             return receipt;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
