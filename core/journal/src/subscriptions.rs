@@ -74,7 +74,7 @@ impl Journal {
     /// Subscriptions that have not ended, ordered by subject: at most `limit`, behind `after`.
     ///
     /// # Errors
-    /// [`JournalError::Corrupt`] or [`JournalError::Database`].
+    /// [`JournalError::Corrupt`](crate::JournalError::Corrupt) or [`JournalError::Database`](crate::JournalError::Database).
     pub async fn subscriptions_page(
         &self,
         after: Option<Subject>,
@@ -93,7 +93,7 @@ impl Journal {
     /// The subscription, unless it has ended or never was.
     ///
     /// # Errors
-    /// [`JournalError::Corrupt`] or [`JournalError::Database`].
+    /// [`JournalError::Corrupt`](crate::JournalError::Corrupt) or [`JournalError::Database`](crate::JournalError::Database).
     pub async fn subscription(&self, subject: Subject) -> Result<Option<ActiveSubscription>> {
         let mut db = self.read().await?;
         let row = sqlx::query("SELECT subject, block, paused, fired_until, state, value FROM subscription WHERE status = 'active' AND subject = ?")
@@ -106,7 +106,7 @@ impl Journal {
     /// Whether the subscription was ever served here, though a reorganisation may have taken it away.
     ///
     /// # Errors
-    /// [`JournalError::Database`].
+    /// [`JournalError::Database`](crate::JournalError::Database).
     pub async fn was_served(&self, subject: Subject) -> Result<bool> {
         let mut db = self.read().await?;
         let row =
@@ -121,7 +121,7 @@ impl Journal {
     /// [`Journal::subscriptions_page`] lets others have the journal in between.
     ///
     /// # Errors
-    /// [`JournalError::Corrupt`] or [`JournalError::Database`].
+    /// [`JournalError::Corrupt`](crate::JournalError::Corrupt) or [`JournalError::Database`](crate::JournalError::Database).
     pub async fn subscriptions(&self) -> Result<Vec<ActiveSubscription>> {
         self.subscriptions_page(None, u32::MAX).await
     }
