@@ -150,10 +150,7 @@ impl Crew {
             again,
         } = settled;
         match again {
-            Some(pause) => {
-                self.queue.push(number, subject);
-                self.queue.hold(subject, Some(Instant::now() + pause));
-            }
+            Some(pause) => self.put_off(number, subject, pause),
             None => self.queue.release(subject),
         }
     }

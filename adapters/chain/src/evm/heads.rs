@@ -145,17 +145,12 @@ impl Seen {
     }
 
     /// The newest block, where an answer says `found` and others were pushed while it was on its way: at the time of the
-    /// question `asked` was the newest.
-    pub(super) fn overtaken(&self, asked: Option<Head>, found: &Head) -> Option<Head> {
+    /// question the newest had the number `asked`.
+    pub(super) fn overtaken(&self, asked: Option<u64>, found: &Head) -> Option<Head> {
         let newest = self.newest?;
-        let was_newest = asked.is_none_or(|asked| asked.number <= found.number);
+        let was_newest = asked.is_none_or(|asked| asked <= found.number);
         let is_older = found.number < newest.number && !self.is_fork(found);
         (was_newest && is_older).then_some(newest)
-    }
-
-    /// The newest block that was seen.
-    pub(super) const fn newest_head(&self) -> Option<Head> {
-        self.newest
     }
 
     /// Somebody says that there is no block of that number.
@@ -255,17 +250,17 @@ mod tests {
     fn an_answer_that_was_overtaken_by_a_pushed_block_is_no_old_one() {
         let (seen, blocks) = seen(LONG);
         let [old, asked, newest] = [7, 8, 10].map(|number| blocks[number].head);
-        assert_eq!(seen.overtaken(Some(asked), &asked), Some(newest));
+        assert_eq!(seen.overtaken(Some(asked.number), &asked), Some(newest));
         assert_eq!(seen.overtaken(None, &asked), Some(newest));
         assert_eq!(
-            seen.overtaken(Some(asked), &old),
+            seen.overtaken(Some(asked.number), &old),
             None,
             "older when it was asked for"
         );
-        assert_eq!(seen.overtaken(Some(newest), &newest), None);
+        assert_eq!(seen.overtaken(Some(newest.number), &newest), None);
         let fork = block(9, 2, blocks[8].head.hash).head;
         assert_eq!(
-            seen.overtaken(Some(asked), &fork),
+            seen.overtaken(Some(asked.number), &fork),
             None,
             "the chain was reorganised"
         );

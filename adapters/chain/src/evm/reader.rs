@@ -147,7 +147,7 @@ impl Reader {
     pub(super) async fn head(&self) -> Result<Head, ChainError> {
         self.compare_if_still().await;
         let asked = self.connection.any(|asker| async move {
-            let before = self.connection.seen().newest_head();
+            let before = self.connection.seen().newest().map(|(number, _)| number);
             let block = asker.block(BlockNumberOrTag::Latest.into()).await?;
             let block = block.ok_or_else(no_latest)?;
             let mut seen = self.connection.seen();

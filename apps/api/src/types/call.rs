@@ -43,9 +43,13 @@ impl FromStr for CallData {
 
 impl PartialSchema for CallData {
     fn schema() -> RefOr<Schema> {
-        let max = MAX_IN_PATH;
         let about = "Bytes in hex; .json may follow.";
-        super::text::text_schema(r"^0x([0-9a-fA-F]{2})*(\.json)?$", 2, Some(max), about)
+        super::text::text_schema(
+            r"^0x([0-9a-fA-F]{2})*(\.json)?$",
+            2,
+            Some(MAX_IN_PATH),
+            about,
+        )
     }
 }
 
