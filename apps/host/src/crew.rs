@@ -8,7 +8,7 @@
 use crate::{
     HostError, Progress,
     admission::{Hindrance, Hold},
-    delivery::{Item, Load, Settled},
+    delivery::{Item, Load, Recalled, Settled},
     queue::Queue,
     retries::{backoff, is_last},
     yard::Yard,
@@ -18,8 +18,8 @@ use cryptlet_isolation::IsolationError;
 use cryptlet_journal::{JobRecord, Occurred, Ran as Recorded, RunOutcome, Taken};
 use cryptlet_run::{Program, Ran, RunError, Turn};
 use cryptlet_types::{
-    Event, Job, JobState, Subject, Submission, Subscription, Trigger, event::Step, policy::Retry,
-    region::RegionFault,
+    Event, Job, JobState, RunId, Subject, Submission, Subscription, Trigger, event::Step,
+    policy::Retry, region::RegionFault,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -68,6 +68,15 @@ pub(crate) struct Crew {
 struct Reported {
     item: Item,
     permit: Option<OwnedSemaphorePermit>,
+}
+
+/// A job that is to be run.
+struct Due {
+    number: u64,
+    job: Job,
+    /// Which of its runs this is.
+    id: RunId,
+    attempts: u32,
 }
 
 /// What one round made.
@@ -160,8 +169,6 @@ impl Crew {
         let items = records.into_iter().filter_map(item_of);
         let mut items: Vec<_> = items.collect();
         for item in &items {
-            let report = &item.run.report.report;
-            self.yard.sequences.hold(report.subject, report.sequence);
             self.hold_if_alone(&item.job.subscription);
         }
         if sent.is_empty() {
@@ -216,7 +223,13 @@ impl Crew {
         turn: &mut Turn<'_>,
         round: &mut Round,
     ) -> Result<(), HostError> {
-        let (number, subject) = (record.number, record.job.event.subject);
+        let due = Due {
+            number: record.number,
+            id: record.present,
+            job: record.job,
+            attempts: record.attempts,
+        };
+        let (number, subject) = (due.number, due.job.event.subject);
         // A job before it in this round has to be done first.
         if self.queue.holds(subject) {
             self.queue.push(number, subject);
@@ -226,19 +239,27 @@ impl Crew {
             self.queue.push(number, subject);
             return Ok(());
         };
-        let asked = self.ask(&record.job, turn).await?;
-        let (job, attempts) = (record.job, record.attempts);
+        let asked = match self.recall(&due).await? {
+            Ok(open) => self.ask(&due.job, &open, turn).await?,
+            Err(Some(hold)) => Err(hold),
+            Err(None) => return Ok(()),
+        };
         match asked {
             Ok(Ran::Reported { run, next }) => {
-                let report = &run.report.report;
-                self.yard.sequences.hold(report.subject, report.sequence);
-                self.hold_if_alone(&job.subscription);
+                let number = run.report.report.sequence;
+                if !self.yard.sequences.hold(subject, number) {
+                    let reason = format!("report {number} is on its way again");
+                    self.held(due, Hold::Later(reason), round);
+                    return Ok(());
+                }
+                self.hold_if_alone(&due.job.subscription);
                 let outcome = RunOutcome::Reported(run.clone());
-                round.note(&job, outcome, self.step(&job, next));
+                round.note(due.id, outcome, self.step(&due.job, next));
                 let item = Item {
-                    number,
-                    job,
-                    attempts,
+                    number: due.number,
+                    job: due.job,
+                    attempts: due.attempts,
+                    id: due.id,
                     run: *run,
                 };
                 let permit = Some(permit);
@@ -246,17 +267,37 @@ impl Crew {
             }
             Ok(Ran::Skipped { reason, next }) => {
                 let outcome = RunOutcome::Skipped(reason.clone());
-                round.note(&job, outcome, self.step(&job, next));
-                let job = Arc::new(job);
+                round.note(due.id, outcome, self.step(&due.job, next));
+                let job = Arc::new(due.job);
                 round.news.push(Progress::Skipped { job, reason });
             }
-            Err(hold) => self.held(number, job, attempts, hold, round),
+            Err(hold) => self.held(due, hold, round),
         }
         Ok(())
     }
 
-    /// Asks the cryptlet, and says why not if that is not to be.
-    async fn ask(&self, job: &Job, turn: &mut Turn<'_>) -> Result<Result<Ran, Hold>, HostError> {
+    /// Of a job that is to be run anew: the numbers under which its earlier reports can still be delivered. Otherwise why it has to
+    /// wait, if it is not done: one of them was delivered after all.
+    async fn recall(&self, due: &Due) -> Result<Result<Vec<u64>, Option<Hold>>, HostError> {
+        if due.id.number == 0 {
+            return Ok(Ok(vec![]));
+        }
+        let recalled = self.yard.delivery.recall(due.number, &due.job).await?;
+        Ok(match recalled {
+            Recalled::Delivered => Err(None),
+            Recalled::Undelivered(open) => Ok(open),
+            Recalled::Unknown(reason) => Err(Some(Hold::Later(reason))),
+        })
+    }
+
+    /// Asks the cryptlet, and says why not if that is not to be. With `open`, only under that number: of reports of one number
+    /// the chain consumes one.
+    async fn ask(
+        &self,
+        job: &Job,
+        open: &[u64],
+        turn: &mut Turn<'_>,
+    ) -> Result<Result<Ran, Hold>, HostError> {
         let (yard, subscription) = (&self.yard, &job.subscription);
         // The turn may have been long in coming, and register and policy may have changed.
         let policy = match yard.admission.leave(job).await? {
@@ -267,6 +308,10 @@ impl Crew {
             Ok(sequence) => sequence,
             Err(hold) => return Ok(Err(hold)),
         };
+        if let Some(other) = open.iter().find(|number| **number != sequence) {
+            let reason = format!("its report {other} can still be delivered");
+            return Ok(Err(Hold::Later(reason)));
+        }
         let now = yard.clock.now();
         // The chain's clock may be ahead of the host's.
         if matches!(job.event.trigger, Trigger::Request { at } if at > now) {
@@ -330,40 +375,32 @@ impl Crew {
     }
 
     /// What keeps a job from going on.
-    fn held(&mut self, number: u64, job: Job, attempts: u32, hold: Hold, round: &mut Round) {
-        let subject = job.event.subject;
+    fn held(&mut self, due: Due, hold: Hold, round: &mut Round) {
         match hold {
             Hold::Later(reason) => {
-                tracing::warn!(job = %job.id, reason, "cannot go on for now");
-                self.put_off(number, subject, PATIENCE);
+                tracing::warn!(job = %due.job.id, reason, "cannot go on for now");
+                self.put_off(due.number, due.job.event.subject, PATIENCE);
             }
-            Hold::Refused(reason) => round.give_up(job, RunOutcome::Failed(reason)),
-            Hold::Failed(retry, hindrance) => {
-                self.failed_run(number, job, attempts, (retry, hindrance), round);
-            }
+            Hold::Refused(reason) => round.give_up(due, RunOutcome::Failed(reason)),
+            Hold::Failed(retry, hindrance) => self.failed_run(due, retry, hindrance, round),
         }
     }
 
-    fn failed_run(
-        &mut self,
-        number: u64,
-        job: Job,
-        attempts: u32,
-        (retry, hindrance): (Retry, Hindrance),
-        round: &mut Round,
-    ) {
+    fn failed_run(&mut self, due: Due, retry: Retry, hindrance: Hindrance, round: &mut Round) {
         let Hindrance { reason, passes } = hindrance;
         if !passes {
-            return round.give_up(job, RunOutcome::Failed(reason));
+            return round.give_up(due, RunOutcome::Failed(reason));
         }
+        let attempts = due.attempts;
         if is_last(retry, attempts) {
-            return round.give_up(job, RunOutcome::Parked(reason));
+            return round.give_up(due, RunOutcome::Parked(reason));
         }
-        tracing::warn!(job = %job.id, attempts, reason, "run failed, it will be tried again");
-        self.put_off(number, job.event.subject, backoff(retry, attempts));
-        round.note(&job, RunOutcome::Attempt(reason.clone()), None);
+        tracing::warn!(job = %due.job.id, attempts, reason, "run failed, it will be tried again");
+        let pause = backoff(retry, attempts);
+        self.put_off(due.number, due.job.event.subject, pause);
+        round.note(due.id, RunOutcome::Attempt(reason.clone()), None);
         round.news.push(Progress::Retried {
-            job: job.id,
+            job: due.job.id,
             reason,
         });
     }
@@ -395,7 +432,7 @@ impl Crew {
                 // A reorganisation has taken back what it answers, or somebody has given it up.
                 Err(error) => {
                     tracing::info!(%error, "a run came too late");
-                    reported.retain(|report| report.item.job.id != ran.job || !self.forget(report));
+                    reported.retain(|report| report.item.id != ran.run || !self.forget(report));
                 }
             }
         }
@@ -467,9 +504,9 @@ impl Crew {
 }
 
 impl Round {
-    fn give_up(&mut self, job: Job, outcome: RunOutcome) {
-        self.note(&job, outcome.clone(), None);
-        let (id, shared) = (job.id, Arc::new(job));
+    fn give_up(&mut self, due: Due, outcome: RunOutcome) {
+        self.note(due.id, outcome.clone(), None);
+        let (id, shared) = (due.job.id, Arc::new(due.job));
         let news = match &outcome {
             RunOutcome::Parked(reason) => {
                 tracing::error!(job = %id, reason, "job parked");
@@ -490,12 +527,8 @@ impl Round {
         self.news.push(news);
     }
 
-    fn note(&mut self, job: &Job, outcome: RunOutcome, next: Option<Occurred>) {
-        self.outcomes.push(Recorded {
-            job: job.id,
-            outcome,
-            next,
-        });
+    fn note(&mut self, run: RunId, outcome: RunOutcome, next: Option<Occurred>) {
+        self.outcomes.push(Recorded { run, outcome, next });
     }
 }
 
@@ -511,6 +544,7 @@ fn item_of(record: JobRecord) -> Option<Item> {
         number,
         job,
         attempts,
+        present,
         run,
         ..
     } = record;
@@ -518,6 +552,7 @@ fn item_of(record: JobRecord) -> Option<Item> {
         number,
         job,
         attempts,
+        id: present,
         run: run?,
     })
 }

@@ -10,11 +10,12 @@ use crate::{
     retries::{backoff, is_last},
     sequences::Sequences,
 };
-use cryptlet_chain::{Delivery as Delivered, Rejection};
+use cryptlet_chain::{Chain, ChainError, Delivery as Delivered, Rejection};
 use cryptlet_deliver::{BatchOrder, Deliverer, Order, Outcome, Place};
 use cryptlet_journal::{Cursor, Delivered as Row, Journal, JournalError, Ran, RunOutcome};
 use cryptlet_types::{
-    Job, JobState, Receipt, RunRecord, Subject, Submission, UnixSeconds, report::CompactSignature,
+    Job, JobState, Receipt, Report, ReportDomain, RunId, RunRecord, Subject, Submission,
+    UnixSeconds, report::CompactSignature,
 };
 use cryptlet_vault::Vault;
 use futures::future::try_join_all;
@@ -35,6 +36,8 @@ pub(crate) struct Item {
     pub(crate) job: Job,
     /// Runs that came to nothing so far.
     pub(crate) attempts: u32,
+    /// Which of the job's runs made the report.
+    pub(crate) id: RunId,
     pub(crate) run: RunRecord,
 }
 
@@ -68,9 +71,28 @@ pub(crate) struct Settled {
     pub(crate) again: Option<Duration>,
 }
 
+/// What became of the earlier reports of a job.
+pub(crate) enum Recalled {
+    /// One of them was delivered, and that is recorded now.
+    Delivered,
+    /// None was. Those with these numbers have not expired: each can still be delivered, unless another takes its number.
+    Undelivered(Vec<u64>),
+    /// Nobody can say now.
+    Unknown(String),
+}
+
+/// What the chain has under a report's number.
+enum Found {
+    Nothing,
+    It(Delivered),
+    Other,
+}
+
 /// Brings reports to their end.
 pub(crate) struct Delivery {
     journal: Arc<Journal>,
+    chain: Arc<dyn Chain>,
+    domain: ReportDomain,
     proofs: Proofs,
     vault: Arc<dyn Vault>,
     deliverer: Arc<Deliverer>,
@@ -94,6 +116,8 @@ impl Delivery {
     ) -> Self {
         Self {
             journal: parts.journal.clone(),
+            domain: parts.chain.domain(),
+            chain: parts.chain.clone(),
             proofs: Proofs::new(parts.chain.clone()),
             vault: parts.vault.clone(),
             clock: parts.clock.clone(),
@@ -143,7 +167,7 @@ impl Delivery {
     /// Brings what a batch left of one subscription: its reports must not pass one another.
     async fn one_by_one(&self, items: Vec<Item>, tell: &impl Fn(Settled)) -> Result<(), HostError> {
         for item in items {
-            let sent = self.journal.submissions(item.job.id).await?;
+            let sent = self.journal.submissions(item.id).await?;
             tell(self.one(item, sent, Place::default()).await?);
         }
         Ok(())
@@ -229,17 +253,16 @@ impl Delivery {
             if !self.is_wanted(&item).await? {
                 return Ok(self.ended(&item, false));
             }
-            sent = self.journal.submissions(item.job.id).await?;
+            sent = self.journal.submissions(item.id).await?;
         }
     }
 
     /// Whether the journal still wants this very report delivered: a reorganisation may have taken back what it answers.
     async fn is_wanted(&self, item: &Item) -> Result<bool, HostError> {
         let record = self.journal.job(item.job.id).await?;
-        let same = |run: &RunRecord| run.report == item.run.report;
         Ok(record.is_some_and(|record| {
             let state = matches!(record.state, JobState::Reported | JobState::Submitted);
-            state && record.run.as_ref().is_some_and(same)
+            state && record.present == item.id
         }))
     }
 
@@ -266,6 +289,13 @@ impl Delivery {
                 Hold::Failed(_, hindrance) => Ok(Err(hindrance.reason)),
             };
         }
+        if sent.is_empty() && item.id.number > 0 {
+            match self.recall(item.number, &item.job).await? {
+                Recalled::Delivered => return Ok(Ok(self.ended(item, false))),
+                Recalled::Undelivered(_) => {}
+                Recalled::Unknown(reason) => return Ok(Err(reason)),
+            }
+        }
         let order = self.order(item);
         let settled = match self.deliverer.resume_in(place, &order, sent).await {
             Ok(Outcome::Delivered(delivered)) => {
@@ -290,12 +320,7 @@ impl Delivery {
                 let reason = format!("the delegate refused the report: {rejection}");
                 self.failed(item, reason).await?
             }
-            Ok(Outcome::Superseded(other)) => {
-                let number = other.report.sequence;
-                let by = other.transaction;
-                let reason = format!("report {number} was delivered by another host in {by}");
-                self.failed(item, reason).await?
-            }
+            Ok(Outcome::Superseded(other)) => return self.superseded(item, other).await,
             Ok(Outcome::Unexplained) => {
                 let reason = "its transactions revert, yet the delegate would accept the report";
                 self.parked(item, reason.to_owned()).await?
@@ -305,9 +330,100 @@ impl Delivery {
         Ok(Ok(settled))
     }
 
+    /// Another report has consumed the number: by a reorganisation, it may be one that this host had given up.
+    async fn superseded(
+        &self,
+        item: &Item,
+        other: Delivered,
+    ) -> Result<Result<Settled, String>, HostError> {
+        let number = other.report.sequence;
+        let found = self.journal.runs_numbered(item.subject(), number).await?;
+        let domain = self.domain;
+        let is_it = |run: &RunRecord| run.report.report.digest(&domain) == other.report.digest;
+        let Some((id, run)) = found.into_iter().find(|(_, run)| is_it(run)) else {
+            let by = other.transaction;
+            let reason = format!("report {number} was delivered by another host in {by}");
+            return Ok(Ok(self.failed(item, reason).await?));
+        };
+        let Some(record) = self.journal.job(id.job).await? else {
+            return Ok(Err(format!("the journal lacks job {}", id.job)));
+        };
+        let brought = Item {
+            number: record.number,
+            job: record.job,
+            attempts: record.attempts,
+            id,
+            run,
+        };
+        if let Err(reason) = self.record(&[(brought, other)]).await? {
+            return Ok(Err(reason));
+        }
+        if id.job == item.job.id {
+            return Ok(Ok(self.ended(item, true)));
+        }
+        let reason = "an earlier report has its number after all; it will be made anew";
+        tracing::warn!(job = %item.job.id, reason);
+        self.anew(item, reason, Duration::ZERO).await.map(Ok)
+    }
+
+    /// Looks whether the chain has consumed an earlier report of a job that is to be run anew, or whose new report is to be sent,
+    /// and records that it did.
+    pub(crate) async fn recall(&self, number: u64, job: &Job) -> Result<Recalled, HostError> {
+        let runs = self.journal.other_runs(job.id).await?;
+        if runs.is_empty() {
+            return Ok(Recalled::Undelivered(vec![]));
+        }
+        let mut open = Vec::new();
+        for (id, run) in runs {
+            match self.find(&run.report.report).await {
+                Err(error) => return Ok(Recalled::Unknown(error.to_string())),
+                Ok(Found::Nothing) => open.push(run.report.report),
+                Ok(Found::Other) => {}
+                Ok(Found::It(delivered)) => {
+                    let brought = Item {
+                        number,
+                        job: job.clone(),
+                        attempts: 0,
+                        id,
+                        run,
+                    };
+                    let (subject, sequence) = (brought.subject(), brought.sequence());
+                    if let Err(reason) = self.record(&[(brought, delivered)]).await? {
+                        return Ok(Recalled::Unknown(reason));
+                    }
+                    self.sequences.consumed(subject, sequence);
+                    return Ok(Recalled::Delivered);
+                }
+            }
+        }
+        Ok(match self.chain.head().await {
+            Ok(head) => {
+                open.retain(|report| report.valid_until >= head.timestamp);
+                let numbers = open.iter().map(|report| report.sequence);
+                Recalled::Undelivered(numbers.collect())
+            }
+            Err(error) => Recalled::Unknown(error.to_string()),
+        })
+    }
+
+    /// What the chain has consumed under the report's number.
+    async fn find(&self, report: &Report) -> Result<Found, ChainError> {
+        let (subject, number) = (report.subject, report.sequence);
+        let consumed = self.chain.sequence(report.cryptlet, subject).await?;
+        if consumed.is_some_and(|consumed| consumed < number) {
+            return Ok(Found::Nothing);
+        }
+        let first = self.first_block;
+        Ok(match self.chain.delivery(subject, number, first).await? {
+            Some(found) if found.report.digest == report.digest(&self.domain) => Found::It(found),
+            Some(_) => Found::Other,
+            None => Found::Nothing,
+        })
+    }
+
     fn order(&self, item: &Item) -> Order {
         Order {
-            job: item.job.id,
+            run: item.id,
             report: item.run.report.clone(),
             delegation: item.run.input.delegation.clone(),
             callback_gas: item.job.subscription.callback_gas,
@@ -337,17 +453,16 @@ impl Delivery {
         let Some(inclusion) = inclusion else {
             return Ok(Err(format!("block {block} does not hold {transaction}")));
         };
-        let mut receipts = Vec::with_capacity(done.len());
+        let mut rows = Vec::with_capacity(done.len());
         for (item, delivered) in done {
             let run = item.run.clone();
             let vault = self.vault.as_ref();
             match assemble(&item.job, run, inclusion.clone(), vault).await {
-                Ok(receipt) => receipts.push((receipt, delivered)),
+                Ok(receipt) => rows.push(row(item.id, receipt, delivered)),
                 Err(error) if error.is_retryable() => return Ok(Err(error.to_string())),
                 Err(error) => return Err(error),
             }
         }
-        let rows: Vec<_> = receipts.into_iter().map(row).collect();
         let recorded = match self.journal.record_deliveries(&rows).await {
             Err(error @ JournalError::Fork { .. }) => return Ok(Err(error.to_string())),
             recorded => recorded?,
@@ -366,7 +481,7 @@ impl Delivery {
 
     fn tell_delivered(&self, row: Row, gas_used: u64) {
         let Row {
-            job,
+            run: RunId { job, .. },
             receipt,
             success,
             block,
@@ -398,12 +513,23 @@ impl Delivery {
         // By a clock that still shows the time of the first report, the next one would be the same.
         let later: UnixSeconds = item.run.report.report.issued_at.saturating_add(1);
         self.clock.clock().sleep_until(later).await;
-        self.journal.reopen(&[(item.job.id, reason)]).await?;
-        let again = Some(backoff(retry, item.attempts));
-        Ok(Ok(Settled {
+        let pause = backoff(retry, item.attempts);
+        self.anew(item, reason, pause).await.map(Ok)
+    }
+
+    /// Has the job run anew.
+    async fn anew(&self, item: &Item, reason: &str, pause: Duration) -> Result<Settled, HostError> {
+        let mut again = Some(pause);
+        for stale in self.journal.reopen(&[(item.id, reason)]).await? {
+            if let Err(error) = stale {
+                tracing::warn!(%error, "a job is not where it was when it was to be run anew");
+                again = None;
+            }
+        }
+        Ok(Settled {
             again,
             ..self.ended(item, false)
-        }))
+        })
     }
 
     async fn failed(&self, item: &Item, reason: String) -> Result<Settled, HostError> {
@@ -430,7 +556,7 @@ impl Delivery {
 
     async fn give_up(&self, item: &Item, outcome: RunOutcome) -> Result<(), HostError> {
         let ran = Ran {
-            job: item.job.id,
+            run: item.id,
             outcome,
             next: None,
         };
@@ -478,9 +604,9 @@ struct Left {
     items: Vec<Item>,
 }
 
-fn row((receipt, delivered): (Receipt, &Delivered)) -> Row {
+fn row(run: RunId, receipt: Receipt, delivered: &Delivered) -> Row {
     Row {
-        job: receipt.job,
+        run,
         receipt,
         success: delivered.report.success,
         block: Cursor {

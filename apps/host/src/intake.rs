@@ -190,9 +190,15 @@ impl Intake {
 
     /// Hands the crews reports that were on their way: those together that were sent together.
     async fn resume_reports(&self, numbers: &[u64]) -> Result<(), HostError> {
+        let sequences = &self.crews.yard().sequences;
         let mut together = Vec::new();
         for chunk in numbers.chunks(BATCH) {
             for record in self.journal.jobs_by_number(chunk).await? {
+                // At once: a crew that is at work must not give their numbers to other reports.
+                if let Some(run) = &record.run {
+                    let report = &run.report.report;
+                    let _first = sequences.hold(report.subject, report.sequence);
+                }
                 let last = record.submission.as_ref().map(|sent| sent.hash);
                 let cryptlet = record.job.subscription.cryptlet;
                 together.push(((cryptlet, last), record));
@@ -204,7 +210,7 @@ impl Intake {
             let Some(((cryptlet, _), first)) = group.first() else {
                 continue;
             };
-            let sent = self.journal.submissions(first.job.id).await?;
+            let sent = self.journal.submissions(first.present).await?;
             self.crews.tell(*cryptlet, Word::Resume(records, sent));
         }
         Ok(())
@@ -984,13 +990,14 @@ impl Intake {
     /// Has deliveries looked for again whose blocks are not part of the chain; nothing that was remembered of it is believed.
     async fn deliver_again(&self, undelivered: Vec<(JobId, JobState)>) -> Result<(), HostError> {
         let yard = self.crews.yard();
-        yard.sequences.doubt();
         yard.deliverer.doubt();
         let mut numbers = Vec::new();
         for (job, _) in undelivered {
             numbers.extend(self.journal.job(job).await?.map(|record| record.number));
         }
-        self.resume_reports(&numbers).await
+        self.resume_reports(&numbers).await?;
+        yard.sequences.doubt();
+        Ok(())
     }
 }
 

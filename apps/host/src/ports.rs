@@ -4,7 +4,7 @@ use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
 use cryptlet_deliver::{Outbox, PortError, TransmitterSigner};
 use cryptlet_journal::Journal;
-use cryptlet_types::{JobId, Submission, report::CompactSignature};
+use cryptlet_types::{RunId, Submission, report::CompactSignature};
 use cryptlet_vault::{KeyId, Vault};
 use std::sync::Arc;
 
@@ -45,9 +45,9 @@ impl JournalOutbox {
 
 #[async_trait]
 impl Outbox for JournalOutbox {
-    async fn submitted(&self, jobs: &[JobId], submission: &Submission) -> Result<(), PortError> {
+    async fn submitted(&self, runs: &[RunId], submission: &Submission) -> Result<(), PortError> {
         self.0
-            .record_submission(jobs, submission)
+            .record_submission(runs, submission)
             .await
             .map_err(|error| port_error(&error, error.is_retryable()))
     }

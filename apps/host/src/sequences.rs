@@ -45,9 +45,9 @@ impl Sequences {
         entry.consumed = Some(entry.consumed.unwrap_or(0).max(consumed));
     }
 
-    /// A report with this number is on its way.
-    pub(crate) fn hold(&self, subject: Subject, number: u64) {
-        self.known().entry(subject).or_default().live.insert(number);
+    /// A report with this number is on its way. Says whether none was before.
+    pub(crate) fn hold(&self, subject: Subject, number: u64) -> bool {
+        self.known().entry(subject).or_default().live.insert(number)
     }
 
     /// The delegate has consumed the report with this number.
@@ -106,7 +106,8 @@ mod tests {
         sequences.learn(SUBJECT, 4);
         for number in 5..8 {
             assert_eq!(sequences.next(SUBJECT), Some(number));
-            sequences.hold(SUBJECT, number);
+            assert!(sequences.hold(SUBJECT, number));
+            assert!(!sequences.hold(SUBJECT, number));
             assert_eq!(sequences.expects(SUBJECT, number), number > 5);
         }
         sequences.consumed(SUBJECT, 5);
@@ -120,7 +121,7 @@ mod tests {
         let sequences = Sequences::default();
         sequences.learn(SUBJECT, 0);
         for number in 1..=3 {
-            sequences.hold(SUBJECT, number);
+            assert!(sequences.hold(SUBJECT, number));
         }
         sequences.free(SUBJECT, 1);
         assert_eq!(sequences.next(SUBJECT), None);
@@ -133,7 +134,7 @@ mod tests {
     fn an_old_answer_does_not_take_a_number_back() {
         let sequences = Sequences::default();
         sequences.learn(SUBJECT, 1);
-        sequences.hold(SUBJECT, 2);
+        assert!(sequences.hold(SUBJECT, 2));
         sequences.consumed(SUBJECT, 2);
         sequences.learn(SUBJECT, 1);
         assert_eq!(sequences.next(SUBJECT), Some(3));

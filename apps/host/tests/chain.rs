@@ -3,8 +3,9 @@
 use crate::support::{
     Play, PriceConsumer,
     account::{assert_delivered, job_in, jobs, story},
-    due, end_of, retry,
+    due, end_of, eventually, retry,
 };
+use alloy::providers::Provider;
 use cryptlet_chain::evm::abi::CryptletRegister;
 use cryptlet_host::{DataFolder, Host};
 use cryptlet_types::JobState::{self, Delivered, Failed, Reported, Routed, Submitted};
@@ -78,6 +79,51 @@ async fn a_report_that_expired_is_made_anew_with_the_same_number() {
         first.payload, second.payload,
         "the rates are those of the day that was due"
     );
+    job_in(&host, watched, due(13), &[Delivered]).await;
+    assert_delivered(&play, host.journal(), watched, &[due(12), due(13)], true).await;
+}
+
+#[tokio::test]
+async fn a_report_that_comes_back_after_it_was_made_anew_is_the_delivery_of_its_job() {
+    let play = Play::market(retry(3)).await;
+    let watched = play.price_consumer(&["USD"]).await;
+    let mut host = play.host().await;
+    play.automine(false).await;
+    play.noon(12).await;
+    let record = job_in(&host, watched, due(12), &[Submitted]).await;
+    let (first, sent) = (record.run.unwrap().report, record.submission.unwrap());
+    let in_the_pool = || async {
+        let found = play.stage.provider.get_transaction_by_hash(sent.hash);
+        found.await.unwrap()
+    };
+    eventually("the node has it", in_the_pool).await;
+    let snapshot = play.snapshot().await;
+    let late = first.report.valid_until + 1;
+    play.stage.set_time(late).await.unwrap();
+    play.automine(true).await;
+    let record = job_in(&host, watched, due(12), &[Delivered, Failed]).await;
+    assert_ne!(record.run.unwrap().report, first, "it was made anew");
+    host.stop().await;
+    drop(host);
+
+    // Its transaction is back in the pool, and in time.
+    play.automine(false).await;
+    play.revert(&snapshot).await;
+    play.stage
+        .set_time(first.report.issued_at + 2)
+        .await
+        .unwrap();
+    play.automine(true).await;
+    assert_eq!(play.consumed(watched.subject).await, [(1, true)]);
+    let host = play.host().await;
+    let taken_up = || async {
+        let record = host.journal().job(record.job.id).await.unwrap().unwrap();
+        let run = record.run.filter(|run| run.report == first);
+        (record.state == Delivered && run.is_some()).then_some(record.present)
+    };
+    let present = eventually("the first report is the delivery", taken_up).await;
+    assert_eq!(present.number, 0, "the run that the chain has is the one");
+    play.stage.set_time(late).await.unwrap();
     job_in(&host, watched, due(13), &[Delivered]).await;
     assert_delivered(&play, host.journal(), watched, &[due(12), due(13)], true).await;
 }

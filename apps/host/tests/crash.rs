@@ -140,7 +140,7 @@ async fn killed_after_its_transaction_was_mined() {
 async fn assert_one_transaction(play: &Play, watched: Watched) {
     let left = journal_of(play).await;
     let first = jobs(&left, watched.subject).await.remove(0);
-    let sent = left.submissions(first.job.id).await.unwrap();
+    let sent = left.submissions(first.present).await.unwrap();
     assert_eq!(sent.len(), 1, "nothing was sent a second time");
 }
 

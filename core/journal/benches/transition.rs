@@ -38,11 +38,11 @@ async fn measure(size: u64) {
     let whole = Instant::now();
     for round in 0..ROUNDS / size.min(6) {
         let jobs: Vec<_> = (0..size).map(|n| job(1, round * size + n)).collect();
-        let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
+        let ids: Vec<_> = jobs.iter().map(|job| first(job.id)).collect();
         let events: Vec<_> = jobs.iter().cloned().map(Occurred::from).collect();
         let runs: Vec<_> = jobs.iter().map(|job| run(job, 1)).collect();
         let outcomes = runs.iter().map(|run| Ran {
-            job: run.input.job,
+            run: first(run.input.job),
             outcome: RunOutcome::Reported(Box::new(run.clone())),
             next: None,
         });

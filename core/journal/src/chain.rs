@@ -265,7 +265,7 @@ async fn undeliver(
     read: Option<Cursor>,
 ) -> Result<Vec<(JobId, JobState)>> {
     let until = read.map(|read| signed("block", read.number)).transpose()?;
-    let rows = sqlx::query("SELECT id, EXISTS (SELECT 1 FROM sent WHERE sent.job = job.number AND sent.round = job.round) AS sent FROM job WHERE block > ?1 AND (?2 IS NULL OR (block <= ?2 AND block_hash <> ?3)) ORDER BY block, number")
+    let rows = sqlx::query("SELECT id, EXISTS (SELECT 1 FROM sent WHERE sent.job = job.number AND sent.run = job.run) AS sent FROM job WHERE block > ?1 AND (?2 IS NULL OR (block <= ?2 AND block_hash <> ?3)) ORDER BY block, number")
         .bind(signed("block", above)?)
         .bind(until)
         .bind(read.map(|read| read.hash.to_string()))

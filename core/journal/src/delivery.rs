@@ -9,15 +9,15 @@ use crate::{
     values::{Insert, Reader, Values, write},
 };
 use alloy_primitives::{Bytes, keccak256};
-use cryptlet_types::{JobId, JobState, Receipt, Submission, receipt::Inclusion};
+use cryptlet_types::{JobId, JobState, Receipt, RunId, Submission, receipt::Inclusion};
 use sqlx::{Row, sqlite::SqliteRow};
 use std::collections::BTreeMap;
 
 /// A delivery that the chain has made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivered {
-    /// The job.
-    pub job: JobId,
+    /// The job, and which of its runs made the report.
+    pub run: RunId,
     /// Its receipt.
     pub receipt: Receipt,
     /// Whether the callback returned (or reverted).
@@ -36,14 +36,14 @@ pub struct StoredReceipt {
 }
 
 impl Journal {
-    /// Reported or submitted -> submitted: keeps a signed transaction that delivers all of these jobs. To be called
+    /// Reported or submitted -> submitted: keeps a signed transaction that delivers the reports of all of these runs. To be called
     /// before it is broadcast. Earlier ones are kept too ([`Journal::submissions`]): any of them may be the one that is
-    /// mined. All jobs or none: a transaction cannot do without one of its reports.
+    /// mined. All or none: a transaction cannot do without one of its reports.
     ///
     /// # Errors
-    /// [`JournalError::UnknownJob`], [`JournalError::WrongState`], [`JournalError::Full`] or
+    /// [`JournalError::UnknownJob`], [`JournalError::WrongState`], [`JournalError::OtherRun`], [`JournalError::Full`] or
     /// [`JournalError::Database`].
-    pub async fn record_submission(&self, jobs: &[JobId], submission: &Submission) -> Result<()> {
+    pub async fn record_submission(&self, runs: &[RunId], submission: &Submission) -> Result<()> {
         let value = write("submission", submission)?;
         let mut tx = self.write().await?;
         let row = sqlx::query("INSERT INTO submission (hash, value) VALUES (?, ?) ON CONFLICT (hash) DO UPDATE SET value = excluded.value RETURNING number")
@@ -55,11 +55,11 @@ impl Journal {
         let from = [JobState::Reported, JobState::Submitted];
         let step = Step::new(from, JobState::Submitted);
         let note = format!("transaction {}", submission.hash);
-        let moves: Vec<_> = jobs.iter().map(|id| Move::new(*id).note(&note)).collect();
+        let moves: Vec<_> = runs.iter().map(|run| Move::of(*run).note(&note)).collect();
         let moved = advance(&mut tx, &step, &moves).await?;
         let moved: Vec<i64> = moved.into_iter().collect::<Result<_>>()?;
         // The same transaction once more becomes the latest.
-        sqlx::query("INSERT OR REPLACE INTO sent (job, round, submission) SELECT job.number, job.round, ? FROM json_each(?) AS m JOIN job ON job.number = m.value ORDER BY m.key")
+        sqlx::query("INSERT OR REPLACE INTO sent (job, run, submission) SELECT job.number, job.run, ? FROM json_each(?) AS m JOIN job ON job.number = m.value ORDER BY m.key")
             .bind(number)
             .bind(write("sent", &moved)?)
             .execute(tx.conn())
@@ -67,8 +67,8 @@ impl Journal {
         tx.commit().await
     }
 
-    /// -> delivered: keeps the receipts, in one transaction. A job may have been parked or withdrawn while its
-    /// transaction was on its way. One that is in another state (delivered already, for example) is left out, and its
+    /// -> delivered: keeps the receipts, in one transaction. A job may have been parked, withdrawn or put back to be run anew while
+    /// its transaction was on its way; the run that was delivered is the one that counts then. One that is in another state (delivered already, for example) is left out, and its
     /// place holds [`JournalError::WrongState`]. A delivery may be ahead of what was read of the chain
     /// ([`crate::Applied::undelivered`]).
     ///
@@ -78,8 +78,8 @@ impl Journal {
     /// [`JournalError::Full`] or [`JournalError::Database`].
     pub async fn record_deliveries(&self, deliveries: &[Delivered]) -> Result<Vec<Result<()>>> {
         let moves: Result<Vec<_>> = deliveries.iter().map(Delivered::moves).collect();
-        use JobState::{Parked, Reported, Submitted, Withdrawn};
-        let from = [Reported, Submitted, Parked, Withdrawn];
+        use JobState::{Parked, Reported, Routed, Submitted, Withdrawn};
+        let from = [Routed, Reported, Submitted, Parked, Withdrawn];
         let step = Step::new(from, JobState::Delivered);
         let mut tx = self.write().await?;
         let mut seen = None;
@@ -119,14 +119,15 @@ impl Journal {
         Ok(told)
     }
 
-    /// Every transaction of the job's present report, oldest first: any of them may have been mined.
+    /// Every transaction of the run's report, oldest first: any of them may have been mined.
     ///
     /// # Errors
     /// [`JournalError::Corrupt`] or [`JournalError::Database`].
-    pub async fn submissions(&self, id: JobId) -> Result<Vec<Submission>> {
+    pub async fn submissions(&self, run: RunId) -> Result<Vec<Submission>> {
         let mut db = self.read().await?;
-        let rows = sqlx::query("SELECT s.hash, s.value FROM job JOIN sent ON sent.job = job.number AND sent.round = job.round JOIN submission s ON s.number = sent.submission WHERE job.id = ? ORDER BY sent.number")
-            .bind(id.to_string())
+        let rows = sqlx::query("SELECT s.hash, s.value FROM job JOIN sent ON sent.job = job.number JOIN submission s ON s.number = sent.submission WHERE job.id = ? AND sent.run = ? ORDER BY sent.number")
+            .bind(run.job.to_string())
+            .bind(run.number)
             .fetch_all(db.conn())
             .await?;
         rows.iter().map(submission_of).collect()
@@ -139,7 +140,7 @@ impl Journal {
     /// [`JournalError::Corrupt`] or [`JournalError::Database`].
     pub async fn pending_submissions(&self) -> Result<Vec<(Submission, Vec<JobId>)>> {
         let mut db = self.read().await?;
-        let rows = sqlx::query("SELECT s.number, s.hash, s.value, job.id AS job FROM job JOIN sent ON sent.job = job.number AND sent.round = job.round JOIN submission s ON s.number = sent.submission WHERE job.state = 'submitted' ORDER BY sent.number")
+        let rows = sqlx::query("SELECT s.number, s.hash, s.value, job.id AS job FROM job JOIN sent ON sent.job = job.number AND sent.run = job.run JOIN submission s ON s.number = sent.submission WHERE job.state = 'submitted' ORDER BY sent.number")
             .fetch_all(db.conn())
             .await?;
         let mut pending = BTreeMap::new();
@@ -167,8 +168,8 @@ pub(crate) fn submission_of(row: &SqliteRow) -> Result<Submission> {
 
 impl Delivered {
     fn moves(&self) -> Result<Move> {
-        same_job(self.job, self.receipt.job)?;
-        let moved = Move::new(self.job).in_block(self.block)?;
+        same_job(self.run.job, self.receipt.job)?;
+        let moved = Move::of(self.run).in_block(self.block)?;
         Ok(match self.success {
             true => moved,
             false => moved.note("callback reverted"),

@@ -1,7 +1,7 @@
 //! Why the journal said no.
 
 use crate::Cursor;
-use cryptlet_types::{EventId, JobId, JobState, Subject};
+use cryptlet_types::{EventId, JobId, JobState, RunId, Subject};
 use std::{io, path::PathBuf};
 
 /// Result of a journal operation.
@@ -91,6 +91,14 @@ pub enum JournalError {
         is: JobState,
         /// Where the caller wanted it.
         wanted: JobState,
+    },
+    /// The job was begun anew meanwhile, or the run was never taken over.
+    #[error("job {} is at run {is}, not at run {}", given.job, given.number)]
+    OtherRun {
+        /// The run that was meant.
+        given: RunId,
+        /// The number of the job's present run.
+        is: u32,
     },
     /// The blocks read so far do not lead to this one: another block has its place, or it lies behind.
     #[error("{name} was read up to block {} ({}), {} ({}) does not follow: rewind first", known.number, known.hash, given.number, given.hash)]

@@ -8,13 +8,20 @@ use crate::{
     values::{Insert, Reader, Values, signed, write},
 };
 use alloy_primitives::B256;
-use cryptlet_types::{Job, JobId, JobState, RunRecord, bounded::clip};
+use cryptlet_types::{Job, JobId, JobState, RunId, RunRecord, bounded::clip};
 use serde::Serialize;
 use sqlx::Row;
 use std::{
     collections::HashMap,
     mem::{Discriminant, discriminant},
 };
+
+/// The number of a job's next run. One that was delivered may be an earlier run than others that were sent.
+macro_rules! next_run {
+    () => {
+        "1 + max(job.run, coalesce((SELECT max(run.number) FROM run WHERE run.job = job.number), 0))"
+    };
+}
 
 /// What became of a job's run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,11 +38,11 @@ pub enum RunOutcome {
     Parked(String),
 }
 
-/// One job's outcome, and what follows from it.
+/// One run's outcome, and what follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
-    /// The job.
-    pub job: JobId,
+    /// The job's present run.
+    pub run: RunId,
     /// What became of it.
     pub outcome: RunOutcome,
     /// The next step of a long computation.
@@ -43,8 +50,9 @@ pub struct Ran {
 }
 
 impl Journal {
-    /// Takes over the outcomes of many runs, in one transaction. A job that is not where its outcome starts is left
-    /// out, together with what follows from it: its place holds [`JournalError::WrongState`]. The others hold what
+    /// Takes over the outcomes of many runs, in one transaction. A job that is not where its outcome starts, or at
+    /// another run by now, is left out, together with what follows from it: its place holds [`JournalError::WrongState`] or
+    /// [`JournalError::OtherRun`]. The others hold what
     /// became of the event that follows, if there is one.
     ///
     /// # Errors
@@ -61,16 +69,16 @@ impl Journal {
     }
 
     /// Reported or submitted -> routed: the reports can no longer be delivered and others are wanted, for the reasons
-    /// given. Forgets reports and transactions, keeps the history, and counts as an attempt. A job whose event a
-    /// reorganisation took back meanwhile is withdrawn. One transaction; a job
-    /// that is somewhere else is left out, and its place holds [`JournalError::WrongState`].
+    /// given. What was sent is not forgotten ([`Journal::other_runs`]). Counts as an attempt. A job whose event a
+    /// reorganisation took back meanwhile is withdrawn. One transaction; a job that is somewhere else, or at another run, is left
+    /// out, and its place holds [`JournalError::WrongState`] or [`JournalError::OtherRun`].
     ///
     /// # Errors
     /// [`JournalError::UnknownJob`], [`JournalError::Full`] or [`JournalError::Database`].
-    pub async fn reopen(&self, jobs: &[(JobId, &str)]) -> Result<Vec<Result<()>>> {
-        let moves: Vec<_> = jobs
+    pub async fn reopen(&self, runs: &[(RunId, &str)]) -> Result<Vec<Result<()>>> {
+        let moves: Vec<_> = runs
             .iter()
-            .map(|(id, reason)| Move::new(*id).note(&clip(reason)))
+            .map(|(run, reason)| Move::of(*run).note(&clip(reason)))
             .collect();
         let step = Step::new([JobState::Reported, JobState::Submitted], JobState::Routed)
             .counted()
@@ -116,13 +124,13 @@ impl RunOutcome {
         }
     }
 
-    fn moves(&self, job: JobId) -> Result<Move> {
+    fn moves(&self, run: RunId) -> Result<Move> {
         match self {
-            Self::Reported(run) => same_job(job, run.input.job).map(|()| Move::new(job)),
+            Self::Reported(record) => same_job(run.job, record.input.job).map(|()| Move::of(run)),
             Self::Skipped(reason)
             | Self::Attempt(reason)
             | Self::Failed(reason)
-            | Self::Parked(reason) => Ok(Move::new(job).note(&clip(reason))),
+            | Self::Parked(reason) => Ok(Move::of(run).note(&clip(reason))),
         }
     }
 }
@@ -132,21 +140,24 @@ async fn record_alike(tx: &mut Write<'_>, alike: &[Ran]) -> Result<Vec<Result<Op
     let Some(first) = alike.first() else {
         return Ok(Vec::new());
     };
-    let moves: Result<Vec<_>> = alike.iter().map(|ran| ran.outcome.moves(ran.job)).collect();
+    let moves: Result<Vec<_>> = alike.iter().map(|ran| ran.outcome.moves(ran.run)).collect();
     let moved = advance(tx, &first.outcome.step(), &moves?).await?;
     let (mut values, mut next) = (Vec::new(), Vec::new());
     for (ran, moved) in alike.iter().zip(&moved) {
         let Ok(job) = moved else { continue };
         if let RunOutcome::Reported(run) = &ran.outcome {
-            values.push((*job, write("run", run)?));
+            values.push((*job, ran.run.number, write("run", run)?));
         }
         next.extend(ran.next.clone());
     }
     let insert = Insert {
-        head: "INSERT INTO run (job, value) ",
+        head: "INSERT INTO run (job, number, value) ",
         tail: "",
     };
-    insert.rows(tx, values, bind_value).await?;
+    let bind = |mut row: Values<'_>, (job, number, value): (i64, u32, String)| {
+        row.push_bind(job).push_bind(number).push_bind(value);
+    };
+    insert.rows(tx, values, bind).await?;
     let mut taken = take_all(tx, None, &next).await?.into_iter();
     let told = alike.iter().zip(moved).map(|(ran, moved)| {
         let follows = ran.next.is_some();
@@ -165,7 +176,7 @@ async fn start_over(tx: &mut Write<'_>, step: &Step, moves: &[Move]) -> Result<V
         told.push(match moved {
             Ok(job) => {
                 jobs.push(job);
-                Ok(forget_run(tx, job).await?)
+                Ok(forget_unsent(tx, job).await?)
             }
             Err(stale) => Err(stale),
         });
@@ -174,8 +185,9 @@ async fn start_over(tx: &mut Write<'_>, step: &Step, moves: &[Move]) -> Result<V
     Ok(told)
 }
 
-async fn forget_run(tx: &mut Write<'_>, job: i64) -> Result<()> {
-    sqlx::query("DELETE FROM run WHERE job = ?")
+/// Reports that were never sent can never be delivered.
+async fn forget_unsent(tx: &mut Write<'_>, job: i64) -> Result<()> {
+    sqlx::query("DELETE FROM run WHERE job = ? AND NOT EXISTS (SELECT 1 FROM sent WHERE sent.job = run.job AND sent.run = run.number)")
         .bind(job)
         .execute(tx.conn())
         .await?;
@@ -226,7 +238,7 @@ pub(crate) async fn make_all(tx: &mut Write<'_>, jobs: &[(&Job, i64)]) -> Result
 pub(crate) async fn make(tx: &mut Write<'_>, job: &Job, event: i64) -> Result<u64> {
     same_job(Job::id_of(&job.event), job.id)?;
     let at = tx.at;
-    let row = sqlx::query("INSERT INTO job (id, event, subject, cryptlet, due, state, at) VALUES (?, ?, ?, ?, ?, 'routed', ?) ON CONFLICT (id) DO UPDATE SET state = 'routed', due = excluded.due, at = excluded.at, note = 'its event occurred again', round = round + 1, attempts = 0 WHERE state = 'withdrawn' RETURNING id, number, round > 0 AS again")
+    let row = sqlx::query(concat!("INSERT INTO job (id, event, subject, cryptlet, due, state, at) VALUES (?, ?, ?, ?, ?, 'routed', ?) ON CONFLICT (id) DO UPDATE SET state = 'routed', due = excluded.due, at = excluded.at, note = 'its event occurred again', run = ", next_run!(), ", attempts = 0 WHERE state = 'withdrawn' RETURNING id, number, run > 0 AS again"))
         .bind(job.id.to_string())
         .bind(event)
         .bind(job.event.subject.to_string())
@@ -236,12 +248,12 @@ pub(crate) async fn make(tx: &mut Write<'_>, job: &Job, event: i64) -> Result<u6
         .fetch_optional(tx.conn())
         .await?;
     let Some(row) = row else {
-        let is = state_of(tx, job.id).await?;
+        let (is, _) = standing(tx, job.id).await?;
         return Err(wrong(job.id, is, JobState::Routed));
     };
     let number: i64 = row.try_get("number")?;
     if row.try_get("again")? {
-        forget_run(tx, number).await?;
+        forget_unsent(tx, number).await?;
     }
     sqlx::query("INSERT OR REPLACE INTO work (job, value) VALUES (?, ?)")
         .bind(number)
@@ -255,7 +267,7 @@ pub(crate) async fn make(tx: &mut Write<'_>, job: &Job, event: i64) -> Result<u6
 pub(crate) struct Step {
     from: Vec<JobState>,
     to: JobState,
-    /// What was sent belongs to the round: a new one starts without.
+    /// What was sent belongs to the run: a new one starts without.
     anew: bool,
     /// Attempts become `attempts * keep + add`.
     keep: bool,
@@ -263,7 +275,7 @@ pub(crate) struct Step {
 }
 
 /// Most states that one step may start from.
-const ORIGINS: usize = 4;
+const ORIGINS: usize = 5;
 
 impl Step {
     pub(crate) fn new<const N: usize>(from: [JobState; N], to: JobState) -> Self {
@@ -297,6 +309,8 @@ impl Step {
 #[derive(Serialize)]
 pub(crate) struct Move {
     id: JobId,
+    /// Only if this is the run, or, for a delivery, one of the runs.
+    run: Option<u32>,
     note: Option<String>,
     block: Option<i64>,
     hash: Option<B256>,
@@ -306,9 +320,17 @@ impl Move {
     pub(crate) fn new(id: JobId) -> Self {
         Self {
             id,
+            run: None,
             note: None,
             block: None,
             hash: None,
+        }
+    }
+
+    pub(crate) fn of(run: RunId) -> Self {
+        Self {
+            run: Some(run.number),
+            ..Self::new(run.job)
         }
     }
 
@@ -335,7 +357,7 @@ pub(crate) async fn advance(
     moves: &[Move],
 ) -> Result<Vec<Result<i64>>> {
     let at = tx.at;
-    let mut query = sqlx::query("UPDATE job SET state = ?1, note = m.value ->> 'note', at = ?2, round = round + ?3, attempts = attempts * ?4 + ?5, block = m.value ->> 'block', block_hash = m.value ->> 'hash' FROM json_each(?6) AS m WHERE job.id = m.value ->> 'id' AND +state IN (?7, ?8, ?9, ?10) AND (?1 <> 'delivered' OR EXISTS (SELECT 1 FROM run WHERE run.job = job.number)) RETURNING id, number")
+    let mut query = sqlx::query(concat!("UPDATE job SET state = ?1, note = m.value ->> 'note', at = ?2, run = CASE WHEN ?3 THEN ", next_run!(), " WHEN ?1 = 'delivered' THEN m.value ->> 'run' ELSE run END, attempts = attempts * ?4 + ?5, block = m.value ->> 'block', block_hash = m.value ->> 'hash' FROM json_each(?6) AS m WHERE job.id = m.value ->> 'id' AND +state IN (?7, ?8, ?9, ?10, ?11) AND CASE ?1 WHEN 'delivered' THEN EXISTS (SELECT 1 FROM run WHERE run.job = job.number AND run.number = m.value ->> 'run') ELSE job.run = coalesce(m.value ->> 'run', job.run) END RETURNING id, number"))
         .bind(step.to.as_str())
         .bind(at)
         .bind(step.anew)
@@ -351,14 +373,29 @@ pub(crate) async fn advance(
         numbers.insert(id, row.try_get("number")?);
     }
     let mut moved = Vec::new();
-    for Move { id, .. } in moves {
+    for one in moves {
         // The same job once more is where it went.
-        moved.push(match numbers.remove(id) {
+        moved.push(match numbers.remove(&one.id) {
             Some(number) => Ok(number),
-            None => Err(wrong(*id, state_of(tx, *id).await?, step.to)),
+            None => Err(stale(tx, step, one).await?),
         });
     }
     Ok(moved)
+}
+
+/// Why a job did not move.
+async fn stale(tx: &mut Write<'_>, step: &Step, one: &Move) -> Result<JournalError> {
+    let (is, present) = standing(tx, one.id).await?;
+    Ok(match one.run {
+        Some(number) if number != present && step.from.contains(&is) => JournalError::OtherRun {
+            given: RunId {
+                job: one.id,
+                number,
+            },
+            is: present,
+        },
+        _ => wrong(one.id, is, step.to),
+    })
 }
 
 fn wrong(job: JobId, is: JobState, wanted: JobState) -> JournalError {
@@ -373,11 +410,13 @@ pub(crate) fn same_job(job: JobId, found: JobId) -> Result<()> {
     }
 }
 
-async fn state_of(tx: &mut Write<'_>, id: JobId) -> Result<JobState> {
-    let row = sqlx::query("SELECT id, state FROM job WHERE id = ?")
+/// Where the job stands, and the number of its present run.
+async fn standing(tx: &mut Write<'_>, id: JobId) -> Result<(JobState, u32)> {
+    let row = sqlx::query("SELECT id, state, run FROM job WHERE id = ?")
         .bind(id.to_string())
         .fetch_optional(tx.conn())
         .await?
         .ok_or(JournalError::UnknownJob(id))?;
-    Reader::new("job", "id", &row)?.state()
+    let reader = Reader::new("job", "id", &row)?;
+    Ok((reader.state()?, reader.unsigned("run")?))
 }

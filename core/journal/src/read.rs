@@ -9,7 +9,7 @@ use crate::{
 };
 use alloy_primitives::B256;
 use cryptlet_types::{
-    CryptletId, Job, JobId, JobState, RunRecord, Subject, Submission, UnixSeconds,
+    CryptletId, Job, JobId, JobState, RunId, RunRecord, Subject, Submission, UnixSeconds,
 };
 use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 use std::collections::BTreeMap;
@@ -27,6 +27,8 @@ pub struct JobRecord {
     pub attempts: u32,
     /// What the last transition had to say.
     pub note: Option<String>,
+    /// Which of its runs `run` and `submission` are of; nothing is known of the others here ([`Journal::other_runs`]).
+    pub present: RunId,
     /// The signed report and what is behind it.
     pub run: Option<RunRecord>,
     /// The latest transaction; [`Journal::submissions`] has the earlier ones.
@@ -104,7 +106,7 @@ pub struct Listing<T> {
 const LARGEST_PAGE: u32 = 1000;
 
 /// A job's columns and its latest transaction.
-const JOBS: &str = "SELECT job.number, job.id, job.state, job.attempts, job.note, job.block, job.block_hash, work.value, run.value AS run, (SELECT s.value FROM sent JOIN submission s ON s.number = sent.submission WHERE sent.job = job.number AND sent.round = job.round ORDER BY sent.number DESC LIMIT 1) AS submission FROM job JOIN work ON work.job = job.number LEFT JOIN run ON run.job = job.number WHERE ";
+const JOBS: &str = "SELECT job.number, job.id, job.state, job.run AS present, job.attempts, job.note, job.block, job.block_hash, work.value, run.value AS run, (SELECT s.value FROM sent JOIN submission s ON s.number = sent.submission WHERE sent.job = job.number AND sent.run = job.run ORDER BY sent.number DESC LIMIT 1) AS submission FROM job JOIN work ON work.job = job.number LEFT JOIN run ON run.job = job.number AND run.number = job.run WHERE ";
 
 fn select_jobs(condition: &'static str) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::new(JOBS);
@@ -242,6 +244,39 @@ impl Journal {
             .collect()
     }
 
+    /// Runs of a job, but for the present one, whose reports may have been sent, oldest first: a reorganisation of the chain may
+    /// bring each of them back.
+    ///
+    /// # Errors
+    /// [`JournalError::Corrupt`] or [`JournalError::Database`].
+    pub async fn other_runs(&self, id: JobId) -> Result<Vec<(RunId, RunRecord)>> {
+        let mut db = self.read().await?;
+        let rows = sqlx::query("SELECT job.id AS job, run.number, run.value FROM job JOIN run ON run.job = job.number WHERE job.id = ? AND run.number <> job.run AND EXISTS (SELECT 1 FROM sent WHERE sent.job = run.job AND sent.run = run.number) ORDER BY run.number")
+            .bind(id.to_string())
+            .fetch_all(db.conn())
+            .await?;
+        rows.iter().map(run_of).collect()
+    }
+
+    /// Runs, of whatever job, whose report has this number within the subscription and may have been sent, oldest first. Reads
+    /// all runs of the subscription: for what is rare.
+    ///
+    /// # Errors
+    /// [`JournalError::OutOfRange`], [`JournalError::Corrupt`] or [`JournalError::Database`].
+    pub async fn runs_numbered(
+        &self,
+        subject: Subject,
+        sequence: u64,
+    ) -> Result<Vec<(RunId, RunRecord)>> {
+        let mut db = self.read().await?;
+        let rows = sqlx::query("SELECT job.id AS job, run.number, run.value FROM job JOIN run ON run.job = job.number WHERE job.subject = ? AND run.value ->> '$.input.sequence' = ? AND EXISTS (SELECT 1 FROM sent WHERE sent.job = run.job AND sent.run = run.number) ORDER BY job.number, run.number")
+            .bind(subject.to_string())
+            .bind(signed("sequence", sequence)?)
+            .fetch_all(db.conn())
+            .await?;
+        rows.iter().map(run_of).collect()
+    }
+
     /// The receipt of a delivered job.
     ///
     /// # Errors
@@ -295,8 +330,13 @@ fn job_of(row: &SqliteRow) -> Result<JobRecord> {
     let reader = Reader::new("job", "id", row)?;
     let job: Job = reader.json("value")?;
     reader.same_id(job.id)?;
+    let present = RunId {
+        job: job.id,
+        number: reader.unsigned("present")?,
+    };
     Ok(JobRecord {
         number: reader.unsigned("number")?,
+        present,
         job,
         state: reader.state()?,
         attempts: reader.unsigned("attempts")?,
@@ -305,6 +345,15 @@ fn job_of(row: &SqliteRow) -> Result<JobRecord> {
         submission: reader.optional_json("submission")?,
         block: block_of(&reader)?,
     })
+}
+
+fn run_of(row: &SqliteRow) -> Result<(RunId, RunRecord)> {
+    let reader = Reader::new("run", "job", row)?;
+    let run = RunId {
+        job: reader.parsed("job")?,
+        number: reader.unsigned("number")?,
+    };
+    Ok((run, reader.json("value")?))
 }
 
 fn block_of(reader: &Reader<'_>) -> Result<Option<Cursor>> {

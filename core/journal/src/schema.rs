@@ -9,9 +9,9 @@ use sqlx::{Row, SqliteConnection};
 use std::path::Path;
 
 /// Version that this program reads and writes.
-pub(crate) const VERSION: i64 = 3;
+pub(crate) const VERSION: i64 = 4;
 
-/// Version 3. `PRAGMA application_id` is `crpj` in ASCII.
+/// Version 4. `PRAGMA application_id` is `crpj` in ASCII.
 ///
 /// What a job carries lies beside its row, so that a transition writes little. Triggers keep history and tally: no
 /// transition can forget them.
@@ -72,7 +72,7 @@ CREATE TABLE job (
     due        INTEGER NOT NULL,
     state      TEXT NOT NULL,
     at         INTEGER NOT NULL,
-    round      INTEGER NOT NULL DEFAULT 0,
+    run        INTEGER NOT NULL DEFAULT 0,
     attempts   INTEGER NOT NULL DEFAULT 0,
     note       TEXT,
     block      INTEGER CHECK ((block IS NOT NULL) = (state = 'delivered')),
@@ -89,8 +89,10 @@ CREATE TABLE work (
 ) STRICT;
 
 CREATE TABLE run (
-    job   INTEGER NOT NULL PRIMARY KEY REFERENCES job (number),
-    value TEXT NOT NULL
+    job    INTEGER NOT NULL REFERENCES job (number),
+    number INTEGER NOT NULL,
+    value  TEXT NOT NULL,
+    PRIMARY KEY (job, number)
 ) STRICT;
 
 CREATE TABLE submission (
@@ -102,9 +104,9 @@ CREATE TABLE submission (
 CREATE TABLE sent (
     number     INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     job        INTEGER NOT NULL REFERENCES job (number),
-    round      INTEGER NOT NULL,
+    run        INTEGER NOT NULL,
     submission INTEGER NOT NULL REFERENCES submission (number),
-    UNIQUE (job, round, submission)
+    UNIQUE (job, run, submission)
 ) STRICT;
 
 CREATE TABLE inclusion (
@@ -175,7 +177,7 @@ CREATE TABLE feed (
 ) STRICT;
 
 PRAGMA application_id = 0x6372706a;
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;
 ";
 const APPLICATION_ID: i64 = 0x6372_706a;
 

@@ -37,7 +37,7 @@ async fn logged(journal: &Journal, count: u64) -> Vec<Job> {
 
 fn reported(job: &Job) -> Ran {
     Ran {
-        job: job.id,
+        run: first(job.id),
         outcome: RunOutcome::Reported(Box::new(run(job, 1))),
         next: None,
     }
@@ -45,7 +45,7 @@ fn reported(job: &Job) -> Ran {
 
 fn skipped(job: &Job, next: Option<Event>) -> Ran {
     Ran {
-        job: job.id,
+        run: first(job.id),
         outcome: RunOutcome::Skipped("goes on".into()),
         next: next.map(|event| job_of(1, event).into()),
     }
@@ -79,7 +79,7 @@ async fn a_stale_job_does_not_hold_up_the_others() {
             ..
         })
     ));
-    let ids = jobs.iter().map(|job| job.id);
+    let ids = jobs.iter().map(|job| first(job.id));
     let ids: Vec<_> = ids.collect();
     let all = journal.record_submission(&ids, &submission(0, 1)).await;
     assert!(matches!(all, Err(JournalError::WrongState { .. })));
@@ -87,7 +87,7 @@ async fn a_stale_job_does_not_hold_up_the_others() {
     let reasons: Vec<_> = ids.iter().map(|id| (*id, "expired")).collect();
     let told = journal.reopen(&reasons).await.unwrap();
     assert_eq!(told.iter().filter(|told| told.is_ok()).count(), 2);
-    let unknown = [(ids[0], ""), (JobId(B256::ZERO), "")];
+    let unknown = [(ids[0], ""), (first(JobId(B256::ZERO)), "")];
     let error = journal.reopen(&unknown).await;
     assert!(matches!(error, Err(JournalError::UnknownJob(_))));
 }
@@ -123,7 +123,8 @@ async fn deliveries_of_one_transaction_keep_its_inclusion_once() {
     journal.record_runs(&runs).await.unwrap();
     let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
     let sent = submission(0, 1);
-    journal.record_submission(&ids, &sent).await.unwrap();
+    let all: Vec<_> = ids.iter().copied().map(first).collect();
+    journal.record_submission(&all, &sent).await.unwrap();
     let pending = journal.pending_submissions().await.unwrap();
     assert_eq!(pending, [(sent.clone(), ids.clone())]);
 
@@ -137,12 +138,12 @@ async fn deliveries_of_one_transaction_keep_its_inclusion_once() {
         let told = journal.record_deliveries(part).await.unwrap();
         assert!(told.iter().all(Result::is_ok));
     }
-    for Delivered { job, receipt, .. } in &deliveries {
-        let stored = journal.receipt(*job).await.unwrap().unwrap();
+    for Delivered { run, receipt, .. } in &deliveries {
+        let stored = journal.receipt(run.job).await.unwrap().unwrap();
         assert_eq!(stored.receipt, *receipt);
         let file = |receipt: &cryptlet_types::Receipt| receipt.to_json().unwrap();
         assert_eq!(file(&stored.receipt), file(receipt), "byte for byte");
-        let record = journal.job(*job).await.unwrap().unwrap();
+        let record = journal.job(run.job).await.unwrap().unwrap();
         assert_eq!(record.block, Some(cursor(9)));
     }
     let listing = journal.receipts(Page::default()).await.unwrap();
@@ -169,7 +170,7 @@ async fn a_poison_job_waits_for_a_hand() {
     }
     report(&journal, job.id, &run).await.unwrap();
     journal
-        .record_submission(&[job.id], &submission(0, 1))
+        .record_submission(&[first(job.id)], &submission(0, 1))
         .await
         .unwrap();
     let error = journal.unpark(job.id).await.unwrap_err();

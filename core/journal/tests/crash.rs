@@ -51,7 +51,7 @@ const BATCH: u64 = 3;
 async fn one_batch(journal: &Journal, n: u64) -> Result<(), JournalError> {
     let jobs: Vec<_> = (0..BATCH).map(|k| job(1, n * BATCH + k)).collect();
     let runs: Vec<_> = jobs.iter().map(|job| run(job, 1)).collect();
-    let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
+    let ids: Vec<_> = jobs.iter().map(|job| first(job.id)).collect();
     let events: Vec<_> = jobs.iter().cloned().map(Occurred::from).collect();
     journal.record_events(&events).await?;
     let outcomes: Vec<_> = runs.iter().map(reported).collect();
@@ -69,7 +69,7 @@ async fn one_batch(journal: &Journal, n: u64) -> Result<(), JournalError> {
 
 fn reported(run: &RunRecord) -> Ran {
     Ran {
-        job: run.input.job,
+        run: first(run.input.job),
         outcome: RunOutcome::Reported(Box::new(run.clone())),
         next: None,
     }

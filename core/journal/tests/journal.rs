@@ -12,8 +12,8 @@ mod support;
 
 use alloy_primitives::B256;
 use cryptlet_journal::{
-    Cursor, Delivered, How, JobFilter, Journal, JournalError, Occurred, Page, Routed, RunOutcome,
-    SubscriptionChange, TRAIL, Taken,
+    Cursor, Delivered, How, JobFilter, Journal, JournalError, Occurred, Page, Ran, Routed,
+    RunOutcome, SubscriptionChange, TRAIL, Taken,
 };
 use cryptlet_types::{EventId, JobId, JobState, Subject};
 use futures::FutureExt as _;
@@ -283,8 +283,14 @@ async fn the_whole_path_is_told_again_after_reopening() {
         .unwrap();
     report(&journal, job.id, &run).await.unwrap();
     let (first, second) = (submission(0, 10), submission(0, 12));
-    journal.record_submission(&[job.id], &first).await.unwrap();
-    journal.record_submission(&[job.id], &second).await.unwrap();
+    journal
+        .record_submission(&[support::first(job.id)], &first)
+        .await
+        .unwrap();
+    journal
+        .record_submission(&[support::first(job.id)], &second)
+        .await
+        .unwrap();
     drop(journal);
 
     let journal = open(&path).await;
@@ -299,7 +305,10 @@ async fn the_whole_path_is_told_again_after_reopening() {
         (&record.run, &record.submission),
         (&Some(run.clone()), &Some(second.clone()))
     );
-    assert_eq!(journal.submissions(job.id).await.unwrap(), [first, second]);
+    assert_eq!(
+        journal.submissions(support::first(job.id)).await.unwrap(),
+        [first, second]
+    );
     deliver(&journal, &job, &run, false).await.unwrap();
     journal.close().await.unwrap();
 
@@ -332,7 +341,7 @@ async fn a_stale_view_changes_nothing() {
     let journal = memory().await;
     let job = routed(&journal, 1, 1).await;
     let early = journal
-        .record_submission(&[job.id], &submission(0, 1))
+        .record_submission(&[present(&journal, job.id).await], &submission(0, 1))
         .await
         .unwrap_err();
     assert_eq!(
@@ -377,7 +386,7 @@ async fn values_of_another_job_are_refused() {
         .await
         .unwrap();
     let foreign = Delivered {
-        job: one.id,
+        run: first(one.id),
         ..delivered(&other, &run, true, 1)
     };
     let error = journal.record_deliveries(&[foreign]).await;
@@ -393,7 +402,7 @@ async fn a_reopened_job_starts_over_and_remembers() {
         .unwrap();
     report(&journal, job.id, &run(&job, 1)).await.unwrap();
     journal
-        .record_submission(&[job.id], &submission(0, 1))
+        .record_submission(&[present(&journal, job.id).await], &submission(0, 1))
         .await
         .unwrap();
     reopen(&journal, job.id, "report expired").await.unwrap();
@@ -406,14 +415,16 @@ async fn a_reopened_job_starts_over_and_remembers() {
         (record.attempts, record.note.as_deref()),
         (2, Some("report expired"))
     );
-    assert_eq!(journal.submissions(job.id).await.unwrap(), []);
+    assert_eq!(record.present.number, 1);
+    let none = journal.submissions(record.present).await.unwrap();
+    assert_eq!(none, [], "what was sent belongs to the run before");
     report(&journal, job.id, &run(&job, 2)).await.unwrap();
     journal
-        .record_submission(&[job.id], &submission(0, 1))
+        .record_submission(&[present(&journal, job.id).await], &submission(0, 1))
         .await
         .unwrap();
     assert_eq!(
-        journal.submissions(job.id).await.unwrap(),
+        journal.submissions(record.present).await.unwrap(),
         [submission(0, 1)]
     );
     assert_eq!(journal.history(job.id).await.unwrap().len(), 7);
@@ -501,18 +512,18 @@ async fn files_of_other_versions_and_of_other_programs_are_left_alone() {
     let path = folder.path().join("journal.db");
     open(&path).await.close().await.unwrap();
     let cases = [
-        ("PRAGMA user_version = 4", 4, "use a newer program"),
+        ("PRAGMA user_version = 5", 5, "use a newer program"),
         ("PRAGMA user_version = 2", 2, "move the file away"),
     ];
     for (sql, version, step) in cases {
         alter(&path, sql).await;
         let error = Journal::open(&path, ticks()).await.unwrap_err();
         assert!(
-            matches!(error, JournalError::OtherSchema { found, known: 3 } if found == version),
+            matches!(error, JournalError::OtherSchema { found, known: 4 } if found == version),
             "{error}"
         );
         let text = error.to_string();
-        let both = format!("has schema {version}, this program reads schema 3: {step}");
+        let both = format!("has schema {version}, this program reads schema 4: {step}");
         assert!(text.contains(&both), "{text}");
         assert!(!error.is_retryable());
     }
@@ -630,4 +641,66 @@ async fn the_job_before_an_event_is_found_by_its_due() {
         let found = journal.due_before(subject, SINCE + before).await.unwrap();
         assert_eq!(found, expected.map(|due| SINCE + due), "before {before}");
     }
+}
+
+#[tokio::test]
+async fn what_was_sent_of_an_earlier_run_is_remembered_and_may_be_the_delivery() {
+    let journal = memory().await;
+    let job = routed(&journal, 1, 1).await;
+    let (early, late) = (run(&job, 1), run(&job, 2));
+    report(&journal, job.id, &early).await.unwrap();
+    let one = support::first(job.id);
+    let sent = submission(0, 1);
+    journal.record_submission(&[one], &sent).await.unwrap();
+    reopen(&journal, job.id, "expired").await.unwrap();
+    report(&journal, job.id, &late).await.unwrap();
+    let others = journal.other_runs(job.id).await.unwrap();
+    assert_eq!(others, [(one, early.clone())]);
+    let numbered = |number| journal.runs_numbered(job.event.subject, number);
+    assert_eq!(numbered(1).await.unwrap(), others);
+    assert_eq!(numbered(2).await.unwrap(), []);
+
+    let made = [delivered(&job, &early, true, 1)];
+    assert!(journal.record_deliveries(&made).await.unwrap()[0].is_ok());
+    let record = journal.job(job.id).await.unwrap().unwrap();
+    assert_eq!((record.present, record.run), (one, Some(early)));
+    assert_eq!(record.submission, Some(sent));
+    let others = journal.other_runs(job.id).await.unwrap();
+    assert_eq!(others, [], "the second report was never sent");
+}
+
+#[tokio::test]
+async fn nothing_is_taken_over_of_a_run_that_is_not_the_present_one() {
+    let journal = memory().await;
+    let job = routed(&journal, 1, 1).await;
+    report(&journal, job.id, &run(&job, 1)).await.unwrap();
+    let stale = support::first(job.id);
+    reopen(&journal, job.id, "expired").await.unwrap();
+    let outcome = RunOutcome::Reported(Box::new(run(&job, 1)));
+    let next = None;
+    let late = [Ran {
+        run: stale,
+        outcome,
+        next,
+    }];
+    let told = journal.record_runs(&late).await.unwrap().remove(0);
+    let error = told.unwrap_err();
+    assert!(matches!(error, JournalError::OtherRun { is: 1, .. }));
+    assert_eq!(
+        error.to_string(),
+        format!("job {} is at run 1, not at run 0", job.id)
+    );
+    report(&journal, job.id, &run(&job, 2)).await.unwrap();
+    let sent = journal.record_submission(&[stale], &submission(0, 1)).await;
+    assert!(
+        matches!(sent, Err(JournalError::OtherRun { given, .. }) if given == stale),
+        "{sent:?}"
+    );
+    let told = journal.reopen(&[(stale, "expired")]).await.unwrap();
+    assert!(matches!(told[..], [Err(JournalError::OtherRun { .. })]));
+    let made = [delivered(&job, &run(&job, 1), true, 1)];
+    assert!(
+        journal.record_deliveries(&made).await.unwrap()[0].is_err(),
+        "what was never sent cannot be delivered"
+    );
 }

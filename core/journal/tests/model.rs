@@ -11,8 +11,8 @@
 
 mod support;
 
-use cryptlet_journal::{DELEGATE, How, Journal, JournalError, RunOutcome};
-use cryptlet_types::{Job, JobId, JobState, RunRecord, Submission};
+use cryptlet_journal::{DELEGATE, Delivered, How, Journal, JournalError, RunOutcome};
+use cryptlet_types::{Job, JobId, JobState, RunId, RunRecord, Submission};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use support::*;
@@ -24,7 +24,7 @@ enum Operation {
     Attempt(u8),
     Report(u8, u8),
     Submit(Vec<u8>, u8),
-    Deliver(u8, bool),
+    Deliver(u8, bool, u32),
     Skip(u8),
     Fail(u8),
     Park(u8),
@@ -43,7 +43,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => job.clone().prop_map(Attempt),
         5 => (job.clone(), any::<u8>()).prop_map(|(job, salt)| Report(job, salt)),
         4 => (jobs, 0u8..4).prop_map(|(jobs, fee)| Submit(jobs.into_iter().collect(), fee)),
-        4 => (job.clone(), any::<bool>()).prop_map(|(job, success)| Deliver(job, success)),
+        4 => (job.clone(), any::<bool>(), 0u32..3)
+            .prop_map(|(job, success, back)| Deliver(job, success, back)),
         1 => job.clone().prop_map(Skip),
         1 => job.clone().prop_map(Fail),
         1 => job.clone().prop_map(Park),
@@ -60,8 +61,10 @@ struct Known {
     job: Job,
     state: JobState,
     attempts: u32,
-    run: Option<RunRecord>,
-    submissions: Vec<Submission>,
+    /// Number of the present run.
+    present: u32,
+    /// Reports, and what was sent of them, by the number of the run.
+    runs: BTreeMap<u32, (RunRecord, Vec<Submission>)>,
     success: Option<bool>,
     /// Block of the log, and whether the chain still has it there.
     event: Option<(u64, bool)>,
@@ -75,8 +78,8 @@ impl Known {
             job,
             state: JobState::Routed,
             attempts: 0,
-            run: None,
-            submissions: vec![],
+            present: 0,
+            runs: BTreeMap::new(),
             success: None,
             event: block.map(|block| (block, true)),
             delivered: None,
@@ -95,12 +98,17 @@ impl Known {
     }
 
     fn start_over(&mut self, attempts: u32) {
-        self.run = None;
-        self.submissions.clear();
+        let last = self.runs.keys().copied().max().unwrap_or(0);
+        self.present = self.present.max(last) + 1;
+        self.runs.retain(|_, (_, sent)| !sent.is_empty());
         self.attempts = attempts;
         if matches!(self.event, Some((_, false))) {
             self.go(&[JobState::Routed], JobState::Withdrawn);
         }
+    }
+
+    fn submissions(&self) -> &[Submission] {
+        self.runs.get(&self.present).map_or(&[], |(_, sent)| sent)
     }
 
     /// The log is in `block` now. Returns whether it had been taken back.
@@ -118,7 +126,7 @@ impl Known {
 
     fn rewind(&mut self, to: u64) {
         if self.delivered.is_some_and(|block| block > to) {
-            let back = match self.submissions.is_empty() {
+            let back = match self.submissions().is_empty() {
                 true => JobState::Reported,
                 false => JobState::Submitted,
             };
@@ -157,7 +165,7 @@ async fn step(journal: &Journal, model: &mut Model, operation: &Operation) {
         Submit(jobs, fee) => submit(journal, model, jobs, *fee).await,
         Attempt(n)
         | Report(n, _)
-        | Deliver(n, _)
+        | Deliver(n, ..)
         | Skip(n)
         | Fail(n)
         | Park(n)
@@ -221,7 +229,11 @@ async fn rewind(journal: &Journal, model: &mut Model, depth: u64) {
 async fn submit(journal: &Journal, model: &mut Model, jobs: &[u8], fee: u8) {
     let submission = submission(u64::from(jobs[0]), u128::from(fee));
     let ids: Vec<_> = jobs.iter().map(|n| numbered(*n, 0).id).collect();
-    let done = journal.record_submission(&ids, &submission).await;
+    let mut runs = Vec::new();
+    for id in &ids {
+        runs.push(present(journal, *id).await);
+    }
+    let done = journal.record_submission(&runs, &submission).await;
     let from = [JobState::Reported, JobState::Submitted];
     let states = ids
         .iter()
@@ -233,8 +245,9 @@ async fn submit(journal: &Journal, model: &mut Model, jobs: &[u8], fee: u8) {
     for id in ids.iter().filter(|_| allowed) {
         let known = model.jobs.get_mut(id).unwrap();
         known.go(&from, JobState::Submitted);
-        known.submissions.retain(|earlier| *earlier != submission);
-        known.submissions.push(submission.clone());
+        let (_, sent) = known.runs.get_mut(&known.present).unwrap();
+        sent.retain(|earlier| *earlier != submission);
+        sent.push(submission.clone());
     }
 }
 
@@ -246,8 +259,15 @@ async fn one(journal: &Journal, model: &mut Model, operation: &Operation, n: u8)
     let done = match operation {
         Attempt(_) => ran(journal, id, RunOutcome::Attempt("later".into())).await,
         Report(_, salt) => report(journal, id, &run_of(*salt)).await,
-        Deliver(_, success) => {
-            let delivered = delivered(&job, &run_of(0), *success, model.height);
+        Deliver(_, success, back) => {
+            let run = present(journal, id).await;
+            let delivered = Delivered {
+                run: RunId {
+                    number: run.number.saturating_sub(*back),
+                    ..run
+                },
+                ..delivered(&job, &run_of(0), *success, model.height)
+            };
             let told = journal.record_deliveries(&[delivered]).await;
             told.and_then(|mut told| told.pop().unwrap())
         }
@@ -264,10 +284,12 @@ async fn one(journal: &Journal, model: &mut Model, operation: &Operation, n: u8)
     let allowed = go(known, operation, model.height, run_of);
     assert_eq!(done.is_ok(), allowed, "{operation:?}: {done:?}");
     if !allowed {
-        assert!(
-            matches!(done, Err(JournalError::WrongState { is, .. }) if is == known.state),
-            "{done:?}"
-        );
+        let told = match done {
+            Err(JournalError::WrongState { is, .. }) => is == known.state,
+            Err(JournalError::OtherRun { is, .. }) => is == known.present,
+            _ => false,
+        };
+        assert!(told, "{done:?}");
     }
 }
 
@@ -282,12 +304,16 @@ fn go(
     match operation {
         Operation::Attempt(_) if known.go(&[Routed], Routed) => known.attempts += 1,
         Operation::Report(_, salt) if known.go(&[Routed], Reported) => {
-            known.run = Some(run_of(*salt));
+            let run = (run_of(*salt), vec![]);
+            known.runs.insert(known.present, run);
         }
-        Operation::Deliver(_, success)
-            if known.run.is_some()
-                && known.go(&[Reported, Submitted, Parked, Withdrawn], Delivered) =>
+        Operation::Deliver(_, success, back)
+            if known
+                .runs
+                .contains_key(&known.present.saturating_sub(*back))
+                && known.go(&[Routed, Reported, Submitted, Parked, Withdrawn], Delivered) =>
         {
+            known.present = known.present.saturating_sub(*back);
             (known.success, known.delivered) = (Some(*success), Some(height));
         }
         Operation::Skip(_) => return known.go(&[Routed], Skipped),
@@ -311,10 +337,14 @@ async fn compare(journal: &Journal, model: &Model) {
             (&record.job, record.state, record.attempts),
             (&known.job, known.state, known.attempts)
         );
-        assert_eq!(record.run, known.run);
+        assert_eq!(record.present.number, known.present);
+        let run = known.runs.get(&known.present).map(|(run, _)| run);
+        assert_eq!(record.run.as_ref(), run);
+        others(journal, known).await;
         assert_eq!(record.block, known.delivered.map(cursor));
-        assert_eq!(record.submission.as_ref(), known.submissions.last());
-        assert_eq!(journal.submissions(*id).await.unwrap(), known.submissions);
+        assert_eq!(record.submission.as_ref(), known.submissions().last());
+        let sent = journal.submissions(record.present).await.unwrap();
+        assert_eq!(sent, known.submissions());
         let receipt = journal.receipt(*id).await.unwrap();
         assert_eq!(receipt.map(|stored| stored.success), known.success);
         let history = journal.history(*id).await.unwrap();
@@ -333,6 +363,16 @@ async fn compare(journal: &Journal, model: &Model) {
     pending(journal, model).await;
 }
 
+/// Every run but the present one of which something was sent.
+async fn others(journal: &Journal, known: &Known) {
+    let found = journal.other_runs(known.job.id).await.unwrap();
+    let found = found.into_iter().map(|(id, run)| (id.number, run));
+    let others = known.runs.iter();
+    let others = others.filter(|(number, (_, sent))| **number != known.present && !sent.is_empty());
+    let others = others.map(|(number, (run, _))| (*number, run.clone()));
+    assert_eq!(found.collect::<Vec<_>>(), others.collect::<Vec<_>>());
+}
+
 /// Every transaction of a submitted job, and no other.
 async fn pending(journal: &Journal, model: &Model) {
     let mut found = Vec::new();
@@ -343,7 +383,7 @@ async fn pending(journal: &Journal, model: &Model) {
     let submitted = model.jobs.iter();
     let submitted = submitted.filter(|(_, known)| known.state == JobState::Submitted);
     let mut expected: Vec<_> = submitted
-        .flat_map(|(id, known)| known.submissions.iter().map(|sent| (*id, sent.hash)))
+        .flat_map(|(id, known)| known.submissions().iter().map(|sent| (*id, sent.hash)))
         .collect();
     expected.sort_unstable();
     assert_eq!(found, expected);

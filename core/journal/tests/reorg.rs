@@ -231,7 +231,7 @@ async fn a_delivery_that_was_taken_back_is_made_again() {
         report(&journal, job.id, &run(job, 1)).await.unwrap();
     }
     let sent = submission(0, 1);
-    let ids = [jobs[0].id, jobs[1].id];
+    let ids = [first(jobs[0].id), first(jobs[1].id)];
     journal.record_submission(&ids, &sent).await.unwrap();
     let blocks = [5, 6, 6];
     let deliver = || async {

@@ -83,7 +83,7 @@ impl JobState {
     /// Whether `next` may follow. A report that expired undelivered sends the job back to [`JobState::Routed`];
     /// a transaction that has to be replaced goes from submitted to submitted; a delivery whose block was taken
     /// back is undone. A transaction that is on its way cannot be called back: the chain may consume a report
-    /// whose job was parked or withdrawn meanwhile.
+    /// whose job was parked or withdrawn meanwhile, or is to be run anew.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
         use JobState::{
@@ -91,7 +91,7 @@ impl JobState {
         };
         matches!(
             (self, next),
-            (Routed, Reported | Skipped)
+            (Routed, Reported | Skipped | Delivered)
                 | (Reported | Submitted, Submitted | Delivered | Routed)
                 | (Routed | Reported | Submitted, Failed | Parked | Withdrawn)
                 | (Parked, Routed | Withdrawn | Delivered)
@@ -142,13 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_never_comes_straight_from_an_event() {
+    fn nothing_is_delivered_of_a_job_that_came_to_nothing() {
         let before: Vec<_> = JobState::ALL
             .into_iter()
             .filter(|state| state.may_become(JobState::Delivered))
             .collect();
-        use JobState::{Parked, Reported, Submitted, Withdrawn};
-        assert_eq!(before, [Reported, Submitted, Parked, Withdrawn]);
+        use JobState::{Parked, Reported, Routed, Submitted, Withdrawn};
+        assert_eq!(before, [Routed, Reported, Submitted, Parked, Withdrawn]);
     }
 
     #[test]

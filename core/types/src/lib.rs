@@ -37,7 +37,7 @@ pub use ids::{CryptletId, EventId, JobId, Measurement, Sha256Digest, Subject};
 pub use job::{Job, JobState};
 pub use limits::Limits;
 pub use manifest::Manifest;
-pub use outbox::{RunRecord, Submission};
+pub use outbox::{RunId, RunRecord, Submission};
 pub use policy::Policy;
 pub use receipt::Receipt;
 pub use report::{Report, ReportDomain, SignedReport};

@@ -5,11 +5,23 @@
 //! between takes up the same report and the same transaction, never a second one.
 
 use crate::{
-    Evidence, Sha256Digest, SignedReport,
+    Evidence, JobId, Sha256Digest, SignedReport,
     region::{RunInput, SourceProof},
 };
 use alloy_primitives::{Address, B256, Bytes};
 use serde::{Deserialize, Serialize};
+
+/// Which run of which job. A job has one signed report at a time: where that can no more be delivered, or its event occurs again
+/// after it was taken back, the job is run anew under the next number. What was sent of an earlier run is remembered, for a
+/// reorganisation of the chain may deliver it after all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunId {
+    /// The job.
+    pub job: JobId,
+    /// 0 for its first run.
+    pub number: u32,
+}
 
 /// One run that ended in a signed report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use alloy_primitives::B256;
 use cryptlet_chain::{
     BroadcastError, Chain, ChainError, Delivery, Fees, Rejection, TransactionOutcome,
 };
-use cryptlet_types::{JobId, SignedReport, outbox::Submission};
+use cryptlet_types::{JobId, RunId, SignedReport, outbox::Submission};
 use std::time::Duration;
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
@@ -50,6 +50,8 @@ pub(crate) struct Attempt<'a> {
     failures: u32,
     /// Whether the delegate need not be asked before the first transaction.
     sure: bool,
+    /// The nonce of the last transaction, also after that was mined or given up.
+    nonce: Option<u64>,
     /// Since when it has been on its way.
     begun: Instant,
     blocks: Option<Receiver<Block>>,
@@ -147,6 +149,7 @@ impl<'a> Attempt<'a> {
             work,
             call,
             sent: submissions.to_vec(),
+            nonce: None,
             state,
             failures: 0,
             sure,
@@ -167,11 +170,13 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// The job under which the transaction's nonce is held: a batch has that of its first report.
-    pub(crate) fn job(&self) -> JobId {
-        self.orders()
-            .first()
-            .map_or(JobId(B256::ZERO), |order| order.job)
+    /// The run under which the transaction's nonce is held: a batch has that of its first report.
+    pub(crate) fn run(&self) -> RunId {
+        let none = RunId {
+            job: JobId(B256::ZERO),
+            number: 0,
+        };
+        self.orders().first().map_or(none, |order| order.run)
     }
 
     /// Whether a node has the last transaction.
@@ -179,8 +184,8 @@ impl<'a> Attempt<'a> {
         matches!(self.state, State::Waiting { .. })
     }
 
-    fn jobs(&self) -> Vec<JobId> {
-        self.orders().iter().map(|order| order.job).collect()
+    fn runs(&self) -> Vec<RunId> {
+        self.orders().iter().map(|order| order.run).collect()
     }
 
     /// One step towards the outcome. What decides that a transaction is lost is read before its receipt is looked
@@ -246,13 +251,13 @@ impl<'a> Attempt<'a> {
         };
         if let Some(view) = view {
             if view.mined > last.nonce {
-                tracing::warn!(job = %self.job(), nonce = last.nonce, "nonce used by another transaction");
+                tracing::warn!(job = %self.run().job, nonce = last.nonce, "nonce used by another transaction");
                 self.release();
                 self.state = State::Idle;
                 return Ok(());
             }
             if view.over {
-                self.deliverer.nonces().abandon(last, self.job());
+                self.deliverer.nonces().abandon(last, self.run());
                 self.state = State::Idle;
                 return Ok(());
             }
@@ -312,7 +317,7 @@ impl<'a> Attempt<'a> {
         };
         let gap = deliverer.nonces().gap_below(last.nonce, mined);
         if let Some(nonce) = gap {
-            tracing::warn!(job = %self.job(), nonce, "filling a gap before the transaction");
+            tracing::warn!(job = %self.run().job, nonce, "filling a gap before the transaction");
             let offer = self.offer(self.chain().fees().await?, Some(last))?;
             self.release();
             return self.send_new(nonce, offer).await;
@@ -334,11 +339,11 @@ impl<'a> Attempt<'a> {
         let nonce = last.nonce;
         match self.offer(self.chain().fees().await?, Some(last)) {
             Ok(offer) => {
-                tracing::info!(job = %self.job(), nonce, max_fee = offer.max_fee, "replacing");
+                tracing::info!(job = %self.run().job, nonce, max_fee = offer.max_fee, "replacing");
                 self.send_new(nonce, offer).await
             }
             Err(DeliverError::FeeCap { cap }) if matches!(self.state, State::Waiting { .. }) => {
-                tracing::warn!(job = %self.job(), nonce, cap, "not mined, and at the fee cap");
+                tracing::warn!(job = %self.run().job, nonce, cap, "not mined, and at the fee cap");
                 self.start_waiting();
                 Ok(())
             }
@@ -350,8 +355,8 @@ impl<'a> Attempt<'a> {
     async fn outbid_last(&mut self) -> Result<(), DeliverError> {
         let deliverer = self.deliverer;
         let _sending = deliverer.sending.lock().await;
-        let job = self.job();
-        let taken = |last: &Submission| deliverer.nonces().is_taken_from(last.nonce, job);
+        let run = self.run();
+        let taken = |last: &Submission| deliverer.nonces().is_taken_from(last.nonce, run);
         if self.sent.last().is_some_and(taken) {
             self.state = State::Idle;
             return Ok(());
@@ -415,7 +420,10 @@ impl<'a> Attempt<'a> {
         match answer.await? {
             Ok(()) => Ok(None),
             Err(Rejection::NotYetValid) => Err(DeliverError::NotYetValid),
-            Err(Rejection::Expired) => Ok(Some(Outcome::Expired)),
+            Err(Rejection::Expired) => {
+                self.too_late();
+                Ok(Some(Outcome::Expired))
+            }
             Err(Rejection::Paused) => self.unless_expired(order, DeliverError::Paused).await,
             Err(Rejection::WrongSequence { expected, given }) if expected > given => {
                 self.consumed(order).await.map(Some)
@@ -426,6 +434,14 @@ impl<'a> Attempt<'a> {
                 self.unless_expired(order, ahead).await
             }
             Err(rejection) => self.refused(order, rejection).await.map(Some),
+        }
+    }
+
+    /// The report has expired: was it sent, and is the chain too slow?
+    fn too_late(&self) {
+        if let Some(nonce) = self.nonce {
+            let next = self.deliverer.nonces().end();
+            self.deliverer.window().too_late(nonce, next);
         }
     }
 
@@ -497,6 +513,7 @@ impl<'a> Attempt<'a> {
             let Some(outcome) = outcome else { continue };
             self.deliverer.account.used(submission.nonce);
             if let Some(settled) = self.made_of(&outcome) {
+                self.deliverer.window().in_time();
                 return Ok(Some(settled));
             }
             without = Some((place, outcome.gas_used));
@@ -507,7 +524,7 @@ impl<'a> Attempt<'a> {
         self.release();
         let submission = self.sent.remove(place);
         let hash = submission.hash;
-        tracing::warn!(job = %self.job(), %hash, gas_used, "transaction delivered nothing");
+        tracing::warn!(job = %self.run().job, %hash, gas_used, "transaction delivered nothing");
         self.state = State::Idle;
         Ok(self.reverted())
     }
@@ -552,6 +569,10 @@ impl<'a> Attempt<'a> {
         let _sending = deliverer.sending.lock().await;
         let known = deliverer.account.known().await?;
         let slot = deliverer.nonces().next(known.mined, known.pending);
+        let waiting = deliverer.nonces().waiting();
+        if !deliverer.window().has_room(waiting) {
+            return Err(DeliverError::Crowded { waiting });
+        }
         let offer = self.offer(known.fees, slot.outbid.as_ref())?;
         self.send_new(slot.nonce, offer).await
     }
@@ -578,10 +599,11 @@ impl<'a> Attempt<'a> {
             transaction::sign(&self.call, nonce, offer, deliverer.signer.as_ref()).await?;
         deliverer
             .outbox
-            .submitted(&self.jobs(), &submission)
+            .submitted(&self.runs(), &submission)
             .await
             .map_err(DeliverError::Outbox)?;
         self.sent.push(submission);
+        self.nonce = Some(nonce);
         self.state = State::Unsent;
         self.broadcast_last().await
     }
@@ -601,7 +623,7 @@ impl<'a> Attempt<'a> {
 
     /// Draws the consequences of a node's answer to the last transaction.
     fn broadcasted(&mut self, answer: Result<B256, BroadcastError>) -> Result<(), DeliverError> {
-        let job = self.job();
+        let run = self.run();
         match answer {
             Ok(_) | Err(BroadcastError::AlreadyKnown) => self.start_waiting(),
             Err(error @ BroadcastError::NonceTooLow) => {
@@ -611,7 +633,7 @@ impl<'a> Attempt<'a> {
                 return Err(DeliverError::NotTaken(error.to_string()));
             }
             Err(BroadcastError::Underpriced(reason)) => {
-                tracing::warn!(%job, reason, "underpriced");
+                tracing::warn!(job = %run.job, reason, "underpriced");
                 self.state = State::Outbid;
             }
             Err(BroadcastError::Refused(reason)) => {
@@ -632,8 +654,8 @@ impl<'a> Attempt<'a> {
     /// A node has the last transaction.
     fn start_waiting(&mut self) {
         if let Some(last) = self.sent.last() {
-            tracing::debug!(job = %self.job(), hash = %last.hash, nonce = last.nonce, "waiting for a block");
-            self.deliverer.nonces().accepted(last.nonce, self.job());
+            tracing::debug!(job = %self.run().job, hash = %last.hash, nonce = last.nonce, "waiting for a block");
+            self.deliverer.nonces().accepted(last.nonce, self.run());
         }
         let pause = self.pause_after(FIRST_PAUSE);
         self.state = State::Waiting {
@@ -646,7 +668,7 @@ impl<'a> Attempt<'a> {
     fn release(&self) {
         let mut nonces = self.deliverer.nonces();
         for submission in &self.sent {
-            nonces.settled(submission.nonce, self.job());
+            nonces.settled(submission.nonce, self.run());
         }
     }
 }

@@ -6,10 +6,11 @@ use crate::{
     attempt::{Attempt, Settled},
     mined::Mined,
     nonces::Nonces,
+    window::Window,
 };
 use cryptlet_chain::{Chain, Delivery, Head, Rejection};
 use cryptlet_types::{
-    JobId, SignedDelegation, SignedReport, outbox::Submission, report::CompactSignature,
+    RunId, SignedDelegation, SignedReport, outbox::Submission, report::CompactSignature,
 };
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -48,8 +49,8 @@ impl Default for DeliverConfig {
 /// A report to deliver.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// The job that it belongs to.
-    pub job: JobId,
+    /// The run that made it.
+    pub run: RunId,
     /// The report.
     pub report: SignedReport,
     /// The delegation under which the report was made; none if it is on nobody's behalf.
@@ -97,6 +98,7 @@ pub struct Deliverer {
     /// Held from the choice of a nonce until a node has accepted it or not.
     pub(crate) sending: tokio::sync::Mutex<()>,
     nonces: Mutex<Nonces>,
+    window: Mutex<Window>,
     pub(crate) account: Account,
     pub(crate) mined: Mined,
 }
@@ -118,7 +120,8 @@ impl Deliverer {
             outbox,
             config,
             sending: tokio::sync::Mutex::new(()),
-            nonces: Mutex::new(Nonces::default()),
+            nonces: Mutex::default(),
+            window: Mutex::default(),
         }
     }
 
@@ -237,7 +240,7 @@ impl Deliverer {
                         place.leave();
                     }
                     self.account.forget();
-                    tracing::warn!(job = %attempt.job(), %error, ?backoff, "delivery waits");
+                    tracing::warn!(job = %attempt.run().job, %error, ?backoff, "delivery waits");
                     self.rest(&error, backoff).await;
                     backoff = backoff.saturating_mul(2).min(longest);
                 }
@@ -254,6 +257,10 @@ impl Deliverer {
         let mut blocks = self.mined.listen();
         sleep(backoff.min(self.config.longest_pause)).await;
         let _no_block_came = timeout(self.config.longest_backoff, blocks.recv()).await;
+    }
+
+    pub(crate) fn window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn nonces(&self) -> MutexGuard<'_, Nonces> {

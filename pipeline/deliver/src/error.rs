@@ -48,6 +48,12 @@ pub enum DeliverError {
     /// The subscription is paused: the delegate takes no report of it for now.
     #[error("the subscription is paused")]
     Paused,
+    /// So many transactions wait for a block already that another one would come too late.
+    #[error("the chain is slow: {waiting} transactions wait already")]
+    Crowded {
+        /// How many wait.
+        waiting: usize,
+    },
     /// What the outbox has of the batch is no transaction that this version writes.
     #[error("the batch's transaction cannot be read")]
     Unreadable,
@@ -72,6 +78,7 @@ impl DeliverError {
             | Self::NotYetValid
             | Self::Ahead { .. }
             | Self::Paused
+            | Self::Crowded { .. }
             | Self::FeeCap { .. } => true,
             Self::WrongSignature | Self::Unreadable => false,
         }
@@ -85,11 +92,12 @@ impl DeliverError {
                 | Self::Broadcast(BroadcastError::Chain(_) | BroadcastError::InsufficientFunds(_))
                 | Self::Outbox(_)
                 | Self::Signer(_)
+                | Self::Crowded { .. }
         )
     }
 
-    /// Whether it waits for a report before it, which may come at any moment.
+    /// Whether it waits for others before it, which may be mined at any moment.
     pub(crate) const fn is_its_turns(&self) -> bool {
-        matches!(self, Self::Ahead { .. })
+        matches!(self, Self::Ahead { .. } | Self::Crowded { .. })
     }
 }

@@ -28,6 +28,7 @@ mod mined;
 pub mod nonces;
 pub mod ports;
 pub mod transaction;
+mod window;
 
 pub use deliverer::{BatchOrder, DeliverConfig, Deliverer, Order, Outcome};
 pub use error::DeliverError;

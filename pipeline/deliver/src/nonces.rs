@@ -1,12 +1,12 @@
 //! Which nonces of the transmitter are in use. Pure bookkeeping; the chain has the last word.
 
-use cryptlet_types::{JobId, outbox::Submission};
+use cryptlet_types::outbox::{RunId, Submission};
 use std::collections::BTreeMap;
 
 /// Nonces that a node has accepted a transaction for and that are in no block yet, as far as is known here.
 #[derive(Debug, Default)]
 pub struct Nonces {
-    waiting: BTreeMap<u64, JobId>,
+    waiting: BTreeMap<u64, RunId>,
     abandoned: BTreeMap<u64, Submission>,
 }
 
@@ -42,37 +42,50 @@ impl Nonces {
         }
     }
 
-    /// A node has accepted a transaction of `job` with this nonce.
-    pub fn accepted(&mut self, nonce: u64, job: JobId) {
-        self.abandoned.remove(&nonce);
-        self.waiting.insert(nonce, job);
+    /// The nonce after all that wait.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        let last = self.waiting.last_key_value();
+        last.map_or(0, |(nonce, _)| nonce.saturating_add(1))
     }
 
-    /// Whether another job's transaction holds the nonce.
+    /// Transactions that wait for a block, as far as is known here.
     #[must_use]
-    pub fn is_taken_from(&self, nonce: u64, job: JobId) -> bool {
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// A node has accepted a transaction of `run` with this nonce.
+    pub fn accepted(&mut self, nonce: u64, run: RunId) {
+        self.abandoned.remove(&nonce);
+        self.waiting.insert(nonce, run);
+    }
+
+    /// Whether another run's transaction holds the nonce.
+    #[must_use]
+    pub fn is_taken_from(&self, nonce: u64, run: RunId) -> bool {
         self.waiting
             .get(&nonce)
-            .is_some_and(|holder| *holder != job)
+            .is_some_and(|holder| *holder != run)
     }
 
-    /// The lowest nonce below `nonce` that is in no block and that no job here waits for: whatever holds it (or
+    /// The lowest nonce below `nonce` that is in no block and that no run here waits for: whatever holds it (or
     /// nothing does) keeps `nonce` from being mined.
     #[must_use]
     pub fn gap_below(&self, nonce: u64, mined: u64) -> Option<u64> {
         (mined..nonce).find(|lower| !self.waiting.contains_key(lower))
     }
 
-    /// Nobody waits for `job`'s transaction any more: it is mined, lost, or its waiter is gone.
-    pub fn settled(&mut self, nonce: u64, job: JobId) {
-        if self.waiting.get(&nonce) == Some(&job) {
+    /// Nobody waits for `run`'s transaction any more: it is mined, lost, or its waiter is gone.
+    pub fn settled(&mut self, nonce: u64, run: RunId) {
+        if self.waiting.get(&nonce) == Some(&run) {
             self.waiting.remove(&nonce);
         }
     }
 
-    /// `job` is given up while its transaction may still wait in the pool.
-    pub fn abandon(&mut self, submission: &Submission, job: JobId) {
-        self.settled(submission.nonce, job);
+    /// `run` is given up while its transaction may still wait in the pool.
+    pub fn abandon(&mut self, submission: &Submission, run: RunId) {
+        self.settled(submission.nonce, run);
         self.abandoned.insert(submission.nonce, submission.clone());
     }
 }
@@ -81,9 +94,13 @@ impl Nonces {
 mod tests {
     use super::*;
     use alloy_primitives::{Address, B256, Bytes};
+    use cryptlet_types::JobId;
 
-    fn job(n: u8) -> JobId {
-        JobId(B256::repeat_byte(n))
+    fn run(n: u8) -> RunId {
+        RunId {
+            job: JobId(B256::ZERO),
+            number: n.into(),
+        }
     }
 
     fn submission(nonce: u64) -> Submission {
@@ -106,56 +123,56 @@ mod tests {
         let mut nonces = Nonces::default();
         assert_eq!(next(&mut nonces, 5, 5), 5);
         assert_eq!(next(&mut nonces, 5, 5), 5);
-        nonces.accepted(5, job(1));
+        nonces.accepted(5, run(1));
         assert_eq!(next(&mut nonces, 5, 5), 6, "the node's count lags behind");
     }
 
     #[test]
     fn the_pool_may_know_of_more_than_this_host() {
         let mut nonces = Nonces::default();
-        nonces.accepted(5, job(1));
+        nonces.accepted(5, run(1));
         assert_eq!(next(&mut nonces, 5, 9), 9);
     }
 
     #[test]
     fn a_chain_that_went_back_is_followed_once_nothing_waits() {
         let mut nonces = Nonces::default();
-        nonces.accepted(8, job(1));
-        nonces.settled(8, job(2));
+        nonces.accepted(8, run(1));
+        nonces.settled(8, run(2));
         assert_eq!(next(&mut nonces, 3, 3), 9);
-        nonces.settled(8, job(1));
+        nonces.settled(8, run(1));
         assert_eq!(next(&mut nonces, 3, 3), 3);
     }
 
     #[test]
     fn an_abandoned_nonce_is_used_first_until_it_is_mined() {
         let mut nonces = Nonces::default();
-        nonces.accepted(5, job(1));
-        nonces.accepted(6, job(2));
-        nonces.abandon(&submission(5), job(1));
+        nonces.accepted(5, run(1));
+        nonces.accepted(6, run(2));
+        nonces.abandon(&submission(5), run(1));
         assert_eq!(nonces.next(5, 7).outbid, Some(submission(5)));
         assert_eq!(next(&mut nonces, 6, 7), 7, "it was mined after all");
-        nonces.abandon(&submission(7), job(3));
-        nonces.accepted(7, job(4));
+        nonces.abandon(&submission(7), run(3));
+        nonces.accepted(7, run(4));
         assert_eq!(nonces.next(6, 7).outbid, None, "it was replaced");
     }
 
     #[test]
     fn a_gap_is_the_lowest_nonce_that_nobody_waits_for() {
         let mut nonces = Nonces::default();
-        nonces.accepted(5, job(1));
-        nonces.accepted(7, job(2));
+        nonces.accepted(5, run(1));
+        nonces.accepted(7, run(2));
         assert_eq!(nonces.gap_below(7, 5), Some(6));
         assert_eq!(nonces.gap_below(6, 5), None);
         assert_eq!(nonces.gap_below(7, 7), None);
     }
 
     #[test]
-    fn a_nonce_belongs_to_one_job() {
+    fn a_nonce_belongs_to_one_run() {
         let mut nonces = Nonces::default();
-        nonces.accepted(5, job(1));
-        assert!(nonces.is_taken_from(5, job(2)));
-        assert!(!nonces.is_taken_from(5, job(1)));
-        assert!(!nonces.is_taken_from(6, job(1)));
+        nonces.accepted(5, run(1));
+        assert!(nonces.is_taken_from(5, run(2)));
+        assert!(!nonces.is_taken_from(5, run(1)));
+        assert!(!nonces.is_taken_from(6, run(1)));
     }
 }

@@ -2,7 +2,10 @@
 
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
-use cryptlet_types::{JobId, outbox::Submission, report::CompactSignature};
+use cryptlet_types::{
+    outbox::{RunId, Submission},
+    report::CompactSignature,
+};
 
 /// The transmitter's key, wherever it is kept.
 #[async_trait]
@@ -17,8 +20,9 @@ pub trait TransmitterSigner: Send + Sync {
 /// The durable record of what may have been sent.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// Writes the transaction down, for each job that it delivers. Once this returns it survives a crash; it has not been broadcast before.
-    async fn submitted(&self, jobs: &[JobId], submission: &Submission) -> Result<(), PortError>;
+    /// Writes the transaction down, for each run whose report it delivers. Once this returns it survives a crash; it has not been
+    /// broadcast before. Refuses, for good, if one of the jobs is at another run by now: nothing is sent of what is not wanted any more.
+    async fn submitted(&self, runs: &[RunId], submission: &Submission) -> Result<(), PortError>;
 }
 
 /// Why the host could not do its part.

@@ -8,9 +8,9 @@ use cryptlet_journal::{
 };
 use cryptlet_types::{
     ClockSpec, CryptletId, Event, Evidence, EvidenceStatement, Job, JobId, Limits, Measurement,
-    Provider, Receipt, ReportDomain, RunRecord, Sha256Digest, SignedReport, Subject, Submission,
-    Subscription, Trigger, TriggerSpec, event::LogEntry, receipt::Inclusion, region::RunInput,
-    report::CompactSignature,
+    Provider, Receipt, ReportDomain, RunId, RunRecord, Sha256Digest, SignedReport, Subject,
+    Submission, Subscription, Trigger, TriggerSpec, event::LogEntry, receipt::Inclusion,
+    region::RunInput, report::CompactSignature,
 };
 use std::{
     path::Path,
@@ -215,7 +215,7 @@ pub(crate) fn receipt(job: &Job, run: &RunRecord) -> Receipt {
 /// `receipt` of a delivery in a block.
 pub(crate) fn delivered(job: &Job, run: &RunRecord, success: bool, block: u64) -> Delivered {
     Delivered {
-        job: job.id,
+        run: first(job.id),
         receipt: receipt(job, run),
         success,
         block: cursor(block),
@@ -256,6 +256,17 @@ pub(crate) async fn routed(journal: &Journal, subject: u8, n: u64) -> Job {
     job
 }
 
+/// The job's first run.
+pub(crate) fn first(job: JobId) -> RunId {
+    RunId { job, number: 0 }
+}
+
+/// The job's present run; the first of a job that is not known.
+pub(crate) async fn present(journal: &Journal, job: JobId) -> RunId {
+    let record = journal.job(job).await.unwrap();
+    record.map_or(first(job), |record| record.present)
+}
+
 /// One outcome.
 pub(crate) async fn ran(
     journal: &Journal,
@@ -263,7 +274,8 @@ pub(crate) async fn ran(
     outcome: RunOutcome,
 ) -> Result<(), JournalError> {
     let next = None;
-    let mut told = journal.record_runs(&[Ran { job, outcome, next }]).await?;
+    let run = present(journal, job).await;
+    let mut told = journal.record_runs(&[Ran { run, outcome, next }]).await?;
     told.pop().unwrap().map(|taken| assert_eq!(taken, None))
 }
 
@@ -275,19 +287,24 @@ pub(crate) async fn report(
     ran(journal, id, RunOutcome::Reported(Box::new(run.clone()))).await
 }
 
-/// One delivery, in block 1.
+/// One delivery of the present run, in block 1.
 pub(crate) async fn deliver(
     journal: &Journal,
     job: &Job,
     run: &RunRecord,
     success: bool,
 ) -> Result<(), JournalError> {
-    let delivered = delivered(job, run, success, 1);
+    let delivered = Delivered {
+        run: present(journal, job.id).await,
+        ..delivered(job, run, success, 1)
+    };
     let mut told = journal.record_deliveries(&[delivered]).await?;
     told.pop().unwrap()
 }
 
 pub(crate) async fn reopen(journal: &Journal, id: JobId, reason: &str) -> Result<(), JournalError> {
-    let mut told = journal.reopen(&[(id, reason)]).await?;
+    let mut told = journal
+        .reopen(&[(present(journal, id).await, reason)])
+        .await?;
     told.pop().unwrap()
 }

@@ -5,7 +5,10 @@ use async_trait::async_trait;
 use cryptlet_deliver::{
     BatchOrder, DeliverConfig, Deliverer, Line, Order, Outbox, Outcome, Place, PortError,
 };
-use cryptlet_types::{Batch, JobId, outbox::Submission};
+use cryptlet_types::{
+    Batch,
+    outbox::{RunId, Submission},
+};
 use std::{
     sync::{
         Arc,
@@ -80,7 +83,7 @@ struct Stubborn {
 
 #[async_trait]
 impl Outbox for Stubborn {
-    async fn submitted(&self, jobs: &[JobId], submission: &Submission) -> Result<(), PortError> {
+    async fn submitted(&self, runs: &[RunId], submission: &Submission) -> Result<(), PortError> {
         let left = self
             .failures
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
@@ -89,7 +92,7 @@ impl Outbox for Stubborn {
         if left.is_ok() {
             return Err(PortError::retryable("the disk is full"));
         }
-        self.inner.submitted(jobs, submission).await
+        self.inner.submitted(runs, submission).await
     }
 }
 

@@ -5,7 +5,8 @@ use alloy::{primitives::U256, providers::Provider};
 use cryptlet_chain::{Chain, Delivery};
 use cryptlet_deliver::{DeliverConfig, DeliverError, Outcome, fees::Offer, transaction};
 use cryptlet_node::{Node, NodeConfig};
-use std::time::Duration;
+use futures::future::join_all;
+use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 fn delivered(outcome: Outcome) -> Delivery {
     match outcome {
@@ -274,4 +275,47 @@ async fn another_chain_at_the_same_address_is_not_delivered_to() {
     assert!(error.to_string().contains("serves chain 1234"), "{error}");
     assert!(outbox.written().is_empty());
     assert_eq!(world.provider.get_chain_id().await.unwrap(), 1234);
+}
+
+#[tokio::test]
+async fn on_a_chain_that_is_too_slow_fewer_transactions_wait_at_once() {
+    let world = world().await;
+    let mut consumers = Vec::new();
+    for _ in 0..4 {
+        consumers.push(world.consumer(Callback::Stores, 60_000).await);
+    }
+    let outbox = MemoryOutbox::new();
+    let deliverer = world.deliverer_with(&outbox, patient());
+    world.automine(false).await;
+    let orders = || join_all(consumers.iter().map(|one| world.order(one, 1, 7)));
+    let late = orders().await;
+    let late = join_all(late.iter().map(|order| deliverer.deliver(order)));
+    let (outcomes, ()) = tokio::join!(late, async {
+        outbox.wait_for(4).await;
+        let hours = serde_json::json!([7200]);
+        world.rpc("evm_increaseTime", hours).await;
+        world.mine().await;
+    });
+    for outcome in outcomes {
+        assert_eq!(outcome.unwrap(), Outcome::Expired);
+    }
+
+    let anew = orders().await;
+    let mut anew = pin!(join_all(anew.iter().map(|order| deliverer.deliver(order))));
+    let outcomes = loop {
+        tokio::select! {
+            biased;
+            outcomes = &mut anew => break outcomes,
+            () = tokio::time::sleep(Duration::from_millis(50)) => world.mine().await,
+        }
+    };
+    let mut blocks = BTreeMap::<_, usize>::new();
+    for outcome in outcomes {
+        *blocks.entry(delivered(outcome.unwrap()).block).or_default() += 1;
+    }
+    let most = blocks.values().max();
+    assert!(
+        most <= Some(&2),
+        "four came too late, so two wait at once: {blocks:?}"
+    );
 }

@@ -22,7 +22,7 @@ use cryptlet_deliver::{
 use cryptlet_node::{Mining, Node, NodeConfig};
 use cryptlet_seal::SigningKey;
 use cryptlet_types::{
-    CryptletId, JobId, Measurement, Report, ReportDomain, SignedReport, Subject,
+    CryptletId, JobId, Measurement, Report, ReportDomain, RunId, SignedReport, Subject,
     outbox::Submission, report::CompactSignature,
 };
 use std::{
@@ -206,7 +206,10 @@ impl World {
 
     pub(crate) fn order_of(&self, report: SignedReport, consumer: &Consumer) -> Order {
         Order {
-            job: JobId(report.report.digest(&self.domain())),
+            run: RunId {
+                job: JobId(report.report.digest(&self.domain())),
+                number: 0,
+            },
             report,
             delegation: None,
             callback_gas: consumer.gas,
@@ -443,7 +446,7 @@ impl MemoryOutbox {
 
 #[async_trait]
 impl Outbox for MemoryOutbox {
-    async fn submitted(&self, _: &[JobId], submission: &Submission) -> Result<(), PortError> {
+    async fn submitted(&self, _: &[RunId], submission: &Submission) -> Result<(), PortError> {
         self.written.lock().unwrap().push(submission.clone());
         self.count.send_modify(|count| *count += 1);
         if self.killed {

@@ -1,0 +1,95 @@
+//! How many of the transmitter's transactions wait for blocks at once: as many as the chain mines before their reports expire. On
+//! a chain that is full, more of them would be mined too late, and take the room of those that are not. Pure bookkeeping.
+//!
+//! Grows and shrinks as the congestion window of TCP does (RFC 5681, RFC 6582): one more for each window full that was mined in
+//! time, half of what waits once reports expire, and no less again until what waited then is through.
+
+/// Most that wait at once on a chain that takes all.
+const WIDEST: usize = 1024;
+
+/// The transmitter's window.
+#[derive(Debug)]
+pub(crate) struct Window {
+    limit: usize,
+    /// Most that waited at once since the window last shrank.
+    most: usize,
+    /// Mined in time since the window last changed.
+    in_time: usize,
+    /// Nonces below were given out before the window last shrank.
+    recover: u64,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self {
+            limit: WIDEST,
+            most: 0,
+            in_time: 0,
+            recover: 0,
+        }
+    }
+}
+
+impl Window {
+    /// Whether one more may wait beside so many. Asked before each.
+    pub(crate) fn has_room(&mut self, waiting: usize) -> bool {
+        let has_room = waiting < self.limit;
+        if has_room {
+            self.most = self.most.max(waiting.saturating_add(1));
+        }
+        has_room
+    }
+
+    /// A transaction was mined and brought something.
+    pub(crate) fn in_time(&mut self) {
+        self.in_time += 1;
+        if self.in_time >= self.limit {
+            self.in_time = 0;
+            self.limit = self.limit.saturating_add(1).min(WIDEST);
+        }
+    }
+
+    /// What a transaction with this nonce was to bring has expired; `next` is the nonce after all that wait.
+    pub(crate) fn too_late(&mut self, nonce: u64, next: u64) {
+        if nonce >= self.recover {
+            self.limit = (self.most.min(self.limit) / 2).max(1);
+            self.most = 0;
+            self.in_time = 0;
+            self.recover = next.max(nonce.saturating_add(1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_halves_once_for_all_that_waited_and_grows_again() {
+        let mut window = Window::default();
+        assert!(window.has_room(39));
+        window.too_late(3, 44);
+        window.too_late(43, 60);
+        assert!(window.has_room(19) && !window.has_room(20));
+        window.too_late(44, 64);
+        assert!(window.has_room(9) && !window.has_room(10));
+        for _ in 0..10 {
+            window.in_time();
+        }
+        assert!(window.has_room(10) && !window.has_room(11));
+    }
+
+    #[test]
+    fn one_may_always_wait_and_a_chain_that_takes_all_is_no_limit() {
+        let mut window = Window::default();
+        for nonce in 0..20 {
+            window.too_late(nonce, nonce + 1);
+        }
+        assert!(window.has_room(0) && !window.has_room(1));
+        let mut wide = Window::default();
+        for _ in 0..3 * WIDEST {
+            wide.in_time();
+        }
+        assert!(wide.has_room(WIDEST - 1) && !wide.has_room(WIDEST));
+    }
+}
