@@ -52,7 +52,7 @@ pub(crate) struct Attempt<'a> {
     sure: bool,
     /// The nonce of the last transaction, also after that was mined or given up.
     nonce: Option<u64>,
-    /// Since when it has been on its way.
+    /// Since when it has been on its way, or has to be sent again.
     begun: Instant,
     blocks: Option<Receiver<Block>>,
     /// What a block was seen to hold.
@@ -142,7 +142,7 @@ impl<'a> Attempt<'a> {
         };
         let sure = match work {
             Work::One(order) => order.expected,
-            Work::Batch(_) => true,
+            Work::Batch(_) => submissions.is_empty(),
         };
         Self {
             deliverer,
@@ -207,7 +207,8 @@ impl<'a> Attempt<'a> {
     async fn view(&self) -> Result<Option<View>, DeliverError> {
         let config = &self.deliverer.config;
         match self.state {
-            State::Waiting { since, .. } if since.elapsed() >= config.longest_pause => {}
+            State::Waiting { since, .. }
+                if self.found.is_none() && since.elapsed() >= config.longest_pause => {}
             _ => return Ok(None),
         }
         let account = self.deliverer.signer.address();
@@ -292,7 +293,8 @@ impl<'a> Attempt<'a> {
                 () = sleep_until(until) => return,
             };
             match block {
-                Ok(block) => {
+                Ok(None) => return,
+                Ok(Some(block)) => {
                     let mut sent = self.sent.iter().rev();
                     self.found = sent.find_map(|sent| block.get(&sent.hash).cloned());
                     if self.found.is_some() {
@@ -526,6 +528,7 @@ impl<'a> Attempt<'a> {
         let hash = submission.hash;
         tracing::warn!(job = %self.run().job, %hash, gas_used, "transaction delivered nothing");
         self.state = State::Idle;
+        self.begun = Instant::now();
         Ok(self.reverted())
     }
 
@@ -626,11 +629,11 @@ impl<'a> Attempt<'a> {
         let run = self.run();
         match answer {
             Ok(_) | Err(BroadcastError::AlreadyKnown) => self.start_waiting(),
-            Err(error @ BroadcastError::NonceTooLow) => {
+            Err(BroadcastError::NonceTooLow) => {
                 self.deliverer.account.forget();
                 self.state = State::Idle;
                 // A node that is behind says so again at once.
-                return Err(DeliverError::NotTaken(error.to_string()));
+                return Err(DeliverError::StaleNonce);
             }
             Err(BroadcastError::Underpriced(reason)) => {
                 tracing::warn!(job = %run.job, reason, "underpriced");

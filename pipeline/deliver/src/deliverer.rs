@@ -4,7 +4,7 @@ use crate::{
     DeliverError, Outbox, Place, TransmitterSigner,
     account::Account,
     attempt::{Attempt, Settled},
-    mined::Mined,
+    mined::{Block, Mined},
     nonces::Nonces,
     window::Window,
 };
@@ -16,7 +16,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::broadcast::Receiver,
+    time::{sleep, timeout},
+};
 
 /// First pause after a failure.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
@@ -225,6 +228,8 @@ impl Deliverer {
         place.come().await;
         let mut backoff = FIRST_BACKOFF;
         loop {
+            // Before it is asked whose turn it is: the block that brings it may come while the answer is on its way.
+            let blocks = self.mined.listen();
             match attempt.step().await {
                 Ok(Some(settled)) => return Ok(settled),
                 Ok(None) => {
@@ -241,7 +246,7 @@ impl Deliverer {
                     }
                     self.account.forget();
                     tracing::warn!(job = %attempt.run().job, %error, ?backoff, "delivery waits");
-                    self.rest(&error, backoff).await;
+                    self.rest(&error, backoff, blocks).await;
                     backoff = backoff.saturating_mul(2).min(longest);
                 }
                 Err(error) => return Err(error),
@@ -250,11 +255,10 @@ impl Deliverer {
     }
 
     /// Waits after a failure. Whose turn has not come is woken by the next block, which may have brought it.
-    async fn rest(&self, error: &DeliverError, backoff: Duration) {
+    async fn rest(&self, error: &DeliverError, backoff: Duration, mut blocks: Receiver<Block>) {
         if !error.is_its_turns() || !self.mined.is_told() {
             return sleep(backoff).await;
         }
-        let mut blocks = self.mined.listen();
         sleep(backoff.min(self.config.longest_pause)).await;
         let _no_block_came = timeout(self.config.longest_backoff, blocks.recv()).await;
     }

@@ -15,6 +15,9 @@ pub enum DeliverError {
     /// A node does not take the transaction for a reason of its own; another one is built in a moment.
     #[error("not taken by the node: {0}")]
     NotTaken(String),
+    /// The nonce that a node named is used up by its own word: it is behind, or the account was used meanwhile.
+    #[error("the node's count of the account's transactions was too low")]
+    StaleNonce,
     /// The journal did not take the transaction, so it was not sent.
     #[error("outbox: {0}")]
     Outbox(#[source] PortError),
@@ -75,6 +78,7 @@ impl DeliverError {
             Self::Outbox(error) | Self::Signer(error) => error.is_retryable(),
             Self::DeliveryNotFound { .. }
             | Self::NotTaken(_)
+            | Self::StaleNonce
             | Self::NotYetValid
             | Self::Ahead { .. }
             | Self::Paused
@@ -93,6 +97,7 @@ impl DeliverError {
                 | Self::Outbox(_)
                 | Self::Signer(_)
                 | Self::Crowded { .. }
+                | Self::StaleNonce
         )
     }
 
