@@ -353,11 +353,11 @@ impl Crew {
 
     /// The number of the subscription's next report.
     async fn sequence(&self, subscription: &Subscription) -> Result<u64, Hold> {
-        let (cryptlet, subject) = (subscription.cryptlet, subscription.subject);
+        let subject = subscription.subject;
         if let Some(next) = self.yard.sequences.next(subject) {
             return Ok(next);
         }
-        match self.yard.chain.sequence(cryptlet, subject).await {
+        match self.consumed(subscription).await {
             Ok(Some(consumed)) => self.yard.sequences.learn(subject, consumed),
             Ok(None) => {
                 let found = self.yard.journal.subscription(subject).await;
@@ -368,10 +368,28 @@ impl Crew {
                     Err(error) => Hold::Later(error.to_string()),
                 });
             }
-            Err(error) => return Err(Hold::Later(error.to_string())),
+            Err(reason) => return Err(Hold::Later(reason)),
         }
         let next = self.yard.sequences.next(subject);
         next.ok_or_else(|| Hold::Later("the delegate's word has changed".to_owned()))
+    }
+
+    /// How many reports the delegate has consumed, on a chain that has the blocks that the journal has: on another one, the numbers
+    /// of reports that were delivered, and are so no more, seem free.
+    async fn consumed(&self, subscription: &Subscription) -> Result<Option<u64>, String> {
+        let Yard { chain, read, .. } = &*self.yard;
+        let Some(at) = read.cursor() else {
+            return Err("the journal is being taken back".to_owned());
+        };
+        let (cryptlet, subject) = (subscription.cryptlet, subscription.subject);
+        let consumed = chain.sequence(cryptlet, subject);
+        let consumed = consumed.await.map_err(|error| error.to_string())?;
+        let header = chain.header(at.number).await;
+        let header = header.map_err(|error| error.to_string())?;
+        if header.is_none_or(|header| header.hash != at.hash) {
+            return Err("blocks were replaced, and that was not read yet".to_owned());
+        }
+        Ok(consumed)
     }
 
     /// What keeps a job from going on.

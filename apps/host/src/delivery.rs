@@ -296,7 +296,11 @@ impl Delivery {
                 Recalled::Unknown(reason) => return Ok(Err(reason)),
             }
         }
-        let order = self.order(item);
+        let order = Order {
+            // What was sent, or stood in a line, before may be so no more.
+            expected: place.is_in_line() && sent.is_empty() && self.expects(item),
+            ..self.order(item)
+        };
         let settled = match self.deliverer.resume_in(place, &order, sent).await {
             Ok(Outcome::Delivered(delivered)) => {
                 let done = [(item.clone(), delivered)];
@@ -428,8 +432,13 @@ impl Delivery {
             delegation: item.run.input.delegation.clone(),
             callback_gas: item.job.subscription.callback_gas,
             from_block: self.first_block,
-            expected: self.sequences.expects(item.subject(), item.sequence()),
+            expected: false,
         }
+    }
+
+    /// Whether all reports before this one are on their way.
+    fn expects(&self, item: &Item) -> bool {
+        self.sequences.expects(item.subject(), item.sequence())
     }
 
     /// Waits until the block was read for what else it holds: it may have been replaced before, and is not heard of then.

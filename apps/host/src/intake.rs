@@ -126,6 +126,9 @@ impl Intake {
             progress,
         };
         intake.load().await?;
+        if let Some(cursor) = cursor {
+            intake.crews.yard().read.move_to(cursor);
+        }
         // Older jobs first: none that is routed now may pass them.
         intake.take_up().await?;
         intake.route_waiting().await?;
@@ -317,7 +320,7 @@ impl Intake {
             .await?;
         self.put_to_work(&occurred, &applied.events);
         self.cursor = Some(advance.cursor);
-        self.crews.yard().read.move_to(number);
+        self.crews.yard().read.move_to(cursor);
         self.caught_up = caught_up;
         if !applied.undelivered.is_empty() {
             self.deliver_again(applied.undelivered).await?;
@@ -958,13 +961,16 @@ impl Intake {
     }
 
     async fn rewind(&mut self, to: Cursor) -> Result<(), HostError> {
+        self.crews.yard().read.leave();
         let rewound = match self.journal.rewind(DELEGATE, to).await {
             Err(JournalError::TooDeep { .. }) => return Err(HostError::TooDeep),
             rewound => rewound?,
         };
         let Cursor { number, hash } = to;
         self.cursor = Some(watch::Cursor { number, hash });
-        self.undo(rewound).await
+        self.undo(rewound).await?;
+        self.crews.yard().read.move_to(to);
+        Ok(())
     }
 
     async fn undo(&mut self, rewound: Rewound) -> Result<(), HostError> {

@@ -50,7 +50,7 @@ pub(crate) struct Attempt<'a> {
     failures: u32,
     /// Whether the delegate need not be asked before the first transaction.
     sure: bool,
-    /// The nonce of the last transaction, also after that was mined or given up.
+    /// The nonce of the last transaction, until the delegate is asked again.
     nonce: Option<u64>,
     /// Since when it has been on its way, or has to be sent again.
     begun: Instant,
@@ -379,6 +379,7 @@ impl<'a> Attempt<'a> {
             _ if std::mem::take(&mut self.sure) => {}
             Work::One(order) => {
                 let asked = self.preflight(order).await;
+                self.learn(&asked);
                 if asked.as_ref().is_err_and(|error| !error.is_everybodys()) {
                     self.failures = 0;
                 }
@@ -398,16 +399,30 @@ impl<'a> Attempt<'a> {
 
     /// Whether a batch that brought nothing, since it overtook a report before it for instance, is to be sent once more. Waits
     /// for its first report's turn, for as long as a transaction waits for its block.
-    async fn may_be_sent_whole(&self, orders: &[Order]) -> Result<bool, DeliverError> {
+    async fn may_be_sent_whole(&mut self, orders: &[Order]) -> Result<bool, DeliverError> {
         let Some(first) = orders.first() else {
             return Ok(false);
         };
         let may_wait = self.begun.elapsed() < self.deliverer.config.resend_after;
-        match self.preflight(first).await {
+        let asked = self.preflight(first).await;
+        self.learn(&asked);
+        match asked {
             Ok(outcome) => Ok(outcome.is_none()),
             Err(error) if error.is_everybodys() => Err(error),
             Err(error) if error.is_its_turns() && may_wait => Err(error),
             Err(_) => Ok(false),
+        }
+    }
+
+    /// What the first answer after a transaction was mined in vain, or given up, says of the chain: if the report has expired by
+    /// now, it takes too long to mine.
+    fn learn(&mut self, asked: &Result<Option<Outcome>, DeliverError>) {
+        if asked.as_ref().is_err_and(DeliverError::is_everybodys) {
+            return;
+        }
+        if let (Some(nonce), Ok(Some(Outcome::Expired))) = (self.nonce.take(), asked) {
+            let next = self.deliverer.nonces().end();
+            self.deliverer.window().too_late(nonce, next);
         }
     }
 
@@ -422,10 +437,7 @@ impl<'a> Attempt<'a> {
         match answer.await? {
             Ok(()) => Ok(None),
             Err(Rejection::NotYetValid) => Err(DeliverError::NotYetValid),
-            Err(Rejection::Expired) => {
-                self.too_late();
-                Ok(Some(Outcome::Expired))
-            }
+            Err(Rejection::Expired) => Ok(Some(Outcome::Expired)),
             Err(Rejection::Paused) => self.unless_expired(order, DeliverError::Paused).await,
             Err(Rejection::WrongSequence { expected, given }) if expected > given => {
                 self.consumed(order).await.map(Some)
@@ -436,14 +448,6 @@ impl<'a> Attempt<'a> {
                 self.unless_expired(order, ahead).await
             }
             Err(rejection) => self.refused(order, rejection).await.map(Some),
-        }
-    }
-
-    /// The report has expired: was it sent, and is the chain too slow?
-    fn too_late(&self) {
-        if let Some(nonce) = self.nonce {
-            let next = self.deliverer.nonces().end();
-            self.deliverer.window().too_late(nonce, next);
         }
     }
 

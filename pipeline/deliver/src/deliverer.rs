@@ -241,7 +241,8 @@ impl Deliverer {
                 Err(error) if error.is_retryable() => {
                     let longest = self.config.longest_backoff;
                     // Reports behind it that are sent before it come too early for the delegate.
-                    if !error.is_everybodys() || backoff >= longest {
+                    let for_room = matches!(error, DeliverError::Crowded { .. });
+                    if !for_room && (!error.is_everybodys() || backoff >= longest) {
                         place.leave();
                     }
                     self.account.forget();

@@ -28,6 +28,12 @@ impl Line {
 }
 
 impl Place {
+    /// Whether others come after it, or before.
+    #[must_use]
+    pub fn is_in_line(&self) -> bool {
+        self.sent.is_some()
+    }
+
     /// Waits until whoever is before has been sent, or has to wait for something else.
     pub(crate) async fn come(&mut self) {
         if let Some(before) = self.before.take() {
