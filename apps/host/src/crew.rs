@@ -21,7 +21,7 @@ use cryptlet_types::{
     Event, Job, JobState, RunId, Subject, Submission, Subscription, Trigger, event::Step,
     policy::Retry, region::RegionFault,
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, sleep_until},
@@ -45,6 +45,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) enum Word {
     /// The journal has this job, to be run.
     Job(u64, Subject),
+    /// The journal has this job since just now, to be run.
+    New(Box<Due>),
     /// The journal has jobs whose reports may have been sent together before this host was started.
     Resume(Vec<JobRecord>, Vec<Submission>),
     /// This became of a report that was on its way.
@@ -58,6 +60,8 @@ pub(crate) struct Crew {
     /// For those who bring reports, to tell what became of them.
     back: mpsc::UnboundedSender<Word>,
     queue: Queue,
+    /// Of the jobs in the queue, a few as they were when they were made: they need not be read from the journal.
+    new: BTreeMap<u64, Due>,
     line: Line,
     on_the_way: Arc<Semaphore>,
     /// Reports that were signed, and not sent, before this host was started.
@@ -71,12 +75,40 @@ struct Reported {
 }
 
 /// A job that is to be run.
-struct Due {
+#[derive(Debug)]
+pub(crate) struct Due {
     number: u64,
     job: Job,
     /// Which of its runs this is.
     id: RunId,
     attempts: u32,
+}
+
+impl Due {
+    /// A job that was never run.
+    pub(crate) fn new(number: u64, job: Job) -> Self {
+        let id = RunId {
+            job: job.id,
+            number: 0,
+        };
+        Self {
+            number,
+            job,
+            id,
+            attempts: 0,
+        }
+    }
+}
+
+impl From<JobRecord> for Due {
+    fn from(record: JobRecord) -> Self {
+        Self {
+            number: record.number,
+            id: record.present,
+            job: record.job,
+            attempts: record.attempts,
+        }
+    }
 }
 
 /// What one round made.
@@ -98,6 +130,7 @@ impl Crew {
             words,
             back,
             queue: Queue::default(),
+            new: BTreeMap::new(),
             line: Line::default(),
             on_the_way: Arc::new(Semaphore::new(MAX_ON_THE_WAY)),
             unsent: Vec::new(),
@@ -147,6 +180,12 @@ impl Crew {
     fn hear(&mut self, word: Word) {
         match word {
             Word::Job(number, subject) => self.queue.push(number, subject),
+            Word::New(due) => {
+                self.queue.push(due.number, due.job.event.subject);
+                if self.new.len() < AT_ONCE {
+                    self.new.insert(due.number, *due);
+                }
+            }
             Word::Resume(records, sent) => self.resume(records, sent),
             Word::Settled(settled) => self.settle(settled),
         }
@@ -194,41 +233,53 @@ impl Crew {
 
     /// One turn of the cryptlet's region.
     async fn round(&mut self, taken: Vec<(u64, Subject)>) -> Result<(), HostError> {
-        let numbers: Vec<_> = taken.iter().map(|(number, _)| *number).collect();
-        let records = self.yard.journal.jobs_by_number(&numbers).await?;
-        let mut records = records
-            .into_iter()
-            .filter(|record| record.state == JobState::Routed);
-        let Some(first) = records.next() else {
+        let mut jobs = self.jobs(taken).await?.into_values();
+        let Some(first) = jobs.next() else {
             return Ok(());
         };
         let yard = self.yard.clone();
         let mut turn = yard.runner.turn(first.job.subscription.cryptlet).await;
         let mut round = Round::default();
         let until = Instant::now() + ROUND;
-        for record in std::iter::once(first).chain(records) {
+        for due in std::iter::once(first).chain(jobs) {
             if Instant::now() < until {
-                self.answer(record, &mut turn, &mut round).await?;
+                self.answer(due, &mut turn, &mut round).await?;
             } else {
-                self.queue.push(record.number, record.job.event.subject);
+                self.queue.push(due.number, due.job.event.subject);
             }
         }
         self.conclude(round, turn).await
     }
 
+    /// The jobs that were taken from the queue, by their numbers. What was withdrawn meanwhile shows when its run is written down.
+    async fn jobs(&mut self, taken: Vec<(u64, Subject)>) -> Result<BTreeMap<u64, Due>, HostError> {
+        let mut jobs = BTreeMap::new();
+        let mut others = Vec::new();
+        for (number, _) in taken {
+            match self.new.remove(&number) {
+                Some(due) => {
+                    jobs.insert(number, due);
+                }
+                None => others.push(number),
+            }
+        }
+        if !others.is_empty() {
+            let records = self.yard.journal.jobs_by_number(&others).await?;
+            let routed = records
+                .into_iter()
+                .filter(|record| record.state == JobState::Routed);
+            jobs.extend(routed.map(|record| (record.number, record.into())));
+        }
+        Ok(jobs)
+    }
+
     /// Has the cryptlet answer one job, if nothing keeps it from it.
     async fn answer(
         &mut self,
-        record: JobRecord,
+        due: Due,
         turn: &mut Turn<'_>,
         round: &mut Round,
     ) -> Result<(), HostError> {
-        let due = Due {
-            number: record.number,
-            id: record.present,
-            job: record.job,
-            attempts: record.attempts,
-        };
         let (number, subject) = (due.number, due.job.event.subject);
         // A job before it in this round has to be done first.
         if self.queue.holds(subject) {

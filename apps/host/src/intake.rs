@@ -2,7 +2,7 @@
 
 use crate::{
     HostClock, HostError, Parts, Progress, Standing,
-    crew::Word,
+    crew::{Due, Word},
     desk::Said,
     feeds::Feeds,
     fetcher::{Fetcher, Hope},
@@ -15,8 +15,8 @@ use crate::{
 use alloy_primitives::B256;
 use cryptlet_chain::{Chain, ChangeKind, LogFilter, RawLog, SubscriptionChange as Change};
 use cryptlet_journal::{
-    ActiveSubscription, Cursor, DELEGATE, Journal, JournalError, MessageOutcome, Occurred, Rewound,
-    Routed, SubscriptionChange, Taken,
+    ActiveSubscription, Cursor, DELEGATE, How, Journal, JournalError, MessageOutcome, Occurred,
+    Rewound, Routed, SubscriptionChange, Taken,
 };
 use cryptlet_register::{Current, Register, Replica};
 use cryptlet_route::{Registered, Router};
@@ -756,7 +756,10 @@ impl Intake {
         for (occurred, taken) in occurred.iter().zip(taken) {
             match (&occurred.routed, taken.job) {
                 (Some(Routed::Job(job)), Some(number)) => {
-                    let word = Word::Job(number, job.event.subject);
+                    let word = match taken.how {
+                        How::New => Word::New(Box::new(Due::new(number, Job::clone(job)))),
+                        _ => Word::Job(number, job.event.subject),
+                    };
                     self.crews.tell(job.subscription.cryptlet, word);
                 }
                 (Some(Routed::Refused { reason, .. }), _) => {

@@ -6,7 +6,10 @@ use cryptlet_types::{
     Batch, CryptletId, Report, ReportDomain, Subject, Subscription, UnixSeconds,
     report::CompactSignature,
 };
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 /// A report as it comes to the delegate.
 #[derive(Clone, Debug)]
@@ -58,6 +61,20 @@ pub struct Delegate {
     cryptlet: CryptletId,
     signer: Address,
     places: BTreeMap<Subject, Place>,
+    known: Arc<Recovered>,
+}
+
+/// Who signed what, so far: a node asks itself the same for each transaction in its pool, again and again.
+#[derive(Debug, Default)]
+struct Recovered(Mutex<HashMap<[B256; 3], Option<Address>>>);
+
+impl Recovered {
+    fn signer(&self, digest: B256, signature: &CompactSignature) -> Option<Address> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let recover = || cryptlet_seal::recover(digest, signature).ok();
+        let asked = [digest, signature.r, signature.vs];
+        *known.entry(asked).or_insert_with(recover)
+    }
 }
 
 impl Delegate {
@@ -69,6 +86,7 @@ impl Delegate {
             cryptlet,
             signer,
             places: BTreeMap::new(),
+            known: Arc::default(),
         }
     }
 
@@ -143,8 +161,8 @@ impl Delegate {
     }
 
     fn signed_by(&self, digest: B256, signature: &CompactSignature) -> Result<Address, Rejection> {
-        let signer = cryptlet_seal::recover(digest, signature);
-        let signer = signer.map_err(|_| Rejection::InvalidSignature)?;
+        let signer = self.known.signer(digest, signature);
+        let signer = signer.ok_or(Rejection::InvalidSignature)?;
         if signer != self.signer {
             let cryptlet = self.cryptlet;
             return Err(Rejection::SignerNotEnrolled { cryptlet, signer });

@@ -99,10 +99,10 @@ impl Journal {
         changes: &[SubscriptionChange],
         events: &[Occurred],
     ) -> Result<Applied> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_behind().await?;
         let mut applied = Applied::default();
         let before = newest(tx.conn(), name).await?;
-        advance(&mut tx, name, cursor).await?;
+        advance(&mut tx, name, before, cursor).await?;
         if name == DELEGATE {
             let above = before.map_or(0, |before| before.number);
             applied.undelivered = undeliver(&mut tx, above, Some(cursor)).await?;
@@ -128,7 +128,7 @@ impl Journal {
     /// [`JournalError::TooDeep`] if `to` lies before the trail, [`JournalError::Fork`] if it lies ahead of the cursor,
     /// [`JournalError::OutOfRange`], [`JournalError::Full`] or [`JournalError::Database`].
     pub async fn rewind(&self, name: &str, to: Cursor) -> Result<Rewound> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_behind().await?;
         let mut rewound = Rewound::default();
         retreat(&mut tx, name, to).await?;
         if name == DELEGATE {
@@ -171,9 +171,14 @@ async fn newest(conn: &mut crate::Connection, name: &str) -> Result<Option<Curso
     row.as_ref().map(cursor_of).transpose()
 }
 
-async fn advance(tx: &mut Write<'_>, name: &str, given: Cursor) -> Result<()> {
+async fn advance(
+    tx: &mut Write<'_>,
+    name: &str,
+    known: Option<Cursor>,
+    given: Cursor,
+) -> Result<()> {
     let number = signed("cursor.number", given.number)?;
-    if let Some(known) = newest(tx.conn(), name).await? {
+    if let Some(known) = known {
         let moved = given.number > known.number;
         if !moved && given != known {
             let name = name.to_owned();

@@ -81,7 +81,7 @@ impl Journal {
         use JobState::{Parked, Reported, Routed, Submitted, Withdrawn};
         let from = [Routed, Reported, Submitted, Parked, Withdrawn];
         let step = Step::new(from, JobState::Delivered);
-        let mut tx = self.write().await?;
+        let mut tx = self.write_behind().await?;
         let mut seen = None;
         for block in deliveries.iter().map(|delivered| delivered.block) {
             if seen.replace(block) != Some(block) {

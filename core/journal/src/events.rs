@@ -104,7 +104,7 @@ impl Journal {
     /// [`JournalError::UnknownSubscription`], [`JournalError::OtherEvent`], [`JournalError::OtherJob`],
     /// [`JournalError::OutOfRange`], [`JournalError::Full`] or [`JournalError::Database`].
     pub async fn record_events(&self, events: &[Occurred]) -> Result<Vec<Taken>> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_behind().await?;
         let taken = take_all(&mut tx, None, events).await?;
         tx.commit().await?;
         Ok(taken)
@@ -118,7 +118,7 @@ impl Journal {
     /// [`JournalError::OtherJob`], [`JournalError::OutOfRange`], [`JournalError::Full`] or
     /// [`JournalError::Database`].
     pub async fn settle_events(&self, routed: &[Routed]) -> Result<Vec<Option<u64>>> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_behind().await?;
         let mut jobs = Vec::new();
         for routed in routed {
             jobs.push(settle(&mut tx, routed).await?);

@@ -59,7 +59,7 @@ impl Journal {
     /// [`JournalError::UnknownJob`], [`JournalError::OtherJob`], those of [`Journal::record_events`] for what follows,
     /// [`JournalError::Full`] or [`JournalError::Database`].
     pub async fn record_runs(&self, runs: &[Ran]) -> Result<Vec<Result<Option<Taken>>>> {
-        let mut tx = self.write().await?;
+        let mut tx = self.write_behind().await?;
         let mut told = Vec::new();
         for alike in runs.chunk_by(|one, next| one.outcome.kind() == next.outcome.kind()) {
             told.extend(record_alike(&mut tx, alike).await?);
@@ -83,7 +83,7 @@ impl Journal {
         let step = Step::new([JobState::Reported, JobState::Submitted], JobState::Routed)
             .counted()
             .anew();
-        let mut tx = self.write().await?;
+        let mut tx = self.write_behind().await?;
         let told = start_over(&mut tx, &step, &moves).await?;
         tx.commit().await?;
         Ok(told)

@@ -1,8 +1,10 @@
 //! The durable log of a host: what it has seen, what it owes, what it has done.
 //!
 //! Every stage of the path writes here before it hands on, so that a host that is killed at any moment
-//! takes up where it was: nothing acknowledged is lost, nothing is done twice. One SQLite file (WAL, one
-//! `fdatasync` a batch), one connection, one host.
+//! takes up where it was: nothing acknowledged is lost, nothing is done twice. One SQLite file (WAL), one connection, one host.
+//! The disk is flushed before anything leaves the host: a transaction's bytes, the answer to a message, a frozen answer, a
+//! hand's command. What was read from a chain or due by the clock, runs, and deliveries that the chain has, are flushed with the
+//! next of those; until then a loss of power takes them back together with the cursor under which they are found again.
 //!
 //! A job moves as [`JobState::may_become`](cryptlet_types::JobState::may_become) allows and no other way:
 //!
@@ -11,7 +13,7 @@
 //! record_runs         routed -> reported | skipped | routed (one more run came to nothing)
 //!                     routed | reported | submitted -> failed | parked
 //! record_submission   reported | submitted -> submitted
-//! record_deliveries   reported | submitted | parked | withdrawn -> delivered
+//! record_deliveries   routed | reported | submitted | parked | withdrawn -> delivered
 //! reopen              reported | submitted -> routed
 //! unpark              parked -> routed
 //! rewind              routed | reported | submitted | parked -> withdrawn

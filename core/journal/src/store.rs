@@ -47,6 +47,26 @@ pub struct Journal {
 struct Database {
     conn: Connection,
     open: bool,
+    /// How the connection commits.
+    kept: Kept,
+}
+
+/// What a transaction withstands once it is committed: that the process is killed, in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// A loss of power, too.
+    Now,
+    /// A loss of power, once a later transaction does: what is lost is a tail of the log, never a piece from its middle.
+    WithTheNext,
+}
+
+impl Kept {
+    const fn pragma(self) -> &'static str {
+        match self {
+            Self::Now => "PRAGMA synchronous = FULL",
+            Self::WithTheNext => "PRAGMA synchronous = NORMAL",
+        }
+    }
 }
 
 impl fmt::Debug for Journal {
@@ -111,7 +131,11 @@ impl Journal {
 
     fn over(conn: Connection, clock: Clock, disk: Held, lock: Option<Lock>) -> Self {
         Self {
-            db: Mutex::new(Database { conn, open: false }),
+            db: Mutex::new(Database {
+                conn,
+                open: false,
+                kept: Kept::Now,
+            }),
             clock,
             disk,
             _lock: lock,
@@ -136,11 +160,26 @@ impl Journal {
         Ok(Read { db })
     }
 
-    /// A transaction: happens as a whole when [`Write::commit`] returns, else not at all.
+    /// A transaction: happens as a whole when [`Write::commit`] returns, else not at all. For what is acknowledged to somebody, or
+    /// has an effect outside of the host.
     pub(crate) async fn write(&self) -> Result<Write<'_>> {
+        self.begin(Kept::Now).await
+    }
+
+    /// A transaction, of which a loss of power may leave nothing until a later one of [`Journal::write`] is committed. For what is
+    /// found again or done again then: it comes from a chain or a clock whose cursor is lost with it, and nothing has left the host.
+    pub(crate) async fn write_behind(&self) -> Result<Write<'_>> {
+        self.begin(Kept::WithTheNext).await
+    }
+
+    async fn begin(&self, kept: Kept) -> Result<Write<'_>> {
         let at = signed("history.at", self.now())?;
         let mut db = self.read().await?.db;
         self.disk.pass(Moment::Begin).await?;
+        if db.kept != kept {
+            sqlx::raw_sql(kept.pragma()).execute(&mut db.conn).await?;
+            db.kept = kept;
+        }
         db.open = true;
         sqlx::query("BEGIN IMMEDIATE").execute(&mut db.conn).await?;
         let disk = self.disk.clone();
@@ -172,7 +211,7 @@ impl Write<'_> {
         &mut self.db.conn
     }
 
-    /// Makes the transaction durable.
+    /// Has the transaction happen.
     pub(crate) async fn commit(mut self) -> Result<()> {
         self.disk.pass(Moment::Commit).await?;
         sqlx::query("COMMIT").execute(&mut self.db.conn).await?;
