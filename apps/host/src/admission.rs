@@ -20,6 +20,8 @@ pub(crate) enum Hold {
     Later(String),
     /// It may not.
     Refused(String),
+    /// Its subscription is gone.
+    Unserved(String),
     /// It was tried, which policy lets be done again as often as this.
     Failed(Retry, Hindrance),
 }

@@ -413,7 +413,7 @@ impl Crew {
             Ok(None) => {
                 let found = self.yard.journal.subscription(subject).await;
                 return Err(match found {
-                    Ok(None) => Hold::Refused("the subscription has ended".to_owned()),
+                    Ok(None) => Hold::Unserved("the subscription has ended".to_owned()),
                     // A reorganisation that was not read yet may have taken it away, and bring it back.
                     Ok(Some(_)) => Hold::Later("the delegate does not know it now".to_owned()),
                     Err(error) => Hold::Later(error.to_string()),
@@ -451,6 +451,7 @@ impl Crew {
                 self.put_off(due.number, due.job.event.subject, PATIENCE);
             }
             Hold::Refused(reason) => round.give_up(due, RunOutcome::Failed(reason)),
+            Hold::Unserved(reason) => round.give_up(due, RunOutcome::Unserved(reason)),
             Hold::Failed(retry, hindrance) => self.failed_run(due, retry, hindrance, round),
         }
     }
@@ -584,7 +585,7 @@ impl Round {
                     reason: reason.clone(),
                 }
             }
-            RunOutcome::Failed(reason) => {
+            RunOutcome::Failed(reason) | RunOutcome::Unserved(reason) => {
                 tracing::error!(job = %id, reason, "job failed");
                 Progress::Failed {
                     job: shared,

@@ -285,7 +285,12 @@ impl Delivery {
         {
             return match hold {
                 Hold::Later(reason) => Ok(Err(reason)),
-                Hold::Refused(reason) => Ok(Ok(self.failed(item, reason).await?)),
+                Hold::Refused(reason) => {
+                    Ok(Ok(self.failed(item, RunOutcome::Failed(reason)).await?))
+                }
+                Hold::Unserved(reason) => {
+                    Ok(Ok(self.failed(item, RunOutcome::Unserved(reason)).await?))
+                }
                 Hold::Failed(_, hindrance) => Ok(Err(hindrance.reason)),
             };
         }
@@ -322,7 +327,11 @@ impl Delivery {
             }
             Ok(Outcome::Refused(rejection)) => {
                 let reason = format!("the delegate refused the report: {rejection}");
-                self.failed(item, reason).await?
+                let outcome = match rejection {
+                    Rejection::UnknownSubscription => RunOutcome::Unserved(reason),
+                    _ => RunOutcome::Failed(reason),
+                };
+                self.failed(item, outcome).await?
             }
             Ok(Outcome::Superseded(other)) => return self.superseded(item, other).await,
             Ok(Outcome::Unexplained) => {
@@ -347,7 +356,7 @@ impl Delivery {
         let Some((id, run)) = found.into_iter().find(|(_, run)| is_it(run)) else {
             let by = other.transaction;
             let reason = format!("report {number} was delivered by another host in {by}");
-            return Ok(Ok(self.failed(item, reason).await?));
+            return Ok(Ok(self.failed(item, RunOutcome::Failed(reason)).await?));
         };
         let Some(record) = self.journal.job(id.job).await? else {
             return Ok(Err(format!("the journal lacks job {}", id.job)));
@@ -541,14 +550,13 @@ impl Delivery {
         })
     }
 
-    async fn failed(&self, item: &Item, reason: String) -> Result<Settled, HostError> {
-        tracing::error!(job = %item.job.id, reason, "job failed");
-        self.give_up(item, RunOutcome::Failed(reason.clone()))
-            .await?;
-        self.tell(Progress::Failed {
-            job: Arc::new(item.job.clone()),
-            reason,
-        });
+    async fn failed(&self, item: &Item, outcome: RunOutcome) -> Result<Settled, HostError> {
+        self.give_up(item, outcome.clone()).await?;
+        if let RunOutcome::Failed(reason) | RunOutcome::Unserved(reason) = outcome {
+            tracing::error!(job = %item.job.id, reason, "job failed");
+            let job = Arc::new(item.job.clone());
+            self.tell(Progress::Failed { job, reason });
+        }
         Ok(self.ended(item, false))
     }
 
@@ -556,10 +564,8 @@ impl Delivery {
         tracing::error!(job = %item.job.id, reason, "job parked");
         self.give_up(item, RunOutcome::Parked(reason.clone()))
             .await?;
-        self.tell(Progress::Parked {
-            job: Arc::new(item.job.clone()),
-            reason,
-        });
+        let job = Arc::new(item.job.clone());
+        self.tell(Progress::Parked { job, reason });
         Ok(self.ended(item, false))
     }
 

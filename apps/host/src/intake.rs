@@ -993,7 +993,14 @@ impl Intake {
             self.serve_as_kept(subject).await?;
         }
         self.ask_anew();
-        self.deliver_again(rewound.undelivered).await
+        self.deliver_again(rewound.undelivered).await?;
+        for job in rewound.revived {
+            if let Some(record) = self.journal.job(job).await? {
+                let word = Word::Job(record.number, record.job.event.subject);
+                self.crews.tell(record.job.subscription.cryptlet, word);
+            }
+        }
+        Ok(())
     }
 
     /// Has deliveries looked for again whose blocks are not part of the chain; nothing that was remembered of it is believed.

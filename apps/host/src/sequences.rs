@@ -21,6 +21,8 @@ pub(crate) struct Sequences(Mutex<HashMap<Subject, Known>>);
 struct Known {
     /// How many reports the delegate has consumed; none where it has to be asked.
     consumed: Option<u64>,
+    /// The highest number that was consumed since blocks were last taken back: what an older answer does not know.
+    floor: u64,
     /// Numbers of reports that are on their way.
     live: BTreeSet<u64>,
 }
@@ -29,7 +31,7 @@ impl Sequences {
     /// The next report's number; none if the delegate has to be asked first.
     pub(crate) fn next(&self, subject: Subject) -> Option<u64> {
         let known = self.known();
-        let Known { consumed, live } = known.get(&subject)?;
+        let Known { consumed, live, .. } = known.get(&subject)?;
         let first = consumed.as_ref()?.saturating_add(1);
         (first..).find(|number| !live.contains(number))
     }
@@ -42,7 +44,8 @@ impl Sequences {
         }
         let entry = known.entry(subject).or_default();
         // What was counted here meanwhile may be newer than an answer that was long in coming.
-        entry.consumed = Some(entry.consumed.unwrap_or(0).max(consumed));
+        let known = entry.consumed.unwrap_or(entry.floor);
+        entry.consumed = Some(known.max(consumed));
     }
 
     /// A report with this number is on its way. Says whether none was before.
@@ -55,6 +58,7 @@ impl Sequences {
         if let Some(known) = self.known().get_mut(&subject) {
             known.live.remove(&number);
             known.consumed = known.consumed.map(|consumed| consumed.max(number));
+            known.floor = known.floor.max(number);
         }
     }
 
@@ -70,6 +74,7 @@ impl Sequences {
     pub(crate) fn doubt(&self) {
         for known in self.known().values_mut() {
             known.consumed = None;
+            known.floor = 0;
         }
     }
 
@@ -77,7 +82,7 @@ impl Sequences {
     /// will expect it then, as far as is known.
     pub(crate) fn expects(&self, subject: Subject, number: u64) -> bool {
         let known = self.known();
-        let Some(Known { consumed, live }) = known.get(&subject) else {
+        let Some(Known { consumed, live, .. }) = known.get(&subject) else {
             return false;
         };
         let Some(consumed) = consumed else {
@@ -136,6 +141,10 @@ mod tests {
         sequences.learn(SUBJECT, 1);
         assert!(sequences.hold(SUBJECT, 2));
         sequences.consumed(SUBJECT, 2);
+        sequences.learn(SUBJECT, 1);
+        assert_eq!(sequences.next(SUBJECT), Some(3));
+        // Nor does one that was asked for since, and was longer in coming than the delivery.
+        sequences.free(SUBJECT, 9);
         sequences.learn(SUBJECT, 1);
         assert_eq!(sequences.next(SUBJECT), Some(3));
         sequences.doubt();

@@ -11,7 +11,7 @@ use cryptlet_types::{
     Event, Job, JobId, JobState, Subject, Subscription, Trigger, TriggerSpec, UnixSeconds,
     subscription::{Finality, LogSpec},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What there was to be found in a seed.
 #[derive(Clone, Debug, Default)]
@@ -215,8 +215,10 @@ pub async fn left(set: &Set, last: UnixSeconds) -> Result<Vec<String>, FixtureEr
             None => left.push(format!("{word} never became a job")),
         }
     }
+    let paused = paused(&set.world);
     for record in jobs.values() {
-        if record.job.event.trigger.due() <= last && record.state.is_unfinished() {
+        let waits = paused.contains(&record.job.event.subject);
+        if !waits && record.job.event.trigger.due() <= last && record.state.is_unfinished() {
             left.push(format!(
                 "{} is still {}",
                 word(&record.job.event),
@@ -225,6 +227,14 @@ pub async fn left(set: &Set, last: UnixSeconds) -> Result<Vec<String>, FixtureEr
         }
     }
     Ok(left)
+}
+
+/// Subscriptions that the delegate takes no report of now.
+fn paused(world: &World) -> BTreeSet<Subject> {
+    let state = world.state();
+    let places = state.node.delegate(0).places();
+    let paused = places.filter(|place| place.paused);
+    paused.map(|place| place.subscription.subject).collect()
 }
 
 fn word(event: &Event) -> String {

@@ -4,7 +4,7 @@ use crate::{
     delivery::forget_receipt,
     error::{JournalError, Result},
     events::{Occurred, Taken, take_all},
-    jobs::{self, Move, Step},
+    jobs::{self, Move, Step, forget_unsent, next_run},
     store::{Journal, Write},
     subscriptions::{self, SubscriptionChange},
     values::{Reader, signed, write},
@@ -55,6 +55,8 @@ pub struct Rewound {
     /// Jobs that are still to be delivered, and the state that each went back to: submitted, or reported if no
     /// transaction of the host's own was on its way.
     pub undelivered: Vec<(JobId, JobState)>,
+    /// Jobs that had failed because their subscription had ended, which it has not: they are to be run.
+    pub revived: Vec<JobId>,
 }
 
 impl Journal {
@@ -141,6 +143,7 @@ impl Journal {
         }
         rewound.events.extend(unhappen(&mut tx, name, to).await?);
         rewound.withdrawn = withdraw(&mut tx).await?;
+        rewound.revived = revive(&mut tx, &rewound.restored).await?;
         let withdrawn: BTreeSet<_> = rewound.withdrawn.iter().collect();
         let undelivered = &mut rewound.undelivered;
         undelivered.retain(|(job, _)| !withdrawn.contains(job));
@@ -323,7 +326,7 @@ fn ids(rows: &[SqliteRow]) -> Result<Vec<EventId>> {
 /// No job outlives its event, unless it has come to its end or is on its way to the chain.
 async fn withdraw(tx: &mut Write<'_>) -> Result<Vec<JobId>> {
     let at = tx.at;
-    let rows = sqlx::query("UPDATE job SET state = 'withdrawn', note = ?, at = ? WHERE event IN (SELECT number FROM event WHERE status = 'withdrawn') AND state IN ('routed', 'reported', 'parked') RETURNING id")
+    let rows = sqlx::query("UPDATE job SET state = 'withdrawn', note = ?, at = ? WHERE event IN (SELECT number FROM event WHERE status = 'withdrawn') AND (state IN ('routed', 'reported', 'parked') OR (state = 'failed' AND number IN (SELECT job FROM unserved))) RETURNING id")
         .bind(TAKEN_BACK)
         .bind(at)
         .fetch_all(tx.conn())
@@ -331,4 +334,34 @@ async fn withdraw(tx: &mut Write<'_>) -> Result<Vec<JobId>> {
     rows.iter()
         .map(|row| Reader::new("job", "id", row)?.parsed("id"))
         .collect()
+}
+
+/// These jobs failed because their subscription is gone. What a reorganisation has taken away already has not occurred.
+pub(crate) async fn unserve(tx: &mut Write<'_>, jobs: &[&i64]) -> Result<()> {
+    sqlx::query("INSERT OR IGNORE INTO unserved (job) SELECT value FROM json_each(?)")
+        .bind(write("unserved", &jobs)?)
+        .execute(tx.conn())
+        .await?;
+    withdraw(tx).await.map(drop)
+}
+
+/// What failed because one of these subscriptions had ended is to be done after all, if it is served again.
+async fn revive(tx: &mut Write<'_>, restored: &[Subject]) -> Result<Vec<JobId>> {
+    let at = tx.at;
+    let rows = sqlx::query(concat!("UPDATE job SET state = 'routed', note = 'its subscription has not ended', at = ?, attempts = 0, run = ", next_run!(), " WHERE state = 'failed' AND number IN (SELECT job FROM unserved) AND subject IN (SELECT subject FROM subscription WHERE status = 'active' AND subject IN (SELECT value FROM json_each(?))) RETURNING id, number"))
+        .bind(at)
+        .bind(write("subscription", &restored)?)
+        .fetch_all(tx.conn())
+        .await?;
+    let mut revived = Vec::new();
+    for row in &rows {
+        forget_unsent(tx, row.try_get("number")?).await?;
+        revived.push(Reader::new("job", "id", row)?.parsed("id")?);
+    }
+    sqlx::query(
+        "DELETE FROM unserved WHERE job NOT IN (SELECT number FROM job WHERE state = 'failed')",
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(revived)
 }

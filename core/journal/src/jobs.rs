@@ -22,6 +22,7 @@ macro_rules! next_run {
         "1 + max(job.run, coalesce((SELECT max(run.number) FROM run WHERE run.job = job.number), 0))"
     };
 }
+pub(crate) use next_run;
 
 /// What became of a job's run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,9 @@ pub enum RunOutcome {
     Attempt(String),
     /// Routed, reported or submitted -> failed: given up.
     Failed(String),
+    /// Routed, reported or submitted -> failed: its subscription is gone. If a reorganisation brings that back, it is to be done
+    /// after all.
+    Unserved(String),
     /// Routed, reported or submitted -> parked: it came to nothing too often.
     Parked(String),
 }
@@ -119,7 +123,7 @@ impl RunOutcome {
             Self::Reported(_) => Step::new([Routed], Reported),
             Self::Skipped(_) => Step::new([Routed], Skipped),
             Self::Attempt(_) => Step::new([Routed], Routed).counted(),
-            Self::Failed(_) => Step::new(unfinished, Failed),
+            Self::Failed(_) | Self::Unserved(_) => Step::new(unfinished, Failed),
             Self::Parked(_) => Step::new(unfinished, Parked),
         }
     }
@@ -130,6 +134,7 @@ impl RunOutcome {
             Self::Skipped(reason)
             | Self::Attempt(reason)
             | Self::Failed(reason)
+            | Self::Unserved(reason)
             | Self::Parked(reason) => Ok(Move::of(run).note(&clip(reason))),
         }
     }
@@ -158,6 +163,10 @@ async fn record_alike(tx: &mut Write<'_>, alike: &[Ran]) -> Result<Vec<Result<Op
         row.push_bind(job).push_bind(number).push_bind(value);
     };
     insert.rows(tx, values, bind).await?;
+    if let RunOutcome::Unserved(_) = first.outcome {
+        let jobs: Vec<_> = moved.iter().filter_map(|job| job.as_ref().ok()).collect();
+        chain::unserve(tx, &jobs).await?;
+    }
     let mut taken = take_all(tx, None, &next).await?.into_iter();
     let told = alike.iter().zip(moved).map(|(ran, moved)| {
         let follows = ran.next.is_some();
@@ -186,7 +195,7 @@ async fn start_over(tx: &mut Write<'_>, step: &Step, moves: &[Move]) -> Result<V
 }
 
 /// Reports that were never sent can never be delivered.
-async fn forget_unsent(tx: &mut Write<'_>, job: i64) -> Result<()> {
+pub(crate) async fn forget_unsent(tx: &mut Write<'_>, job: i64) -> Result<()> {
     sqlx::query("DELETE FROM run WHERE job = ? AND NOT EXISTS (SELECT 1 FROM sent WHERE sent.job = run.job AND sent.run = run.number)")
         .bind(job)
         .execute(tx.conn())

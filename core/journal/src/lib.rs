@@ -18,6 +18,7 @@
 //! unpark              parked -> routed
 //! rewind              routed | reported | submitted | parked -> withdrawn
 //!                     delivered -> submitted | reported
+//!                     failed -> routed | withdrawn, if its subscription had ended and has not
 //! apply               withdrawn -> routed, when the event occurs again
 //! ```
 //!

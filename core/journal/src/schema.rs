@@ -83,6 +83,10 @@ CREATE INDEX job_subject ON job (subject, due);
 CREATE INDEX job_cryptlet ON job (cryptlet);
 CREATE INDEX job_block ON job (block) WHERE block IS NOT NULL;
 
+CREATE TABLE unserved (
+    job INTEGER NOT NULL PRIMARY KEY REFERENCES job (number)
+) STRICT;
+
 CREATE TABLE work (
     job   INTEGER NOT NULL PRIMARY KEY REFERENCES job (number),
     value TEXT NOT NULL

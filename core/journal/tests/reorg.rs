@@ -335,3 +335,50 @@ async fn a_refusal_that_never_was_is_forgotten() {
     apply(&journal, 2, &[added(1, 2)]).await;
     assert_eq!(journal.subscriptions().await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn what_failed_for_a_subscription_that_has_not_ended_after_all_is_done() {
+    let journal = memory().await;
+    apply(&journal, 1, &[added(1, 1)]).await;
+    let subject = subscription(1).subject;
+    let jobs = [job(1, 1), job(1, 2)];
+    for job in &jobs {
+        journal.record_events(&[job.clone().into()]).await.unwrap();
+        report(&journal, job.id, &run(job, 1)).await.unwrap();
+    }
+    let ended = SubscriptionChange::Ended { subject, block: 5 };
+    apply(&journal, 5, &[ended]).await;
+    let gone = RunOutcome::Unserved("unknown subscription".into());
+    ran(&journal, jobs[0].id, gone).await.unwrap();
+    let other = RunOutcome::Failed("the cryptlet trapped".into());
+    ran(&journal, jobs[1].id, other).await.unwrap();
+
+    let rewound = rewind(&journal, 4).await;
+    assert_eq!(
+        (rewound.restored, rewound.revived),
+        (vec![subject], vec![jobs[0].id])
+    );
+    let record = journal.job(jobs[0].id).await.unwrap().unwrap();
+    assert_eq!((record.state, record.present.number), (JobState::Routed, 1));
+    let record = journal.job(jobs[1].id).await.unwrap().unwrap();
+    assert_eq!(record.state, JobState::Failed);
+    assert_eq!(rewind(&journal, 4).await.revived, []);
+}
+
+#[tokio::test]
+async fn what_failed_for_a_subscription_that_vanished_waits_for_it() {
+    let journal = memory().await;
+    apply(&journal, 4, &[]).await;
+    apply(&journal, 5, &[added(1, 5)]).await;
+    let job = job(1, 1);
+    journal.record_events(&[job.clone().into()]).await.unwrap();
+    report(&journal, job.id, &run(&job, 1)).await.unwrap();
+    let sent = submission(0, 1);
+    let runs = [first(job.id)];
+    journal.record_submission(&runs, &sent).await.unwrap();
+    assert_eq!(rewind(&journal, 4).await.withdrawn, [], "it is on its way");
+    let gone = RunOutcome::Unserved("unknown subscription".into());
+    ran(&journal, job.id, gone).await.unwrap();
+    let record = journal.job(job.id).await.unwrap().unwrap();
+    assert_eq!(record.state, JobState::Withdrawn);
+}

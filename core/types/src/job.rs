@@ -82,7 +82,7 @@ impl JobState {
 
     /// Whether `next` may follow. A report that expired undelivered sends the job back to [`JobState::Routed`];
     /// a transaction that has to be replaced goes from submitted to submitted; a delivery whose block was taken
-    /// back is undone. A transaction that is on its way cannot be called back: the chain may consume a report
+    /// back is undone, and so is the end of a job that failed because its subscription was gone, if it is there again. A transaction that is on its way cannot be called back: the chain may consume a report
     /// whose job was parked or withdrawn meanwhile, or is to be run anew.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
@@ -97,6 +97,7 @@ impl JobState {
                 | (Parked, Routed | Withdrawn | Delivered)
                 | (Withdrawn, Routed | Delivered)
                 | (Delivered, Reported | Submitted)
+                | (Failed, Routed | Withdrawn)
         )
     }
 
@@ -135,6 +136,7 @@ mod tests {
                 .filter(|next| from.may_become(*next));
             let undone: &[_] = match from {
                 JobState::Delivered => &[JobState::Reported, JobState::Submitted],
+                JobState::Failed => &[JobState::Routed, JobState::Withdrawn],
                 _ => &[],
             };
             assert_eq!(next.collect::<Vec<_>>(), undone, "{from:?}");

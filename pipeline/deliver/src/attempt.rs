@@ -376,7 +376,7 @@ impl<'a> Attempt<'a> {
     /// Sends a first transaction, once the delegate has said yes or is known to.
     async fn begin(&mut self) -> Result<Option<Settled>, DeliverError> {
         match self.work {
-            _ if std::mem::take(&mut self.sure) => {}
+            _ if std::mem::take(&mut self.sure) && !self.deliverer.window().is_crowded() => {}
             Work::One(order) => {
                 let asked = self.preflight(order).await;
                 self.learn(&asked);

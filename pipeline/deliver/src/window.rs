@@ -13,6 +13,8 @@ pub(crate) struct Window {
     limit: usize,
     /// Most that waited at once since the window last shrank.
     most: usize,
+    /// Whether somebody had to wait since there was last much room.
+    crowded: bool,
     /// Mined in time since the window last changed.
     in_time: usize,
     /// Nonces below were given out before the window last shrank.
@@ -24,6 +26,7 @@ impl Default for Window {
         Self {
             limit: WIDEST,
             most: 0,
+            crowded: false,
             in_time: 0,
             recover: 0,
         }
@@ -37,7 +40,13 @@ impl Window {
         if has_room {
             self.most = self.most.max(waiting.saturating_add(1));
         }
+        self.crowded = !has_room || (self.crowded && waiting >= self.limit / 2);
         has_room
+    }
+
+    /// Whether reports wait for room: what was handed in before another one is not sent before it for certain.
+    pub(crate) const fn is_crowded(&self) -> bool {
+        self.crowded
     }
 
     /// A transaction was mined and brought something.
@@ -70,7 +79,10 @@ mod tests {
         assert!(window.has_room(39));
         window.too_late(3, 44);
         window.too_late(43, 60);
-        assert!(window.has_room(19) && !window.has_room(20));
+        assert!(window.has_room(19) && !window.is_crowded());
+        assert!(!window.has_room(20) && window.is_crowded());
+        assert!(window.has_room(10) && window.is_crowded());
+        assert!(window.has_room(9) && !window.is_crowded());
         window.too_late(44, 64);
         assert!(window.has_room(9) && !window.has_room(10));
         for _ in 0..10 {
