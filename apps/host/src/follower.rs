@@ -6,7 +6,7 @@ use cryptlet_register::{Cursor, Index, Register, RegisterError, Replica, Synced}
 use cryptlet_types::{CryptletId, UnixSeconds, register::RegisterChange};
 use cryptlet_watch::{self as watch, Advance, Clock, RegisterWatch, WatchError};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// Blocks read at once.
 const SPAN: u64 = 1_000;
@@ -14,6 +14,11 @@ const SPAN: u64 = 1_000;
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Wait before a node is asked again that did not answer.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A register whose blocks hold nothing of it is compared with the index this often: each block would cost four questions.
+const COMPARED: Duration = Duration::from_secs(1);
+/// It is compared at the next block, too, if that is so many seconds after the moment as of which it is known.
+const FRESH_SECONDS: u64 = 5;
 
 /// Blocks that are read again where register and index differ: a node that lags behind its own head forgets the last logs.
 const REREAD: u64 = 256;
@@ -28,6 +33,8 @@ pub(crate) struct Follower {
     clock: HostClock,
     max_head_age: Option<u64>,
     doubt: Doubt,
+    /// When index and register last agreed.
+    agreed: Option<Instant>,
 }
 
 /// How much was done already because the index does not say what the register says.
@@ -53,6 +60,7 @@ impl Follower {
             clock: parts.clock.clone(),
             max_head_age: parts.register_max_head_age,
             doubt: Doubt::None,
+            agreed: None,
         }
     }
 
@@ -108,7 +116,8 @@ impl Follower {
         let before = self.index().synced().await?.map_or(0, |synced| synced.at);
         let at = if caught_up { before } else { 0 };
         self.index().apply(cursor, &changes, at).await?;
-        if !caught_up {
+        let quiet = changes.is_empty() && self.agrees_still(before, advance.head.timestamp);
+        if !caught_up || quiet {
             return Ok(vec![]);
         }
         self.compare(cursor, advance.head.timestamp).await?;
@@ -167,6 +176,12 @@ impl Follower {
         Ok(())
     }
 
+    /// Whether it was compared a moment ago, by the machine's clock and by the chain's.
+    fn agrees_still(&self, known_at: UnixSeconds, head: UnixSeconds) -> bool {
+        self.agreed.is_some_and(|at| at.elapsed() < COMPARED)
+            && head.saturating_sub(known_at) < FRESH_SECONDS
+    }
+
     /// Compares policy and board of the index, which stands at `cursor`, with what the register says itself, and marks how
     /// old the index is. A node may leave out logs of blocks that it has only just heard of, and a cursor that has passed
     /// them never comes back by itself.
@@ -177,6 +192,7 @@ impl Follower {
         let board = index.board().await?.unwrap_or_default();
         if said == (policy, board) {
             self.doubt = Doubt::None;
+            self.agreed = Some(Instant::now());
             let at = self.moment(head);
             return Ok(self.index().apply(cursor, &[], at).await?);
         }
@@ -256,7 +272,8 @@ impl Follower {
     }
 
     /// Until the chain was read again, no job starts by what may not have happened, or for want of what is not read yet.
-    async fn distrust(&self) -> Result<(), HostError> {
+    async fn distrust(&mut self) -> Result<(), HostError> {
+        self.agreed = None;
         if let Some(Synced { block, hash, .. }) = self.index().synced().await? {
             let cursor = Cursor {
                 number: block,
