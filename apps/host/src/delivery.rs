@@ -84,7 +84,7 @@ pub(crate) enum Recalled {
 /// What the chain has under a report's number.
 enum Found {
     Nothing,
-    It(Delivered),
+    It(Box<Delivered>),
     Other,
 }
 
@@ -400,12 +400,7 @@ impl Delivery {
                         id,
                         run,
                     };
-                    let (subject, sequence) = (brought.subject(), brought.sequence());
-                    if let Err(reason) = self.record(&[(brought, delivered)]).await? {
-                        return Ok(Recalled::Unknown(reason));
-                    }
-                    self.sequences.consumed(subject, sequence);
-                    return Ok(Recalled::Delivered);
+                    return self.recalled(brought, *delivered).await;
                 }
             }
         }
@@ -419,6 +414,16 @@ impl Delivery {
         })
     }
 
+    /// Records the delivery of an earlier report.
+    async fn recalled(&self, brought: Item, delivered: Delivered) -> Result<Recalled, HostError> {
+        let (subject, sequence) = (brought.subject(), brought.sequence());
+        if let Err(reason) = self.record(&[(brought, delivered)]).await? {
+            return Ok(Recalled::Unknown(reason));
+        }
+        self.sequences.consumed(subject, sequence);
+        Ok(Recalled::Delivered)
+    }
+
     /// What the chain has consumed under the report's number.
     async fn find(&self, report: &Report) -> Result<Found, ChainError> {
         let (subject, number) = (report.subject, report.sequence);
@@ -428,7 +433,9 @@ impl Delivery {
         }
         let first = self.first_block;
         Ok(match self.chain.delivery(subject, number, first).await? {
-            Some(found) if found.report.digest == report.digest(&self.domain) => Found::It(found),
+            Some(found) if found.report.digest == report.digest(&self.domain) => {
+                Found::It(Box::new(found))
+            }
             Some(_) => Found::Other,
             None => Found::Nothing,
         })

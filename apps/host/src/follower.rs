@@ -421,6 +421,7 @@ mod tests {
             clock: HostClock::Free(Arc::new(SystemClock)),
             max_head_age: None,
             doubt: Doubt::None,
+            agreed: None,
         }
     }
 

@@ -156,6 +156,9 @@ pub(crate) async fn take_all(
     cursor: Option<&str>,
     events: &[Occurred],
 ) -> Result<Vec<Taken>> {
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
     for Occurred { event, routed } in events {
         if let Some(found) = routed.as_ref().map(Routed::event)
             && found != event.id

@@ -61,10 +61,11 @@ enum Kept {
 }
 
 impl Kept {
-    const fn pragma(self) -> &'static str {
+    /// Begins the first transaction that is kept so.
+    const fn begin(self) -> &'static str {
         match self {
-            Self::Now => "PRAGMA synchronous = FULL",
-            Self::WithTheNext => "PRAGMA synchronous = NORMAL",
+            Self::Now => "PRAGMA synchronous = FULL; BEGIN IMMEDIATE",
+            Self::WithTheNext => "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE",
         }
     }
 }
@@ -176,12 +177,13 @@ impl Journal {
         let at = signed("history.at", self.now())?;
         let mut db = self.read().await?.db;
         self.disk.pass(Moment::Begin).await?;
-        if db.kept != kept {
-            sqlx::raw_sql(kept.pragma()).execute(&mut db.conn).await?;
+        db.open = true;
+        if db.kept == kept {
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut db.conn).await?;
+        } else {
+            sqlx::raw_sql(kept.begin()).execute(&mut db.conn).await?;
             db.kept = kept;
         }
-        db.open = true;
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut db.conn).await?;
         let disk = self.disk.clone();
         Ok(Write { db, disk, at })
     }

@@ -58,11 +58,13 @@ impl Insert {
         let mut told = Vec::new();
         let mut rows = rows.into_iter().peekable();
         while rows.peek().is_some() {
-            let mut query = QueryBuilder::<Sqlite>::new(self.head);
-            query.push_values(rows.by_ref().take(ROWS), &mut bind);
-            query.push(self.tail);
+            let batch: Vec<_> = rows.by_ref().take(ROWS).collect();
             // Batches are of all sizes; the cache is for statements that come again.
-            let query = query.build().persistent(false);
+            let comes_again = batch.len() == 1;
+            let mut query = QueryBuilder::<Sqlite>::new(self.head);
+            query.push_values(batch, &mut bind);
+            query.push(self.tail);
+            let query = query.build().persistent(comes_again);
             told.extend(query.fetch_all(tx.conn()).await?);
         }
         Ok(told)
