@@ -21,6 +21,7 @@ use cryptlet_types::{
     Event, Job, JobState, RunId, Subject, Submission, Subscription, Trigger, event::Step,
     policy::Retry, region::RegionFault,
 };
+use futures::future::try_join_all;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -115,8 +116,10 @@ impl From<JobRecord> for Due {
 #[derive(Default)]
 struct Round {
     outcomes: Vec<Recorded>,
+    /// The number and the subscription of each outcome's job.
+    places: Vec<(u64, Subject)>,
     reported: Vec<Reported>,
-    news: Vec<Progress>,
+    news: Vec<(RunId, Progress)>,
 }
 
 impl Crew {
@@ -179,7 +182,11 @@ impl Crew {
 
     fn hear(&mut self, word: Word) {
         match word {
-            Word::Job(number, subject) => self.queue.push(number, subject),
+            Word::Job(number, subject) => {
+                // It may be at another run than when it was made.
+                self.new.remove(&number);
+                self.queue.push(number, subject);
+            }
             Word::New(due) => {
                 self.queue.push(due.number, due.job.event.subject);
                 if self.new.len() < AT_ONCE {
@@ -240,10 +247,12 @@ impl Crew {
         let yard = self.yard.clone();
         let mut turn = yard.runner.turn(first.job.subscription.cryptlet).await;
         let mut round = Round::default();
+        let jobs: Vec<_> = std::iter::once(first).chain(jobs).collect();
+        let recalled = try_join_all(jobs.iter().map(|due| self.recall(due))).await?;
         let until = Instant::now() + ROUND;
-        for due in std::iter::once(first).chain(jobs) {
+        for (due, recalled) in jobs.into_iter().zip(recalled) {
             if Instant::now() < until {
-                self.answer(due, &mut turn, &mut round).await?;
+                self.answer(due, recalled, &mut turn, &mut round).await?;
             } else {
                 self.queue.push(due.number, due.job.event.subject);
             }
@@ -277,6 +286,7 @@ impl Crew {
     async fn answer(
         &mut self,
         due: Due,
+        recalled: Result<Vec<u64>, Option<Hold>>,
         turn: &mut Turn<'_>,
         round: &mut Round,
     ) -> Result<(), HostError> {
@@ -290,7 +300,7 @@ impl Crew {
             self.queue.push(number, subject);
             return Ok(());
         };
-        let asked = match self.recall(&due).await? {
+        let asked = match recalled {
             Ok(open) => self.ask(&due.job, &open, turn).await?,
             Err(Some(hold)) => Err(hold),
             Err(None) => return Ok(()),
@@ -305,7 +315,7 @@ impl Crew {
                 }
                 self.hold_if_alone(&due.job.subscription);
                 let outcome = RunOutcome::Reported(run.clone());
-                round.note(due.id, outcome, self.step(&due.job, next));
+                round.note(&due, outcome, self.step(&due.job, next));
                 let item = Item {
                     number: due.number,
                     job: due.job,
@@ -318,9 +328,9 @@ impl Crew {
             }
             Ok(Ran::Skipped { reason, next }) => {
                 let outcome = RunOutcome::Skipped(reason.clone());
-                round.note(due.id, outcome, self.step(&due.job, next));
+                round.note(&due, outcome, self.step(&due.job, next));
                 let job = Arc::new(due.job);
-                round.news.push(Progress::Skipped { job, reason });
+                round.news.push((due.id, Progress::Skipped { job, reason }));
             }
             Err(hold) => self.held(due, hold, round),
         }
@@ -468,11 +478,9 @@ impl Crew {
         tracing::warn!(job = %due.job.id, attempts, reason, "run failed, it will be tried again");
         let pause = backoff(retry, attempts);
         self.put_off(due.number, due.job.event.subject, pause);
-        round.note(due.id, RunOutcome::Attempt(reason.clone()), None);
-        round.news.push(Progress::Retried {
-            job: due.job.id,
-            reason,
-        });
+        round.note(&due, RunOutcome::Attempt(reason.clone()), None);
+        let job = due.job.id;
+        round.news.push((due.id, Progress::Retried { job, reason }));
     }
 
     fn put_off(&mut self, number: u64, subject: Subject, pause: Duration) {
@@ -491,22 +499,26 @@ impl Crew {
     async fn conclude(&mut self, round: Round, turn: Turn<'_>) -> Result<(), HostError> {
         let Round {
             outcomes,
+            places,
             mut reported,
-            news,
+            mut news,
         } = round;
         let recorded = self.yard.journal.record_runs(&outcomes).await?;
-        for (ran, recorded) in outcomes.iter().zip(recorded) {
+        for ((ran, recorded), (number, subject)) in outcomes.iter().zip(recorded).zip(places) {
             match recorded {
                 Ok(None) => {}
                 Ok(Some(next)) => self.follow(ran, next),
-                // A reorganisation has taken back what it answers, or somebody has given it up.
+                // A reorganisation has taken back what it answers, or somebody has given it up: if it is to be done all the same,
+                // the journal says so when it is taken from the queue.
                 Err(error) => {
                     tracing::info!(%error, "a run came too late");
                     reported.retain(|report| report.item.id != ran.run || !self.forget(report));
+                    news.retain(|(run, _)| *run != ran.run);
+                    self.queue.push(number, subject);
                 }
             }
         }
-        for news in news {
+        for (_, news) in news {
             self.yard.tell(news);
         }
         self.hand_over_all(reported, turn).await;
@@ -575,7 +587,8 @@ impl Crew {
 
 impl Round {
     fn give_up(&mut self, due: Due, outcome: RunOutcome) {
-        self.note(due.id, outcome.clone(), None);
+        self.note(&due, outcome.clone(), None);
+        let run = due.id;
         let (id, shared) = (due.job.id, Arc::new(due.job));
         let news = match &outcome {
             RunOutcome::Parked(reason) => {
@@ -594,11 +607,13 @@ impl Round {
             }
             _ => return,
         };
-        self.news.push(news);
+        self.news.push((run, news));
     }
 
-    fn note(&mut self, run: RunId, outcome: RunOutcome, next: Option<Occurred>) {
+    fn note(&mut self, due: &Due, outcome: RunOutcome, next: Option<Occurred>) {
+        let run = due.id;
         self.outcomes.push(Recorded { run, outcome, next });
+        self.places.push((due.number, due.job.event.subject));
     }
 }
 

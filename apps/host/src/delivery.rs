@@ -84,6 +84,8 @@ pub(crate) enum Recalled {
 /// What the chain has under a report's number.
 enum Found {
     Nothing,
+    /// It was consumed, and the log is not found.
+    Unseen,
     It(Box<Delivered>),
     Other,
 }
@@ -180,10 +182,15 @@ impl Delivery {
         signature: CompactSignature,
         place: &mut Place,
     ) -> Result<Vec<Option<Delivered>>, HostError> {
+        place.come().await;
         for item in items {
             if self.admission.leave(&item.job).await?.is_err() {
                 return Ok(vec![]);
             }
+        }
+        let hindered = try_join_all(items.iter().map(|item| self.hindered(item))).await?;
+        if hindered.iter().any(Option::is_some) {
+            return Ok(vec![]);
         }
         let orders = items.iter().map(|item| self.order(item)).collect();
         let batch = BatchOrder { orders, signature };
@@ -294,11 +301,10 @@ impl Delivery {
                 Hold::Failed(_, hindrance) => Ok(Err(hindrance.reason)),
             };
         }
-        if sent.is_empty() && item.id.number > 0 {
-            match self.recall(item.number, &item.job).await? {
-                Recalled::Delivered => return Ok(Ok(self.ended(item, false))),
-                Recalled::Undelivered(_) => {}
-                Recalled::Unknown(reason) => return Ok(Err(reason)),
+        if sent.is_empty() {
+            place.come().await;
+            if let Some(reason) = self.hindered(item).await? {
+                return Ok(Err(reason));
             }
         }
         let order = Order {
@@ -386,12 +392,23 @@ impl Delivery {
         if runs.is_empty() {
             return Ok(Recalled::Undelivered(vec![]));
         }
+        // Before they are looked for: one that is not found, and has not expired by then, may have been consumed since.
+        let now = match self.chain.head().await {
+            Ok(head) => head.timestamp,
+            Err(error) => return Ok(Recalled::Unknown(error.to_string())),
+        };
         let mut open = Vec::new();
         for (id, run) in runs {
             match self.find(&run.report.report).await {
                 Err(error) => return Ok(Recalled::Unknown(error.to_string())),
-                Ok(Found::Nothing) => open.push(run.report.report),
-                Ok(Found::Other) => {}
+                Ok(Found::Nothing) if run.report.report.valid_until >= now => {
+                    open.push(run.report.report.sequence);
+                }
+                Ok(Found::Nothing | Found::Other) => {}
+                Ok(Found::Unseen) => {
+                    let reason = "the delegate has consumed its number, and the node does not show by which report";
+                    return Ok(Recalled::Unknown(reason.to_owned()));
+                }
                 Ok(Found::It(delivered)) => {
                     let brought = Item {
                         number,
@@ -404,13 +421,21 @@ impl Delivery {
                 }
             }
         }
-        Ok(match self.chain.head().await {
-            Ok(head) => {
-                open.retain(|report| report.valid_until >= head.timestamp);
-                let numbers = open.iter().map(|report| report.sequence);
-                Recalled::Undelivered(numbers.collect())
+        Ok(Recalled::Undelivered(open))
+    }
+
+    /// Whether an earlier report of the job keeps this one, which was never sent, from being sent.
+    async fn hindered(&self, item: &Item) -> Result<Option<String>, HostError> {
+        if item.id.number == 0 {
+            return Ok(None);
+        }
+        Ok(match self.recall(item.number, &item.job).await? {
+            Recalled::Delivered => Some("an earlier report of the job was delivered".to_owned()),
+            Recalled::Undelivered(open) => {
+                let other = open.iter().find(|number| **number != item.sequence());
+                other.map(|other| format!("the job's report {other} can still be delivered"))
             }
-            Err(error) => Recalled::Unknown(error.to_string()),
+            Recalled::Unknown(reason) => Some(reason),
         })
     }
 
@@ -428,6 +453,8 @@ impl Delivery {
     async fn find(&self, report: &Report) -> Result<Found, ChainError> {
         let (subject, number) = (report.subject, report.sequence);
         let consumed = self.chain.sequence(report.cryptlet, subject).await?;
+        // A subscription that has ended may have consumed it before.
+        let gone = consumed.is_none();
         if consumed.is_some_and(|consumed| consumed < number) {
             return Ok(Found::Nothing);
         }
@@ -437,7 +464,8 @@ impl Delivery {
                 Found::It(Box::new(found))
             }
             Some(_) => Found::Other,
-            None => Found::Nothing,
+            None if gone => Found::Nothing,
+            None => Found::Unseen,
         })
     }
 
@@ -558,7 +586,11 @@ impl Delivery {
     }
 
     async fn failed(&self, item: &Item, outcome: RunOutcome) -> Result<Settled, HostError> {
-        self.give_up(item, outcome.clone()).await?;
+        if self.give_up(item, outcome.clone()).await? {
+            let again = Some(Duration::ZERO);
+            let settled = self.ended(item, false);
+            return Ok(Settled { again, ..settled });
+        }
         if let RunOutcome::Failed(reason) | RunOutcome::Unserved(reason) = outcome {
             tracing::error!(job = %item.job.id, reason, "job failed");
             let job = Arc::new(item.job.clone());
@@ -576,18 +608,27 @@ impl Delivery {
         Ok(self.ended(item, false))
     }
 
-    async fn give_up(&self, item: &Item, outcome: RunOutcome) -> Result<(), HostError> {
+    /// Gives the job up. Says whether it is to be run anew instead: its subscription is back.
+    async fn give_up(&self, item: &Item, outcome: RunOutcome) -> Result<bool, HostError> {
         let ran = Ran {
             run: item.id,
             outcome,
             next: None,
         };
-        for stale in self.journal.record_runs(&[ran]).await? {
-            if let Err(error) = stale {
-                tracing::warn!(%error, "a job is not where it was when it was given up");
+        for told in self.journal.record_runs(&[ran]).await? {
+            match told {
+                Ok(_) => {}
+                Err(JournalError::Served(_)) => {
+                    let reason = "its subscription is there again";
+                    let told = self.journal.reopen(&[(item.id, reason)]).await?;
+                    return Ok(told.iter().all(Result::is_ok));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a job is not where it was when it was given up");
+                }
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// A report is no more on its way: the delegate has consumed it, or its number is free.

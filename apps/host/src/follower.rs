@@ -196,6 +196,7 @@ impl Follower {
             let at = self.moment(head);
             return Ok(self.index().apply(cursor, &[], at).await?);
         }
+        self.agreed = None;
         let now = self.chain.head().await?;
         if (now.number, now.hash) != (cursor.number, cursor.hash) {
             // That was about a later block, which is read next.

@@ -318,6 +318,13 @@ impl Intake {
             .journal
             .apply(DELEGATE, cursor, &changes, &occurred)
             .await?;
+        for change in &advance.changes {
+            // Perhaps by another host: the next number is the one after it.
+            if let ChangeKind::Consumed { sequence } = change.kind {
+                let sequences = &self.crews.yard().sequences;
+                sequences.consumed(change.subject, sequence);
+            }
+        }
         self.put_to_work(&occurred, &applied.events);
         self.cursor = Some(advance.cursor);
         self.crews.yard().read.move_to(cursor);
@@ -356,12 +363,8 @@ impl Intake {
                     .await?;
                 return Ok((Some(adopted.0), adopted.1));
             }
-            // Perhaps by another host: the next number is the one after it.
-            ChangeKind::Consumed { sequence } => {
-                let sequences = &self.crews.yard().sequences;
-                sequences.consumed(subject, *sequence);
-                return Ok((None, None));
-            }
+            // Of that is told once the journal has the block.
+            ChangeKind::Consumed { .. } => return Ok((None, None)),
             ChangeKind::Unsubscribed => {
                 self.stop_serving(subject);
                 tracing::info!(%subject, "subscription ended");

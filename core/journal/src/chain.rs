@@ -20,9 +20,6 @@ pub const DELEGATE: &str = "delegate";
 /// Blocks that are remembered under each cursor. A reorganisation that goes back further cannot be followed.
 pub const TRAIL: u32 = 1024;
 
-/// Blocks after which what lies before the trail is forgotten: not each one is worth a statement.
-const FORGET_EVERY: u64 = 32;
-
 /// How far a chain has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
@@ -192,9 +189,6 @@ async fn advance(
         }
     }
     mark(tx, name, number, given.hash).await?;
-    if !given.number.is_multiple_of(FORGET_EVERY) {
-        return Ok(());
-    }
     sqlx::query("DELETE FROM trail WHERE name = ?1 AND number <= (SELECT number FROM trail WHERE name = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)")
         .bind(name)
         .bind(TRAIL)
@@ -343,7 +337,7 @@ async fn withdraw(tx: &mut Write<'_>) -> Result<Vec<JobId>> {
 }
 
 /// These jobs failed because their subscription is gone. What a reorganisation has taken away already has not occurred.
-pub(crate) async fn unserve(tx: &mut Write<'_>, jobs: &[&i64]) -> Result<()> {
+pub(crate) async fn unserve(tx: &mut Write<'_>, jobs: &[i64]) -> Result<()> {
     sqlx::query("INSERT OR IGNORE INTO unserved (job) SELECT value FROM json_each(?)")
         .bind(write("unserved", &jobs)?)
         .execute(tx.conn())

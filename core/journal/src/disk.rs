@@ -10,9 +10,9 @@ pub enum Moment {
     Read,
     /// It begins.
     Begin,
-    /// It is about to be made durable.
+    /// It is about to happen.
     Commit,
-    /// It is durable, and the host does not know yet. It cannot fail, but the host may die.
+    /// It has happened, and the host does not know yet. It cannot fail, but the host may die.
     Committed,
 }
 

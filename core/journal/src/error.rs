@@ -100,6 +100,9 @@ pub enum JournalError {
         /// The number of the job's present run.
         is: u32,
     },
+    /// The job's subscription is served: it cannot fail for want of it.
+    #[error("the subscription of job {0} is served")]
+    Served(JobId),
     /// The blocks read so far do not lead to this one: another block has its place, or it lies behind.
     #[error("{name} was read up to block {} ({}), {} ({}) does not follow: rewind first", known.number, known.hash, given.number, given.hash)]
     Fork {

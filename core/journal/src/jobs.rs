@@ -56,7 +56,7 @@ pub struct Ran {
 impl Journal {
     /// Takes over the outcomes of many runs, in one transaction. A job that is not where its outcome starts, or at
     /// another run by now, is left out, together with what follows from it: its place holds [`JournalError::WrongState`] or
-    /// [`JournalError::OtherRun`]. The others hold what
+    /// [`JournalError::OtherRun`], or [`JournalError::Served`] if it was to fail for want of a subscription that is there. The others hold what
     /// became of the event that follows, if there is one.
     ///
     /// # Errors
@@ -146,7 +146,10 @@ async fn record_alike(tx: &mut Write<'_>, alike: &[Ran]) -> Result<Vec<Result<Op
         return Ok(Vec::new());
     };
     let moves: Result<Vec<_>> = alike.iter().map(|ran| ran.outcome.moves(ran.run)).collect();
-    let moved = advance(tx, &first.outcome.step(), &moves?).await?;
+    let moved = match first.outcome {
+        RunOutcome::Unserved(_) => advance_unserved(tx, &first.outcome.step(), &moves?).await?,
+        _ => advance(tx, &first.outcome.step(), &moves?).await?,
+    };
     let (mut values, mut next) = (Vec::new(), Vec::new());
     for (ran, moved) in alike.iter().zip(&moved) {
         let Ok(job) = moved else { continue };
@@ -163,10 +166,6 @@ async fn record_alike(tx: &mut Write<'_>, alike: &[Ran]) -> Result<Vec<Result<Op
         row.push_bind(job).push_bind(number).push_bind(value);
     };
     insert.rows(tx, values, bind).await?;
-    if let RunOutcome::Unserved(_) = first.outcome {
-        let jobs: Vec<_> = moved.iter().filter_map(|job| job.as_ref().ok()).collect();
-        chain::unserve(tx, &jobs).await?;
-    }
     let mut taken = take_all(tx, None, &next).await?.into_iter();
     let told = alike.iter().zip(moved).map(|(ran, moved)| {
         let follows = ran.next.is_some();
@@ -405,6 +404,40 @@ async fn stale(tx: &mut Write<'_>, step: &Step, one: &Move) -> Result<JournalErr
         },
         _ => wrong(one.id, is, step.to),
     })
+}
+
+/// As [`advance`], of jobs whose subscriptions are gone: one that is served, since a reorganisation brought it back, is refused.
+async fn advance_unserved(
+    tx: &mut Write<'_>,
+    step: &Step,
+    moves: &[Move],
+) -> Result<Vec<Result<i64>>> {
+    let mut told = Vec::new();
+    let mut jobs = Vec::new();
+    for one in moves {
+        let moved = match is_served(tx, one.id).await? {
+            true => Err(JournalError::Served(one.id)),
+            false => advance_one(tx, step, one).await?,
+        };
+        jobs.extend(moved.as_ref().ok().copied());
+        told.push(moved);
+    }
+    chain::unserve(tx, &jobs).await?;
+    Ok(told)
+}
+
+async fn advance_one(tx: &mut Write<'_>, step: &Step, one: &Move) -> Result<Result<i64>> {
+    let moved = advance(tx, step, std::slice::from_ref(one)).await?;
+    let moved = moved.into_iter().next();
+    Ok(moved.unwrap_or(Err(JournalError::UnknownJob(one.id))))
+}
+
+async fn is_served(tx: &mut Write<'_>, id: JobId) -> Result<bool> {
+    let row = sqlx::query("SELECT EXISTS (SELECT 1 FROM job JOIN subscription s ON s.subject = job.subject WHERE job.id = ? AND s.status = 'active')")
+        .bind(id.to_string())
+        .fetch_one(tx.conn())
+        .await?;
+    Ok(row.try_get(0)?)
 }
 
 fn wrong(job: JobId, is: JobState, wanted: JobState) -> JournalError {

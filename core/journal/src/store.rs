@@ -47,8 +47,8 @@ pub struct Journal {
 struct Database {
     conn: Connection,
     open: bool,
-    /// How the connection commits.
-    kept: Kept,
+    /// How the connection commits; none where that was to change, and is not known to have.
+    kept: Option<Kept>,
 }
 
 /// What a transaction withstands once it is committed: that the process is killed, in either case.
@@ -135,7 +135,7 @@ impl Journal {
             db: Mutex::new(Database {
                 conn,
                 open: false,
-                kept: Kept::Now,
+                kept: Some(Kept::Now),
             }),
             clock,
             disk,
@@ -178,11 +178,12 @@ impl Journal {
         let mut db = self.read().await?.db;
         self.disk.pass(Moment::Begin).await?;
         db.open = true;
-        if db.kept == kept {
+        if db.kept == Some(kept) {
             sqlx::query("BEGIN IMMEDIATE").execute(&mut db.conn).await?;
         } else {
+            db.kept = None;
             sqlx::raw_sql(kept.begin()).execute(&mut db.conn).await?;
-            db.kept = kept;
+            db.kept = Some(kept);
         }
         let disk = self.disk.clone();
         Ok(Write { db, disk, at })

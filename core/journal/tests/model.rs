@@ -27,7 +27,6 @@ enum Operation {
     Deliver(u8, bool, u32),
     Skip(u8),
     Fail(u8),
-    Unserve(u8),
     Park(u8),
     Unpark(u8),
     Reopen(u8),
@@ -48,7 +47,6 @@ fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|(job, success, back)| Deliver(job, success, back)),
         1 => job.clone().prop_map(Skip),
         1 => job.clone().prop_map(Fail),
-        1 => job.clone().prop_map(Unserve),
         1 => job.clone().prop_map(Park),
         1 => job.clone().prop_map(Unpark),
         2 => job.prop_map(Reopen),
@@ -68,7 +66,6 @@ struct Known {
     /// Reports, and what was sent of them, by the number of the run.
     runs: BTreeMap<u32, (RunRecord, Vec<Submission>)>,
     success: Option<bool>,
-    unserved: bool,
     /// Block of the log, and whether the chain still has it there.
     event: Option<(u64, bool)>,
     delivered: Option<u64>,
@@ -84,7 +81,6 @@ impl Known {
             present: 0,
             runs: BTreeMap::new(),
             success: None,
-            unserved: false,
             event: block.map(|block| (block, true)),
             delivered: None,
             transitions: 1,
@@ -141,13 +137,7 @@ impl Known {
             *held &= *block <= to;
             if !*held {
                 use JobState::{Parked, Reported, Routed, Withdrawn};
-                if self.go(&[Routed, Reported, Parked], Withdrawn) {
-                    return;
-                }
-                if self.unserved {
-                    self.unserved = false;
-                    self.go(&[JobState::Failed], Withdrawn);
-                }
+                self.go(&[Routed, Reported, Parked], Withdrawn);
             }
         }
     }
@@ -178,7 +168,6 @@ async fn step(journal: &Journal, model: &mut Model, operation: &Operation) {
         | Deliver(n, ..)
         | Skip(n)
         | Fail(n)
-        | Unserve(n)
         | Park(n)
         | Unpark(n)
         | Reopen(n) => one(journal, model, operation, *n).await,
@@ -284,7 +273,6 @@ async fn one(journal: &Journal, model: &mut Model, operation: &Operation, n: u8)
         }
         Skip(_) => ran(journal, id, RunOutcome::Skipped("closed".into())).await,
         Fail(_) => ran(journal, id, RunOutcome::Failed("given up".into())).await,
-        Unserve(_) => ran(journal, id, RunOutcome::Unserved("gone".into())).await,
         Park(_) => ran(journal, id, RunOutcome::Parked("again and again".into())).await,
         Unpark(_) => journal.unpark(id).await,
         _ => reopen(journal, id, "expired").await,
@@ -330,13 +318,6 @@ fn go(
         }
         Operation::Skip(_) => return known.go(&[Routed], Skipped),
         Operation::Fail(_) => return known.go(&unfinished, Failed),
-        Operation::Unserve(_) if known.go(&unfinished, Failed) => {
-            known.unserved = true;
-            if matches!(known.event, Some((_, false))) {
-                known.go(&[Failed], Withdrawn);
-                known.unserved = false;
-            }
-        }
         Operation::Park(_) => return known.go(&unfinished, Parked),
         Operation::Unpark(_) if known.go(&[Parked], Routed) => known.start_over(0),
         Operation::Reopen(_) if known.go(&[Reported, Submitted], Routed) => {

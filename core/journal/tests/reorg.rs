@@ -11,8 +11,8 @@ mod support;
 
 use alloy_primitives::Bytes;
 use cryptlet_journal::{
-    ActiveSubscription, DELEGATE, How, Journal, Page, Rewound, RunOutcome, SubscriptionChange,
-    Taken,
+    ActiveSubscription, DELEGATE, How, Journal, JournalError, Page, Rewound, RunOutcome,
+    SubscriptionChange, Taken,
 };
 use cryptlet_types::{
     Event, JobState, Subject, Trigger,
@@ -354,6 +354,11 @@ async fn what_failed_for_a_subscription_that_has_not_ended_after_all_is_done() {
     ran(&journal, jobs[1].id, other).await.unwrap();
 
     let rewound = rewind(&journal, 4).await;
+    let late = ran(&journal, jobs[1].id, RunOutcome::Unserved("gone".into())).await;
+    assert!(
+        matches!(late, Err(JournalError::Served(_))),
+        "what was believed before the chain went back does not hold: {late:?}"
+    );
     assert_eq!(
         (rewound.restored, rewound.revived),
         (vec![subject], vec![jobs[0].id])

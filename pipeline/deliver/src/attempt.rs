@@ -184,6 +184,11 @@ impl<'a> Attempt<'a> {
         matches!(self.state, State::Waiting { .. })
     }
 
+    /// Its place has come: what it waits for is counted from now on.
+    pub(crate) fn take_turn(&mut self) {
+        self.begun = Instant::now();
+    }
+
     fn runs(&self) -> Vec<RunId> {
         self.orders().iter().map(|order| order.run).collect()
     }
@@ -403,7 +408,9 @@ impl<'a> Attempt<'a> {
         let Some(first) = orders.first() else {
             return Ok(false);
         };
-        let may_wait = self.begun.elapsed() < self.deliverer.config.resend_after;
+        // Where reports wait for room, one by one they would take more of it.
+        let may_wait = self.begun.elapsed() < self.deliverer.config.resend_after
+            || self.deliverer.window().is_crowded();
         let asked = self.preflight(first).await;
         self.learn(&asked);
         match asked {
@@ -421,8 +428,7 @@ impl<'a> Attempt<'a> {
             return;
         }
         if let (Some(nonce), Ok(Some(Outcome::Expired))) = (self.nonce.take(), asked) {
-            let next = self.deliverer.nonces().end();
-            self.deliverer.window().too_late(nonce, next);
+            self.deliverer.window().too_late(nonce);
         }
     }
 
@@ -577,7 +583,7 @@ impl<'a> Attempt<'a> {
         let known = deliverer.account.known().await?;
         let slot = deliverer.nonces().next(known.mined, known.pending);
         let waiting = deliverer.nonces().waiting();
-        if !deliverer.window().has_room(waiting) {
+        if !deliverer.window().has_room(slot.nonce, waiting) {
             return Err(DeliverError::Crowded { waiting });
         }
         let offer = self.offer(known.fees, slot.outbid.as_ref())?;

@@ -226,6 +226,7 @@ impl Deliverer {
         place: &mut Place,
     ) -> Result<Settled, DeliverError> {
         place.come().await;
+        attempt.take_turn();
         let mut backoff = FIRST_BACKOFF;
         loop {
             // Before it is asked whose turn it is: the block that brings it may come while the answer is on its way.
@@ -245,7 +246,9 @@ impl Deliverer {
                     if !for_room && (!error.is_everybodys() || backoff >= longest) {
                         place.leave();
                     }
-                    self.account.forget();
+                    if !for_room {
+                        self.account.forget();
+                    }
                     tracing::warn!(job = %attempt.run().job, %error, ?backoff, "delivery waits");
                     self.rest(&error, backoff, blocks).await;
                     backoff = backoff.saturating_mul(2).min(longest);

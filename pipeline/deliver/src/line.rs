@@ -35,7 +35,7 @@ impl Place {
     }
 
     /// Waits until whoever is before has been sent, or has to wait for something else.
-    pub(crate) async fn come(&mut self) {
+    pub async fn come(&mut self) {
         if let Some(before) = self.before.take() {
             let _gone_without_a_word = before.await;
         }

@@ -42,13 +42,6 @@ impl Nonces {
         }
     }
 
-    /// The nonce after all that wait.
-    #[must_use]
-    pub fn end(&self) -> u64 {
-        let last = self.waiting.last_key_value();
-        last.map_or(0, |(nonce, _)| nonce.saturating_add(1))
-    }
-
     /// Transactions that wait for a block, as far as is known here.
     #[must_use]
     pub fn waiting(&self) -> usize {
