@@ -16,7 +16,10 @@ use cryptlet_types::{
     EvidenceStatement, Measurement, Provider, Sha256Digest,
     region::{CallIn, CallInAnswer, Package, RegionConfig, RegionSettings},
 };
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::{
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
+    io::Errno,
+};
 use std::{
     fs::File,
     io::{self, Write},
@@ -27,6 +30,7 @@ use std::{
     path::Path,
     process::Stdio,
     sync::Arc,
+    thread,
     time::Duration,
 };
 use tokio::{net::UnixStream, process::Command};
@@ -101,6 +105,10 @@ impl ProcessProvider {
     }
 }
 
+/// How often, and after what pause, it is tried again to seal a file.
+const SEAL_ATTEMPTS: u32 = 50;
+const SEAL_PAUSE: Duration = Duration::from_millis(20);
+
 /// An anonymous file with these bytes, which nobody can change any more; not inherited by programs.
 fn sealed_copy(bytes: &[u8]) -> io::Result<File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
@@ -109,10 +117,21 @@ fn sealed_copy(bytes: &[u8]) -> io::Result<File> {
         .or_else(|_| memfd_create("cryptlet-container", flags))?;
     let mut file = File::from(descriptor);
     file.write_all(bytes)?;
-    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    fcntl_add_seals(&file, seals)?;
+    seal(&file)?;
     // Opened again for reading: a file that is open for writing cannot be executed.
     File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// The kernel refuses to seal (`EBUSY`) while it holds pages of the file for reasons of its own, which passes.
+fn seal(file: &File) -> io::Result<()> {
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    for _ in 0..SEAL_ATTEMPTS {
+        match fcntl_add_seals(file, seals) {
+            Err(Errno::BUSY) => thread::sleep(SEAL_PAUSE),
+            sealed => return Ok(sealed?),
+        }
+    }
+    Ok(fcntl_add_seals(file, seals)?)
 }
 
 #[async_trait]

@@ -33,7 +33,7 @@ pub struct Found {
 }
 
 /// Words in the reasons for which a job may come to nothing: the world's fault, or as the contract wanted.
-const GOOD_REASONS: [&str; 11] = [
+const GOOD_REASONS: [&str; 12] = [
     "cryptlet trapped",
     "cryptlet refused",
     "cryptlet could not answer",
@@ -43,6 +43,7 @@ const GOOD_REASONS: [&str; 11] = [
     "the token was lost",
     "view of the chain is stale",
     "as often as policy lets it be tried",
+    "the delegate would accept the report",
     "the subscription has ended",
     "unknown subscription",
 ];
