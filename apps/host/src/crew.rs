@@ -88,14 +88,10 @@ pub(crate) struct Due {
 impl Due {
     /// A job that was never run.
     pub(crate) fn new(number: u64, job: Job) -> Self {
-        let id = RunId {
-            job: job.id,
-            number: 0,
-        };
         Self {
             number,
+            id: RunId::first(job.id),
             job,
-            id,
             attempts: 0,
         }
     }
@@ -240,15 +236,18 @@ impl Crew {
 
     /// One turn of the cryptlet's region.
     async fn round(&mut self, taken: Vec<(u64, Subject)>) -> Result<(), HostError> {
-        let mut jobs = self.jobs(taken).await?.into_values();
-        let Some(first) = jobs.next() else {
+        let jobs: Vec<_> = self.jobs(taken).await?.into_values().collect();
+        let Some(first) = jobs.first() else {
             return Ok(());
         };
         let yard = self.yard.clone();
         let mut turn = yard.runner.turn(first.job.subscription.cryptlet).await;
         let mut round = Round::default();
-        let jobs: Vec<_> = std::iter::once(first).chain(jobs).collect();
-        let recalled = try_join_all(jobs.iter().map(|due| self.recall(due))).await?;
+        let delivery = &yard.delivery;
+        let recalled = jobs
+            .iter()
+            .map(|due| delivery.recall(due.number, due.id, &due.job));
+        let recalled = try_join_all(recalled).await?;
         let until = Instant::now() + ROUND;
         for (due, recalled) in jobs.into_iter().zip(recalled) {
             if Instant::now() < until {
@@ -286,7 +285,7 @@ impl Crew {
     async fn answer(
         &mut self,
         due: Due,
-        recalled: Result<Vec<u64>, Option<Hold>>,
+        recalled: Recalled,
         turn: &mut Turn<'_>,
         round: &mut Round,
     ) -> Result<(), HostError> {
@@ -300,10 +299,10 @@ impl Crew {
             self.queue.push(number, subject);
             return Ok(());
         };
-        let asked = match recalled {
-            Ok(open) => self.ask(&due.job, &open, turn).await?,
-            Err(Some(hold)) => Err(hold),
-            Err(None) => return Ok(()),
+        let asked = match &recalled {
+            Recalled::Delivered => return Ok(()),
+            Recalled::Unknown(reason) => Err(Hold::Later(reason.clone())),
+            Recalled::Undelivered(_) => self.ask(&due.job, &recalled, turn).await?,
         };
         match asked {
             Ok(Ran::Reported { run, next }) => {
@@ -337,26 +336,11 @@ impl Crew {
         Ok(())
     }
 
-    /// Of a job that is to be run anew: the numbers under which its earlier reports can still be delivered. Otherwise why it has to
-    /// wait, if it is not done: one of them was delivered after all.
-    async fn recall(&self, due: &Due) -> Result<Result<Vec<u64>, Option<Hold>>, HostError> {
-        if due.id.number == 0 {
-            return Ok(Ok(vec![]));
-        }
-        let recalled = self.yard.delivery.recall(due.number, &due.job).await?;
-        Ok(match recalled {
-            Recalled::Delivered => Err(None),
-            Recalled::Undelivered(open) => Ok(open),
-            Recalled::Unknown(reason) => Err(Some(Hold::Later(reason))),
-        })
-    }
-
-    /// Asks the cryptlet, and says why not if that is not to be. With `open`, only under that number: of reports of one number
-    /// the chain consumes one.
+    /// Asks the cryptlet, and says why not if that is not to be.
     async fn ask(
         &self,
         job: &Job,
-        open: &[u64],
+        recalled: &Recalled,
         turn: &mut Turn<'_>,
     ) -> Result<Result<Ran, Hold>, HostError> {
         let (yard, subscription) = (&self.yard, &job.subscription);
@@ -369,8 +353,7 @@ impl Crew {
             Ok(sequence) => sequence,
             Err(hold) => return Ok(Err(hold)),
         };
-        if let Some(other) = open.iter().find(|number| **number != sequence) {
-            let reason = format!("its report {other} can still be delivered");
+        if let Some(reason) = recalled.hinders(sequence) {
             return Ok(Err(Hold::Later(reason)));
         }
         let now = yard.clock.now();

@@ -81,6 +81,20 @@ pub(crate) enum Recalled {
     Unknown(String),
 }
 
+impl Recalled {
+    /// Why no report with this number may be made or sent now, if none may: of reports of one number the chain consumes one.
+    pub(crate) fn hinders(&self, sequence: u64) -> Option<String> {
+        match self {
+            Self::Delivered => Some("an earlier report of the job was delivered".to_owned()),
+            Self::Undelivered(open) => {
+                let other = open.iter().find(|number| **number != sequence);
+                other.map(|other| format!("the job's report {other} can still be delivered"))
+            }
+            Self::Unknown(reason) => Some(reason.clone()),
+        }
+    }
+}
+
 /// What the chain has under a report's number.
 enum Found {
     Nothing,
@@ -385,9 +399,17 @@ impl Delivery {
         self.anew(item, reason, Duration::ZERO).await.map(Ok)
     }
 
-    /// Looks whether the chain has consumed an earlier report of a job that is to be run anew, or whose new report is to be sent,
-    /// and records that it did.
-    pub(crate) async fn recall(&self, number: u64, job: &Job) -> Result<Recalled, HostError> {
+    /// Looks whether the chain has consumed a report of a run before this one, whose report is to be made or sent, and records that
+    /// it did.
+    pub(crate) async fn recall(
+        &self,
+        number: u64,
+        id: RunId,
+        job: &Job,
+    ) -> Result<Recalled, HostError> {
+        if id.is_first() {
+            return Ok(Recalled::Undelivered(vec![]));
+        }
         let runs = self.journal.other_runs(job.id).await?;
         if runs.is_empty() {
             return Ok(Recalled::Undelivered(vec![]));
@@ -426,17 +448,8 @@ impl Delivery {
 
     /// Whether an earlier report of the job keeps this one, which was never sent, from being sent.
     async fn hindered(&self, item: &Item) -> Result<Option<String>, HostError> {
-        if item.id.number == 0 {
-            return Ok(None);
-        }
-        Ok(match self.recall(item.number, &item.job).await? {
-            Recalled::Delivered => Some("an earlier report of the job was delivered".to_owned()),
-            Recalled::Undelivered(open) => {
-                let other = open.iter().find(|number| **number != item.sequence());
-                other.map(|other| format!("the job's report {other} can still be delivered"))
-            }
-            Recalled::Unknown(reason) => Some(reason),
-        })
+        let recalled = self.recall(item.number, item.id, &item.job).await?;
+        Ok(recalled.hinders(item.sequence()))
     }
 
     /// Records the delivery of an earlier report.

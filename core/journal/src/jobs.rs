@@ -56,8 +56,8 @@ pub struct Ran {
 impl Journal {
     /// Takes over the outcomes of many runs, in one transaction. A job that is not where its outcome starts, or at
     /// another run by now, is left out, together with what follows from it: its place holds [`JournalError::WrongState`] or
-    /// [`JournalError::OtherRun`], or [`JournalError::Served`] if it was to fail for want of a subscription that is there. The others hold what
-    /// became of the event that follows, if there is one.
+    /// [`JournalError::OtherRun`], or [`JournalError::Served`] if it was to fail for want of a subscription that is
+    /// there. The others hold what became of the event that follows, if there is one.
     ///
     /// # Errors
     /// [`JournalError::UnknownJob`], [`JournalError::OtherJob`], those of [`Journal::record_events`] for what follows,

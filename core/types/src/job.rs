@@ -82,8 +82,9 @@ impl JobState {
 
     /// Whether `next` may follow. A report that expired undelivered sends the job back to [`JobState::Routed`];
     /// a transaction that has to be replaced goes from submitted to submitted; a delivery whose block was taken
-    /// back is undone, and so is the end of a job that failed because its subscription was gone, if it is there again. A transaction that is on its way cannot be called back: the chain may consume a report
-    /// whose job was parked or withdrawn meanwhile, or is to be run anew.
+    /// back is undone, and so is the end of a job that failed because its subscription was gone, if it is there
+    /// again. A transaction that is on its way cannot be called back: the chain may consume a report whose job was
+    /// parked or withdrawn meanwhile, or is to be run anew.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
         use JobState::{

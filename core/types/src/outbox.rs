@@ -23,6 +23,20 @@ pub struct RunId {
     pub number: u32,
 }
 
+impl RunId {
+    /// The job's first run.
+    #[must_use]
+    pub const fn first(job: JobId) -> Self {
+        Self { job, number: 0 }
+    }
+
+    /// Whether there are no earlier ones.
+    #[must_use]
+    pub const fn is_first(&self) -> bool {
+        self.number == 0
+    }
+}
+
 /// One run that ended in a signed report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -172,10 +172,7 @@ impl<'a> Attempt<'a> {
 
     /// The run under which the transaction's nonce is held: a batch has that of its first report.
     pub(crate) fn run(&self) -> RunId {
-        let none = RunId {
-            job: JobId(B256::ZERO),
-            number: 0,
-        };
+        let none = RunId::first(JobId(B256::ZERO));
         self.orders().first().map_or(none, |order| order.run)
     }
 

@@ -258,7 +258,7 @@ pub(crate) async fn routed(journal: &Journal, subject: u8, n: u64) -> Job {
 
 /// The job's first run.
 pub(crate) fn first(job: JobId) -> RunId {
-    RunId { job, number: 0 }
+    RunId::first(job)
 }
 
 /// The job's present run; the first of a job that is not known.

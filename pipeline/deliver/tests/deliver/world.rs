@@ -206,10 +206,7 @@ impl World {
 
     pub(crate) fn order_of(&self, report: SignedReport, consumer: &Consumer) -> Order {
         Order {
-            run: RunId {
-                job: JobId(report.report.digest(&self.domain())),
-                number: 0,
-            },
+            run: RunId::first(JobId(report.report.digest(&self.domain()))),
             report,
             delegation: None,
             callback_gas: consumer.gas,
