@@ -33,8 +33,7 @@ async fn a_transaction_that_is_not_mined_is_replaced_by_one_that_pays_more() {
     world.automine(false).await;
     let task = tokio::spawn(async move { deliverer.deliver(&order).await.unwrap() });
     outbox.wait_for(3).await;
-    world.mine().await;
-    let delivery = delivered(task.await.unwrap());
+    let delivery = delivered(world.mine_until(task).await.unwrap());
     let written = outbox.written();
     assert!(written.iter().any(|sent| sent.hash == delivery.transaction));
     for pair in written.windows(2) {
@@ -60,8 +59,12 @@ async fn replacements_stop_at_the_cap() {
     };
     let deliverer = world.deliverer_with(&outbox, config);
     world.automine(false).await;
-    let delivery = deliverer.deliver(&order);
-    let stuck = tokio::time::timeout(Duration::from_millis(500), delivery).await;
+    let mut delivery = pin!(deliverer.deliver(&order));
+    tokio::select! {
+        outcome = &mut delivery => panic!("nothing is mined: {outcome:?}"),
+        () = outbox.wait_for(3) => {}
+    }
+    let stuck = tokio::time::timeout(Duration::from_millis(200), delivery).await;
     assert!(stuck.is_err(), "nothing is mined");
     let written = outbox.written();
     assert_eq!(
@@ -301,14 +304,8 @@ async fn on_a_chain_that_is_too_slow_fewer_transactions_wait_at_once() {
     }
 
     let anew = orders().await;
-    let mut anew = pin!(join_all(anew.iter().map(|order| deliverer.deliver(order))));
-    let outcomes = loop {
-        tokio::select! {
-            biased;
-            outcomes = &mut anew => break outcomes,
-            () = tokio::time::sleep(Duration::from_millis(50)) => world.mine().await,
-        }
-    };
+    let anew = join_all(anew.iter().map(|order| deliverer.deliver(order)));
+    let outcomes = world.mine_until(anew).await;
     let mut blocks = BTreeMap::<_, usize>::new();
     for outcome in outcomes {
         *blocks.entry(delivered(outcome.unwrap()).block).or_default() += 1;

@@ -26,6 +26,7 @@ use cryptlet_types::{
     outbox::Submission, report::CompactSignature,
 };
 use std::{
+    pin::pin,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -307,6 +308,20 @@ impl World {
 
     pub(crate) async fn mine(&self) {
         self.rpc("evm_mine", serde_json::json!([])).await;
+    }
+
+    /// Mines until the delivery has its outcome: what is in the outbox may not have reached the node when a block is mined.
+    pub(crate) async fn mine_until<T>(&self, delivery: impl Future<Output = T>) -> T {
+        let mut delivery = pin!(delivery);
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut delivery => return outcome,
+                () = tokio::time::sleep(Duration::from_millis(50)) => self.mine().await,
+            }
+            assert!(Instant::now() < until, "no outcome in many blocks");
+        }
     }
 
     /// Somebody else submits the report.
