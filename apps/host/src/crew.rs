@@ -156,9 +156,10 @@ impl Crew {
         }
     }
 
-    /// Waits for a word, or until somebody has waited long enough.
+    /// Waits for a word, until somebody has waited long enough, or until there is room for who is ready.
     async fn wait(&mut self) {
         let next = self.queue.next_wake();
+        let (room, is_ready) = (self.on_the_way.clone(), self.queue.is_ready());
         let woken = async {
             match next {
                 Some(at) => sleep_until(at).await,
@@ -173,6 +174,8 @@ impl Crew {
                 }
             }
             () = woken => {}
+            // It is given back at once: whoever goes on takes it for what it then has.
+            _room = room.acquire(), if is_ready => {}
         }
     }
 

@@ -34,6 +34,11 @@ impl Queue {
         }
     }
 
+    /// Whether there may be one that need not wait.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// Takes the oldest jobs that need not wait, at most `limit`.
     pub(crate) fn take(&mut self, limit: usize) -> Vec<(u64, Subject)> {
         let mut taken = Vec::new();
@@ -113,8 +118,9 @@ mod tests {
         queue.push(1, ONE);
         queue.push(4, TWO);
         queue.push(5, ONE);
+        assert!(queue.is_ready());
         assert_eq!(numbers(queue.take(10)), [2, 4]);
-        assert!(queue.holds(ONE));
+        assert!(queue.holds(ONE) && !queue.is_ready());
         queue.release(ONE);
         assert_eq!(numbers(queue.take(10)), [1, 3, 5]);
         assert_eq!(numbers(queue.take(10)), [0; 0]);

@@ -115,7 +115,7 @@ impl Arena {
             ..stage.config.clone()
         };
         Ok(Self {
-            observer: Observer::start(&ws_url, stage.delegate).await?,
+            observer: Observer::start(&ws_url, stage.provider.clone(), stage.delegate).await?,
             sender: Sender::fund(&stage).await?,
             provider: stage.provider.clone(),
             next: 0,

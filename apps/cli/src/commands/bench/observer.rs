@@ -6,6 +6,8 @@
 use crate::error::{CliError, Doing};
 use alloy::{
     primitives::{Address, U64},
+    providers::{DynProvider, Provider},
+    rpc::types::Filter,
     sol_types::SolEvent,
 };
 use cryptlet_chain::evm::abi::CryptoDelegate;
@@ -23,6 +25,11 @@ use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
 /// How long it may take until the next thing that is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// After so long without notice of a delivery the chain is asked for its logs: a node may have left one out, as Anvil does
+/// where it tells of a block before it has all of it.
+const SILENCE: Duration = Duration::from_secs(2);
+/// Blocks whose logs are asked for at once.
+const SPAN: u64 = 500;
 
 /// What was seen of the delegate's deliveries.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,34 +38,76 @@ pub(crate) struct Seen {
     pub(crate) delivered: u64,
     /// When the bench had notice of the last of them.
     pub(crate) last: Option<Instant>,
+    /// Those that it had notice of.
+    noticed: u64,
+}
+
+impl Seen {
+    fn notice(&mut self, at: Instant) {
+        self.noticed = self.noticed.saturating_add(1);
+        self.consumed(self.noticed, at);
+    }
+
+    /// So many were consumed by then, at least.
+    fn consumed(&mut self, count: u64, by: Instant) {
+        if count > self.delivered {
+            self.delivered = count;
+            self.last = Some(by);
+        }
+    }
+}
+
+/// What the chain's logs say of deliveries.
+struct Logged {
+    /// Number of the first block that was not asked for.
+    next: u64,
+    /// Deliveries in those before it, as long as the observer watches.
+    count: u64,
 }
 
 /// Watches a chain until it is dropped.
 pub(crate) struct Observer {
     times: Arc<Mutex<BTreeMap<u64, Instant>>>,
     newest: watch::Receiver<u64>,
-    seen: watch::Receiver<Seen>,
+    seen: watch::Sender<Seen>,
+    provider: DynProvider,
+    filter: Filter,
+    logged: tokio::sync::Mutex<Logged>,
     tasks: [JoinHandle<()>; 2],
 }
 
 impl Observer {
-    /// Watches the delegate's chain from now on.
-    pub(crate) async fn start(ws_url: &str, delegate: Address) -> Result<Self, CliError> {
+    /// Watches the delegate's chain from now on. Nothing is delivered until this returns.
+    pub(crate) async fn start(
+        ws_url: &str,
+        provider: DynProvider,
+        delegate: Address,
+    ) -> Result<Self, CliError> {
+        let height = provider.get_block_number().await;
+        let height = height.doing("cannot ask the chain for its height")?;
         let heads = subscribe(ws_url, json!(["newHeads"])).await?;
         let of =
             json!({ "address": delegate, "topics": [CryptoDelegate::Delivered::SIGNATURE_HASH] });
         let logs = subscribe(ws_url, json!(["logs", of])).await?;
         let times = Arc::default();
         let (told_newest, newest) = watch::channel(0);
-        let (told_seen, seen) = watch::channel(Seen::default());
+        let seen = watch::Sender::new(Seen::default());
         Ok(Self {
             tasks: [
                 tokio::spawn(watch_heads(heads, Arc::clone(&times), told_newest)),
-                tokio::spawn(watch_logs(logs, told_seen)),
+                tokio::spawn(watch_logs(logs, seen.clone())),
             ],
             times,
             newest,
             seen,
+            provider,
+            filter: Filter::new()
+                .address(delegate)
+                .event_signature(CryptoDelegate::Delivered::SIGNATURE_HASH),
+            logged: tokio::sync::Mutex::new(Logged {
+                next: height.saturating_add(1),
+                count: 0,
+            }),
         })
     }
 
@@ -86,17 +135,45 @@ impl Observer {
 
     /// Waits until so many reports were consumed.
     pub(crate) async fn delivered(&self, count: u64, patience: Duration) -> Result<(), CliError> {
-        let mut seen = self.seen.clone();
-        // What is waited for holds a lock, which nobody may wait for twice.
-        let enough = async {
-            seen.wait_for(|seen| seen.delivered >= count)
-                .await
-                .map(drop)
-        };
-        let reached = timeout(patience, enough).await;
-        let had = self.seen().delivered;
-        let late = format_args!("{had} of {count} reports were delivered in {patience:?}");
-        reached.doing(late)?.doing("the chain's logs have ended")?;
+        let start = Instant::now();
+        loop {
+            let silence = SILENCE.min(patience.saturating_sub(start.elapsed()));
+            let mut seen = self.seen.subscribe();
+            // What is waited for holds a lock, which nobody may wait for twice.
+            let enough = async {
+                seen.wait_for(|seen| seen.delivered >= count)
+                    .await
+                    .map(drop)
+            };
+            if timeout(silence, enough).await.is_ok() {
+                return Ok(());
+            }
+            self.ask().await?;
+            let had = self.seen().delivered;
+            if had < count && start.elapsed() >= patience {
+                let late = format_args!("{had} of {count} reports were delivered in {patience:?}");
+                return Err(CliError::new(late));
+            }
+        }
+    }
+
+    /// Asks the chain for what it did not tell of.
+    async fn ask(&self) -> Result<(), CliError> {
+        let height = self.provider.get_block_number().await;
+        let height = height.doing("cannot ask the chain for its height")?;
+        let mut logged = self.logged.lock().await;
+        while logged.next <= height {
+            let last = logged.next.saturating_add(SPAN - 1).min(height);
+            let blocks = self.filter.clone().select(logged.next..=last);
+            let found = self.provider.get_logs(&blocks).await;
+            let found = found.doing("cannot read the chain's logs")?.len();
+            let found = u64::try_from(found).unwrap_or(u64::MAX);
+            logged.count = logged.count.saturating_add(found);
+            logged.next = last.saturating_add(1);
+        }
+        let count = logged.count;
+        self.seen
+            .send_modify(|seen| seen.consumed(count, Instant::now()));
         Ok(())
     }
 
@@ -198,10 +275,9 @@ async fn watch_heads(
 async fn watch_logs(mut socket: Socket, seen: watch::Sender<Seen>) {
     while let Some((text, now)) = next_text(&mut socket).await {
         match serde_json::from_str::<Notice<Log>>(&text) {
-            Ok(notice) if !notice.params.result.removed => seen.send_modify(|seen| {
-                seen.delivered = seen.delivered.saturating_add(1);
-                seen.last = Some(now);
-            }),
+            Ok(notice) if !notice.params.result.removed => {
+                seen.send_modify(|seen| seen.notice(now));
+            }
             _ => {}
         }
     }
