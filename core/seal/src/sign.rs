@@ -4,10 +4,18 @@ use crate::SealError;
 use alloy_primitives::{Address, B256, keccak256};
 use cryptlet_types::report::CompactSignature;
 use k256::{
-    ecdsa::{RecoveryId, Signature, SigningKey as Inner, VerifyingKey},
+    ecdsa::{SigningKey as Inner, VerifyingKey},
     elliptic_curve::rand_core::OsRng,
 };
+use secp256k1::{
+    Message, Secp256k1, VerifyOnly,
+    ecdsa::{RecoverableSignature, RecoveryId},
+};
+use std::sync::LazyLock;
 use zeroize::Zeroizing;
+
+/// What recovery needs. It holds no secret.
+static RECOVERY: LazyLock<Secp256k1<VerifyOnly>> = LazyLock::new(Secp256k1::verification_only);
 
 /// A private key. It is wiped when dropped, and has no `Debug` that could show it.
 pub struct SigningKey(Inner);
@@ -80,11 +88,13 @@ impl SigningKey {
     }
 }
 
-/// Address of a public key: the last 20 bytes of the hash of its point.
 fn address_of(key: &VerifyingKey) -> Address {
-    let point = key.to_encoded_point(false);
-    let hash = keccak256(point.as_bytes().get(1..).unwrap_or_default());
-    Address::from_word(hash)
+    address_of_point(key.to_encoded_point(false).as_bytes())
+}
+
+/// Address of a public key, SEC 1 uncompressed: the last 20 bytes of the hash of its point.
+fn address_of_point(point: &[u8]) -> Address {
+    Address::from_word(keccak256(point.get(1..).unwrap_or_default()))
 }
 
 /// The address whose key signed `digest`.
@@ -93,19 +103,32 @@ fn address_of(key: &VerifyingKey) -> Address {
 /// [`SealError::MalformedSignature`] if the signature is malformed, not in its low-s form, or nobody's.
 pub fn recover(digest: B256, signature: &CompactSignature) -> Result<Address, SealError> {
     let malformed = |_| SealError::MalformedSignature;
-    let mut s = signature.vs.0;
-    let odd = s.first().is_some_and(|first| first & 0x80 != 0);
-    if let Some(first) = s.first_mut() {
+    let mut scalars = [signature.r.0, signature.vs.0].concat();
+    let mut odd = false;
+    if let Some(first) = scalars.get_mut(32) {
+        odd = *first & 0x80 != 0;
         *first &= 0x7f;
     }
-    let inner = Signature::from_scalars(signature.r.0, s).map_err(malformed)?;
-    if inner.normalize_s().is_some() {
+    let parity = if odd {
+        RecoveryId::One
+    } else {
+        RecoveryId::Zero
+    };
+    let signed = RecoverableSignature::from_compact(&scalars, parity).map_err(malformed)?;
+    if is_high(&signed) {
         return Err(SealError::MalformedSignature);
     }
-    let recovery = RecoveryId::new(odd, false);
-    let key = VerifyingKey::recover_from_prehash(digest.as_slice(), &inner, recovery)
-        .map_err(malformed)?;
-    Ok(address_of(&key))
+    let digest = Message::from_digest(digest.0);
+    let key = RECOVERY.recover_ecdsa(digest, &signed).map_err(malformed)?;
+    Ok(address_of_point(&key.serialize_uncompressed()))
+}
+
+/// Whether s is in the upper half, where nobody signs.
+fn is_high(signed: &RecoverableSignature) -> bool {
+    let given = signed.to_standard();
+    let mut low = given;
+    low.normalize_s();
+    low != given
 }
 
 /// Checks that `expected` signed `digest`.
@@ -129,6 +152,7 @@ pub fn check(
 mod tests {
     use super::*;
     use alloy_primitives::{U256, address, uint};
+    use k256::ecdsa::Signature;
     use proptest::prelude::*;
 
     const ORDER: U256 =
@@ -147,6 +171,49 @@ mod tests {
             dev_key().address(),
             address!("f39Fd6e51aad88F6F4ce6aB8827279cffFb92266")
         );
+    }
+
+    fn recovered_by_k256(digest: [u8; 32], signature: &CompactSignature) -> Option<Address> {
+        let mut s = signature.vs.0;
+        s[0] &= 0x7f;
+        let odd = signature.vs.0[0] & 0x80 != 0;
+        let inner = Signature::from_scalars(signature.r.0, s).ok()?;
+        let key = VerifyingKey::recover_from_prehash(
+            &digest,
+            &inner,
+            k256::ecdsa::RecoveryId::new(odd, false),
+        );
+        let low = inner.normalize_s().is_none();
+        key.ok().filter(|_| low).map(|key| address_of(&key))
+    }
+
+    #[test]
+    fn scalars_at_the_edges_are_whose_another_library_says() {
+        let edges = [
+            U256::ZERO,
+            U256::from(1),
+            ORDER - U256::from(1),
+            ORDER,
+            ORDER + U256::from(1),
+            U256::MAX,
+        ];
+        let signed = dev_key().sign(B256::repeat_byte(1)).unwrap();
+        let words = edges
+            .map(B256::from)
+            .into_iter()
+            .chain([signed.r, signed.vs]);
+        let words: Vec<_> = words.collect();
+        for r in &words {
+            for vs in &words {
+                let signature = CompactSignature { r: *r, vs: *vs };
+                let digest = B256::repeat_byte(1);
+                assert_eq!(
+                    recover(digest, &signature).ok(),
+                    recovered_by_k256(digest.0, &signature),
+                    "{signature:?}"
+                );
+            }
+        }
     }
 
     #[test]
@@ -212,8 +279,9 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_signatures_never_panic(digest: [u8; 32], r: [u8; 32], vs: [u8; 32]) {
-            let _ = recover(B256::from(digest), &CompactSignature { r: B256::from(r), vs: B256::from(vs) });
+        fn arbitrary_signatures_are_whose_another_library_says(digest: [u8; 32], r: [u8; 32], vs: [u8; 32]) {
+            let signature = CompactSignature { r: B256::from(r), vs: B256::from(vs) };
+            prop_assert_eq!(recover(B256::from(digest), &signature).ok(), recovered_by_k256(digest, &signature));
         }
     }
 }
