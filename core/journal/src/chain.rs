@@ -174,6 +174,13 @@ async fn newest(conn: &mut crate::Connection, name: &str) -> Result<Option<Curso
     row.as_ref().map(cursor_of).transpose()
 }
 
+/// The cursor stands at a block of this name, number and hash.
+macro_rules! mark {
+    () => {
+        "INSERT INTO trail (name, number, hash) VALUES (?1, ?2, ?3) ON CONFLICT (name, number) DO UPDATE SET hash = excluded.hash"
+    };
+}
+
 async fn advance(
     tx: &mut Write<'_>,
     name: &str,
@@ -188,9 +195,11 @@ async fn advance(
             return Err(JournalError::Fork { name, known, given });
         }
     }
-    mark(tx, name, number, given.hash).await?;
-    sqlx::query("DELETE FROM trail WHERE name = ?1 AND number <= (SELECT number FROM trail WHERE name = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)")
+    // One question to SQLite's thread for both: it is asked at each block.
+    sqlx::query(concat!(mark!(), "; DELETE FROM trail WHERE name = ?1 AND number <= (SELECT number FROM trail WHERE name = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?4)"))
         .bind(name)
+        .bind(number)
+        .bind(given.hash.to_string())
         .bind(TRAIL)
         .execute(tx.conn())
         .await?;
@@ -198,7 +207,7 @@ async fn advance(
 }
 
 async fn mark(tx: &mut Write<'_>, name: &str, number: i64, hash: B256) -> Result<()> {
-    sqlx::query("INSERT INTO trail (name, number, hash) VALUES (?, ?, ?) ON CONFLICT (name, number) DO UPDATE SET hash = excluded.hash")
+    sqlx::query(mark!())
         .bind(name)
         .bind(number)
         .bind(hash.to_string())
