@@ -1,22 +1,35 @@
 //! Every kind of trigger, on a real node with the real contracts: subscribed from Solidity, answered by a cryptlet in its region,
 //! kept by a message queue.
 
-use crate::support::{Play, account::Watched, retry, within_patience};
-use alloy::{
-    network::TransactionBuilder,
-    primitives::{Address, B256, Bytes, U256, hex},
-    providers::Provider,
-    rpc::types::TransactionRequest,
-    sol_types::SolValue,
+use crate::support::{
+    Play,
+    account::Watched,
+    office::{client, open, with_api},
+    retry, within_patience,
 };
-use cryptlet_host::Host;
+use alloy::{
+    network::{EthereumWallet, TransactionBuilder},
+    primitives::{Address, B256, Bytes, I256, U256, hex, keccak256},
+    providers::{Provider, ProviderBuilder},
+    rpc::types::TransactionRequest,
+    signers::local::PrivateKeySigner,
+    sol_types::{SolType, SolValue},
+};
+use cryptlet_api::{
+    Outgoing,
+    types::{ApplicationKind, NewApplication, Role},
+    wall_clock,
+    webhook::SigningKey,
+};
+use cryptlet_host::{Host, HostConfig, OtherChain};
 use cryptlet_journal::JobRecord;
+use cryptlet_node::{Node, NodeConfig};
 use cryptlet_stage::CryptletSource;
 use cryptlet_types::{
     JobState, TriggerSpec,
     subscription::{
-        BlocksSpec, Direction, Finality, InstantsSpec, IntervalSpec, LogSpec, Missed, ScheduleSpec,
-        ThresholdSpec,
+        ApplicationSpec, BlocksSpec, Direction, Finality, InstantsSpec, IntervalSpec, LogSpec,
+        Missed, ScheduleSpec, ThresholdSpec,
     },
 };
 
@@ -52,8 +65,23 @@ async fn relay() -> Play {
     Play::with(cryptlet, retry(3)).await
 }
 
+/// A stage with the cryptlet that prices options.
+async fn monte_carlo() -> Play {
+    let cryptlet = CryptletSource {
+        manifest: include_bytes!("../../../cryptlets/monte-carlo/cryptlet.json").to_vec(),
+        interface: include_str!("../../../cryptlets/monte-carlo/interface.sol").into(),
+        code: include_bytes!("../../../cryptlets/dist/monte-carlo.wasm").to_vec(),
+    };
+    Play::with(cryptlet, retry(3)).await
+}
+
 /// A queue that is woken by `trigger`.
 async fn queue(play: &Play, trigger: &TriggerSpec) -> Watched {
+    queue_of(play, trigger, Bytes::new()).await
+}
+
+/// A queue that is woken by `trigger` with these parameters.
+async fn queue_of(play: &Play, trigger: &TriggerSpec, params: Bytes) -> Watched {
     let arguments = (
         play.stage.delegate,
         play.stage.cryptlet.cryptlet.0,
@@ -61,7 +89,7 @@ async fn queue(play: &Play, trigger: &TriggerSpec) -> Watched {
         U256::from(86_400),
         U256::from(trigger.number()),
         trigger.encode_condition(),
-        Bytes::new(),
+        params,
     )
         .abi_encode_params();
     let (consumer, subject) = play.stage.deploy_consumer(QUEUE, &arguments).await.unwrap();
@@ -75,6 +103,14 @@ async fn count(play: &Play, queue: Watched) -> u64 {
 
 /// Waits until the queue has that many messages, and says what they were: number and hash of each.
 async fn messages(play: &Play, host: &Host, queue: Watched, many: u64) -> Vec<(U256, B256)> {
+    payloads(play, host, queue, many).await
+}
+
+/// Waits until the queue has that many messages, and says what all reports up to now say.
+async fn payloads<T>(play: &Play, host: &Host, queue: Watched, many: u64) -> Vec<T>
+where
+    T: SolValue + From<<T::SolType as SolType>::RustType>,
+{
     let came = within_patience(|| async { (count(play, queue).await >= many).then_some(()) });
     if came.await.is_none() {
         let jobs = crate::support::account::jobs(host.journal(), queue.subject).await;
@@ -90,7 +126,7 @@ async fn messages(play: &Play, host: &Host, queue: Watched, many: u64) -> Vec<(U
     let jobs = crate::support::account::jobs(host.journal(), queue.subject).await;
     jobs.iter()
         .filter_map(|job| job.run.as_ref())
-        .map(|run| <(U256, B256)>::abi_decode(&run.report.report.payload).unwrap())
+        .map(|run| T::abi_decode(&run.report.report.payload).unwrap())
         .collect()
 }
 
@@ -115,12 +151,16 @@ async fn emit(play: &Play, emitter: Address, word: u64) -> B256 {
 }
 
 fn logs_of(play: &Play, emitter: Address, finality: Finality) -> TriggerSpec {
-    TriggerSpec::Log(LogSpec {
-        chain_id: play.stage.chain_id,
+    TriggerSpec::Log(log_spec(play.stage.chain_id, emitter, finality))
+}
+
+fn log_spec(chain_id: u64, emitter: Address, finality: Finality) -> LogSpec {
+    LogSpec {
+        chain_id,
         emitter,
         topics: vec![B256::from(U256::from(42))],
         finality,
-    })
+    }
 }
 
 fn word_of(job: &JobRecord) -> U256 {
@@ -179,6 +219,58 @@ async fn logs_of_a_host_that_was_down_are_made_up_for() {
 }
 
 #[tokio::test]
+async fn logs_of_another_chain_and_of_final_blocks_wake_and_a_dead_chain_stops_no_other() {
+    let play = relay().await;
+    let node = Node::start(NodeConfig {
+        chain_id: 4_242,
+        ..NodeConfig::default()
+    });
+    let node = node.await.unwrap();
+    let account = PrivateKeySigner::from_bytes(&node.accounts()[0].1).unwrap();
+    let provider = ProviderBuilder::new()
+        .wallet(EthereumWallet::from(account))
+        .connect_http(node.url().parse().unwrap());
+    let sent = async |request: TransactionRequest| {
+        let sent = provider.send_transaction(request).await.unwrap();
+        sent.get_receipt().await.unwrap()
+    };
+    let created = sent(TransactionRequest::default().with_deploy_code(EMITTER)).await;
+    let there = created.contract_address.unwrap();
+    let elsewhere = TriggerSpec::Log(log_spec(4_242, there, Finality::Latest));
+    let here = emitter(&play).await;
+    let elsewhere = queue(&play, &elsewhere).await;
+    let sure = queue(&play, &logs_of(&play, here, Finality::Finalized)).await;
+    let config = HostConfig {
+        chains: vec![OtherChain {
+            rpc: vec![node.url()],
+        }],
+        ..play.config()
+    };
+    let host = open(&config).await;
+    let known = within_patience(|| async {
+        let known = host.journal().subscription(sure.subject).await.unwrap();
+        known.map(drop)
+    });
+    known.await.expect("the host hears of the subscriptions");
+    let words = async |queue, many| {
+        let told = messages(&play, &host, queue, many).await;
+        told.into_iter().map(|(word, _)| word).collect::<Vec<_>>()
+    };
+
+    let word = U256::from(7).to_be_bytes::<32>();
+    let said = TransactionRequest::default().with_to(there);
+    sent(said.with_input(word.to_vec())).await;
+    emit(&play, here, 8).await;
+    assert_eq!(words(elsewhere, 1).await, [U256::from(7)]);
+    assert_eq!(words(sure, 1).await, [U256::from(8)]);
+
+    node.shutdown().await.unwrap();
+    emit(&play, here, 9).await;
+    assert_eq!(words(sure, 2).await, [U256::from(8), U256::from(9)]);
+    assert_eq!(count(&play, elsewhere).await, 1);
+}
+
+#[tokio::test]
 async fn blocks_requests_and_pauses() {
     let play = relay().await;
     let blocks = TriggerSpec::Blocks(BlocksSpec {
@@ -207,6 +299,117 @@ async fn blocks_requests_and_pauses() {
     });
     paused.await.expect("the host hears of the pause");
     assert_eq!(count(&play, request).await, 1, "a request is answered once");
+}
+
+/// Paths done, paths in all, price and standard error.
+type Price = (u64, u64, U256, U256);
+
+#[tokio::test]
+async fn a_long_computation_goes_on_after_a_restart_and_ends_at_the_contract() {
+    let play = monte_carlo().await;
+    let ether = |parts: u64| U256::from(parts) * U256::from(10).pow(U256::from(15));
+    let paths = 3_000_000_u64;
+    let params = (
+        ether(100_000),
+        ether(100_000),
+        ether(200),
+        I256::from_raw(ether(50)),
+        ether(1_000),
+        paths,
+        7_u64,
+    );
+    let params = params.abi_encode_params().into();
+    let queue = queue_of(&play, &TriggerSpec::Request, params).await;
+    let mut host = play.host().await;
+    payloads::<Price>(&play, &host, queue, 2).await;
+    host.stop().await;
+    drop(host);
+    assert!(count(&play, queue).await < 30, "it is over already");
+
+    let host = play.host().await;
+    let told = payloads::<Price>(&play, &host, queue, 30).await;
+    let progress: Vec<_> = told.iter().map(|(done, ..)| *done).collect();
+    let expected: Vec<_> = (1..=30).map(|runs| runs * 100_000).collect();
+    assert_eq!(progress, expected, "no run is lost, none is doubled");
+    let (_, total, price, error) = told[29];
+    assert_eq!(total, paths);
+    // Black and Scholes: 10.4506.
+    let off = price.abs_diff(U256::from(10_450_600_000_000_000_000_u64));
+    assert!(off < error * U256::from(3), "{price} +- {error}");
+    assert_eq!(play.consumed(queue.subject).await.len(), 30);
+}
+
+#[tokio::test]
+async fn a_message_of_an_application_reaches_the_contracts_that_wait_for_its_kind_once() {
+    let play = relay().await;
+    let of = |kind: &str| {
+        TriggerSpec::Application(ApplicationSpec {
+            application: "crm".into(),
+            kind: kind.into(),
+        })
+    };
+    let any = queue(&play, &of("")).await;
+    let orders = queue(&play, &of("order")).await;
+    let others = queue(&play, &of("invoice")).await;
+    let config = with_api(play.config());
+    let mut host = open(&config).await;
+    let known = within_patience(|| async {
+        let known = host.journal().subscription(others.subject).await.unwrap();
+        known.map(drop)
+    });
+    known.await.expect("the host hears of the subscriptions");
+    let operator = client(&host, &config, Role::Operator);
+    let new = NewApplication {
+        name: "crm".parse().unwrap(),
+        kind: ApplicationKind::Hmac,
+        public_key: None,
+    };
+    let made = operator.add_application(&new).await.unwrap();
+    let key = SigningKey::parse(made.secret.as_deref().unwrap()).unwrap();
+    let word = U256::from(42);
+    let event = serde_json::json!({
+        "specversion": "1.0",
+        "id": "order-1",
+        "source": "/orders",
+        "type": "order",
+        "data_base64": "A".repeat(40) + "ACo=",
+    });
+    let body = event.to_string();
+    let message = || Outgoing {
+        id: "order-1",
+        at: wall_clock()(),
+        media_type: "application/cloudevents+json",
+        body: body.as_bytes(),
+    };
+    let said = operator.send_message(&new.name, &key, message()).await;
+    assert!(!said.unwrap().known);
+    let expected = (word, keccak256("order-1"));
+    for queue in [any, orders] {
+        assert_eq!(messages(&play, &host, queue, 1).await, [expected]);
+    }
+
+    // Said again, to the host that comes after: it is known, and wakes nobody.
+    host.stop().await;
+    drop(host);
+    let host = open(&config).await;
+    let operator = client(&host, &config, Role::Operator);
+    let again = operator.send_message(&new.name, &key, message()).await;
+    assert!(again.unwrap().known);
+    let later = Outgoing {
+        id: "order-2",
+        ..message()
+    };
+    let later_body = body.replace("order-1", "order-2");
+    let later = Outgoing {
+        body: later_body.as_bytes(),
+        ..later
+    };
+    operator.send_message(&new.name, &key, later).await.unwrap();
+    for queue in [any, orders] {
+        let all = messages(&play, &host, queue, 2).await;
+        assert_eq!(all, [expected, (word, keccak256("order-2"))]);
+    }
+    assert_eq!(count(&play, others).await, 0);
 }
 
 #[tokio::test]
@@ -257,7 +460,7 @@ async fn a_value_that_crosses_a_bound_wakes_those_who_wait_for_it() {
         TriggerSpec::Threshold(ThresholdSpec {
             feed_params: Bytes::new(),
             every: 60,
-            bound: alloy::primitives::I256::try_from(bound).unwrap(),
+            bound: I256::try_from(bound).unwrap(),
             direction: Direction::Rising,
             hysteresis: U256::ZERO,
             repeat: false,
