@@ -3,7 +3,8 @@
 
 use crate::support::{
     Play,
-    account::Watched,
+    account::{Watched, receipts},
+    eventually,
     office::{client, open, with_api},
     retry, within_patience,
 };
@@ -21,6 +22,7 @@ use cryptlet_api::{
     wall_clock,
     webhook::SigningKey,
 };
+use cryptlet_audit::verify;
 use cryptlet_host::{Host, HostConfig, OtherChain};
 use cryptlet_journal::JobRecord;
 use cryptlet_node::{Node, NodeConfig};
@@ -32,6 +34,7 @@ use cryptlet_types::{
         Missed, ScheduleSpec, ThresholdSpec,
     },
 };
+use std::collections::BTreeSet;
 
 const QUEUE: &str = include_str!("../../../contracts/artifacts/MessageQueue.json");
 const RELAY: &[u8] = include_bytes!("../../../cryptlets/dist/relay.wasm");
@@ -216,6 +219,24 @@ async fn logs_of_a_host_that_was_down_are_made_up_for() {
     let numbers: Vec<_> = numbers.into_iter().map(|(number, _)| number).collect();
     assert_eq!(numbers, expected);
     assert_eq!(play.consumed(queue.subject).await.len(), 60);
+    audit(&play, &host, queue, 60).await;
+}
+
+/// Has the auditor judge every receipt. At least two are of reports that one transaction brought together.
+async fn audit(play: &Play, host: &Host, queue: Watched, many: usize) {
+    let receipts = eventually("all receipts are written", || async {
+        let receipts = receipts(host.journal(), queue.subject).await;
+        (receipts.len() == many).then_some(receipts)
+    });
+    let (receipts, roots) = (receipts.await, play.roots().await);
+    let mut transactions = BTreeSet::new();
+    for stored in &receipts {
+        let verdict = verify(&stored.receipt, &roots);
+        let failures: Vec<_> = verdict.failures().collect();
+        assert!(verdict.holds(), "{failures:?}");
+        transactions.insert(&stored.receipt.inclusion.transaction);
+    }
+    assert!(transactions.len() < many, "none came together");
 }
 
 #[tokio::test]
