@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Trace(developer::TraceOptions),
     /// List jobs, and have those tried again that were parked.
     Jobs(developer::JobsOptions),
+    /// Judge a message queue by the delegate's logs: its hash chain is made again, each message compared.
+    Audit(developer::AuditOptions),
     /// Applications that may wake cryptlets by signed messages.
     #[command(subcommand)]
     Application(developer::Application),

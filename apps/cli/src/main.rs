@@ -53,6 +53,7 @@ async fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Subscriptions(options) => commands::look::subscriptions(&options).await,
         Command::Trace(options) => commands::trace::run(&options).await,
         Command::Jobs(options) => commands::look::list_jobs(&options).await,
+        Command::Audit(options) => commands::audit::run(&options).await,
         Command::Application(what) => commands::application::run(&what).await,
         Command::Status(options) => commands::look::status(&options).await,
         Command::Policy(what) => commands::govern::policy(&what).await,

@@ -18,16 +18,20 @@
 mod support;
 
 use alloy::{
+    network::TransactionBuilder,
     primitives::{Address, Bytes, U256, keccak256, utils::parse_ether},
     providers::{Provider, ProviderBuilder},
     rpc::types::TransactionRequest,
+    sol_types::SolValue,
 };
+use cryptlet_chain::evm::artifacts::init_code;
 use cryptlet_register::{OciAuth, OciReference, OciRegistries};
+use cryptlet_types::{TriggerSpec, subscription::ClockSpec};
 use serde_json::{Value, json};
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use support::{
     Machine,
@@ -36,6 +40,9 @@ use support::{
 };
 
 const RATES: &str = include_str!("../../../data/ecb-reference-rates.csv");
+const QUEUE: &str = include_str!("../../../contracts/artifacts/MessageQueue.json");
+/// The account that the contract developer deploys from.
+const DEVELOPER: &str = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC";
 /// Longest way from `publish` to a `search` that finds it, on the embedded chain.
 const SEARCHABLE: Duration = Duration::from_secs(2);
 /// Ports of nobody else, for tests that run beside the walk with its own.
@@ -186,11 +193,67 @@ async fn from_new_to_the_first_delivery_in_ten_commands_and_on() {
         walk.cryptlet(&line);
     }
     a_changed_header_is_refused_until_it_is_accepted(&walk, &author, &developer);
+    let queue = queue(&walk, &status).await;
     let dev = stopped_and_killed_it_goes_on(&walk, dev, &serve);
+    a_queue_is_judged_by_the_logs(&walk, &url, queue, consumer).await;
     a_revoked_cryptlet_wakes_nobody(&walk, &dev, &author);
     nodes_are_told_of_the_delegate(&walk.machine, &status).await;
     dev.interrupt();
     nodes_are_told_of_it_by_a_file(&walk.machine, &status).await;
+}
+
+/// A queue that keeps what the cryptlet says each minute.
+async fn queue(walk: &Walk, status: &Value) -> Address {
+    let address = |value: &Value| value.as_str().unwrap().parse::<Address>().unwrap();
+    let shown = walk.machine.json(&walk.author, "cryptlet show gold-price");
+    let clock = TriggerSpec::Clock(ClockSpec {
+        cron: "* * * * *".into(),
+        time_zone: "UTC".into(),
+    });
+    let arguments = (
+        address(&status["delegate"]),
+        address(&shown[0]["cryptlet"]["cryptlet"]),
+        U256::from(250_000),
+        U256::from(3_600),
+        U256::from(clock.number()),
+        clock.encode_condition(),
+        Bytes::from("USD".to_owned().abi_encode()),
+    );
+    let code = init_code(QUEUE, &arguments.abi_encode_params()).unwrap();
+    let provider =
+        ProviderBuilder::new().connect_http(status["rpc"].as_str().unwrap().parse().unwrap());
+    let request = TransactionRequest::default()
+        .from(DEVELOPER.parse().unwrap())
+        .with_deploy_code(code);
+    let sent = provider.send_transaction(request).await.unwrap();
+    let receipt = sent.get_receipt().await.unwrap();
+    receipt.contract_address.unwrap()
+}
+
+async fn a_queue_is_judged_by_the_logs(walk: &Walk, url: &str, queue: Address, other: Address) {
+    let until = Instant::now() + Duration::from_secs(130);
+    while read(url, queue, "count()").await.is_zero() {
+        assert!(Instant::now() < until, "the queue has no message");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let found = walk
+        .machine
+        .json(&walk.author, &format!("cryptlet audit {queue}"))
+        .remove(0);
+    assert!(found["messages"].as_u64().unwrap() > 0, "{found}");
+    assert_eq!(found["chainHash"], found["replayed"]);
+    assert_eq!(found["differences"], json!([]));
+    let said = walk.cryptlet(&format!("cryptlet audit {queue}"));
+    assert!(said.contains("ok"), "{said}");
+
+    // An auditor who leaves logs out, or looks at something else, does not hear that all is well.
+    let late = format!("cryptlet audit {queue} --from-block 1000000");
+    let late = walk.machine.run(&walk.author, &late);
+    assert!(!late.good && late.out.contains("FAIL"), "{}", late.out);
+    let said = walk
+        .machine
+        .refused(&walk.author, &format!("cryptlet audit {other}"));
+    assert!(said.contains("cannot read the queue"), "{said}");
 }
 
 /// A new version, then a rotated key: contract developers are told, and nothing is written until they agree.

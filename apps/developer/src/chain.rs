@@ -124,10 +124,21 @@ impl ChainClient {
         to: Address,
         call: &C,
     ) -> Result<C::Return, DeveloperError> {
+        self.read_at(BlockId::latest(), doing, to, call).await
+    }
+
+    /// Reads from a contract as it was after a block.
+    pub(crate) async fn read_at<C: SolCall>(
+        &self,
+        block: BlockId,
+        doing: &str,
+        to: Address,
+        call: &C,
+    ) -> Result<C::Return, DeveloperError> {
         let request = TransactionRequest::default()
             .with_to(to)
             .with_input(call.abi_encode());
-        match self.call(doing, request).await? {
+        match self.call(block, doing, request).await? {
             Ok(returned) => {
                 C::abi_decode_returns_validate(&returned).map_err(|error| DeveloperError::Chain {
                     doing: doing.to_owned(),
@@ -163,15 +174,19 @@ impl ChainClient {
             .with_from(from)
             .with_to(to)
             .with_input(call.abi_encode());
-        Ok(self.call(doing, request).await?.map(drop))
+        Ok(self
+            .call(BlockId::latest(), doing, request)
+            .await?
+            .map(drop))
     }
 
     async fn call(
         &self,
+        block: BlockId,
         doing: &str,
         request: TransactionRequest,
     ) -> Result<Result<Bytes, Revert>, DeveloperError> {
-        let call = self.provider.call(request).block(BlockId::latest());
+        let call = self.provider.call(request).block(block);
         match timeout(ANSWER, call.into_future()).await {
             Err(_) => Err(late(doing)),
             Ok(Ok(returned)) => Ok(Ok(returned)),

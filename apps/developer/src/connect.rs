@@ -310,7 +310,9 @@ impl Session {
         named.or(self.info.register.rpc.as_deref())
     }
 
-    fn chain_rpc(&self) -> Option<&str> {
+    /// Where the consumers' chain answers: as the user says, or the host.
+    #[must_use]
+    pub fn chain_rpc(&self) -> Option<&str> {
         self.nodes.chain.as_deref().or(self.info.rpc.as_deref())
     }
 

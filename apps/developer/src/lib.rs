@@ -7,6 +7,7 @@
 //! - [`policy`] and [`delegation`]: what administrators and identities sign
 //! - [`host`]: names a host in the register; [`source`]: fetches revealed source
 //! - [`mirror`]: copies a cryptlet's state to a chain whose delegate goes by a mirror
+//! - [`queue`]: audits a message queue by the delegate's logs
 //! - [`listing`]: what a host lists, as text
 //!
 //! Two words are compared wherever it matters: the host's, and that of the register's chain.
@@ -23,6 +24,7 @@ pub mod listing;
 pub mod mirror;
 pub mod policy;
 pub mod publish;
+pub mod queue;
 mod register;
 pub mod source;
 pub mod subscription;

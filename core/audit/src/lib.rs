@@ -18,8 +18,10 @@
 
 mod checks;
 mod inclusion;
+mod queue;
 mod trust;
 
 pub use checks::{Check, Verdict, verify};
 pub use inclusion::{DeliveredCall, Included, block_number, included};
+pub use queue::{QueueLink, queue_chain};
 pub use trust::{TrustRoots, TrustedCryptlet};

@@ -606,6 +606,22 @@ pub(crate) struct SendMessageOptions {
     pub(crate) host_file: Option<PathBuf>,
 }
 
+/// A message queue to judge. The delegate is the one that the host serves.
+#[derive(Debug, Args)]
+pub(crate) struct AuditOptions {
+    /// Address of the `MessageQueue`.
+    #[arg(value_name = "QUEUE")]
+    pub(crate) queue: Address,
+    /// Block from which the delegate's logs are read: that of the queue, or an earlier one.
+    #[arg(long, value_name = "BLOCK", default_value_t = 0)]
+    pub(crate) from_block: u64,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct SubscribeOptions {
     /// Name or id.

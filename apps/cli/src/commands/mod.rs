@@ -1,6 +1,7 @@
 //! One module a command.
 
 pub(crate) mod application;
+pub(crate) mod audit;
 pub(crate) mod author;
 pub(crate) mod bench;
 pub(crate) mod completions;
