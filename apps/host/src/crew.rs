@@ -13,7 +13,7 @@ use crate::{
     retries::{backoff, is_last},
     yard::Yard,
 };
-use cryptlet_deliver::{Asked, Line, gas};
+use cryptlet_deliver::{Line, gas};
 use cryptlet_isolation::IsolationError;
 use cryptlet_journal::{JobRecord, Occurred, Ran as Recorded, RunOutcome, Taken};
 use cryptlet_run::{Program, Ran, RunError, Turn};
@@ -73,8 +73,6 @@ pub(crate) struct Crew {
 struct Reported {
     item: Item,
     permit: Option<OwnedSemaphorePermit>,
-    /// What the delegate is asked about it while it is written down.
-    asked: Option<Asked>,
 }
 
 /// A job that is to be run.
@@ -232,11 +230,9 @@ impl Crew {
         let Some(first) = items.first() else { return };
         let (yard, cryptlet) = (self.yard.clone(), first.job.subscription.cryptlet);
         let turn = yard.runner.turn(cryptlet).await;
-        let reported = items.into_iter().map(|item| Reported {
-            item,
-            permit: None,
-            asked: None,
-        });
+        let reported = items
+            .into_iter()
+            .map(|item| Reported { item, permit: None });
         let reported = reported.collect();
         self.hand_over_all(reported, turn).await;
     }
@@ -330,11 +326,7 @@ impl Crew {
                     run: *run,
                 };
                 let permit = Some(permit);
-                round.reported.push(Reported {
-                    item,
-                    permit,
-                    asked: None,
-                });
+                round.reported.push(Reported { item, permit });
             }
             Ok(Ran::Skipped { reason, next }) => {
                 let outcome = RunOutcome::Skipped(reason.clone());
@@ -497,7 +489,6 @@ impl Crew {
             mut reported,
             mut news,
         } = round;
-        self.ask_ahead(&mut reported);
         let recorded = self.yard.journal.record_runs(&outcomes).await?;
         for ((ran, recorded), (number, subject)) in outcomes.iter().zip(recorded).zip(places) {
             match recorded {
@@ -518,15 +509,6 @@ impl Crew {
         }
         self.hand_over_all(reported, turn).await;
         Ok(())
-    }
-
-    /// Asks the delegate about a report for which nothing has to be waited. Others are sent without a question, or after those
-    /// before them.
-    fn ask_ahead(&self, reported: &mut [Reported]) {
-        let is_alone = self.on_the_way.available_permits() == MAX_ON_THE_WAY - 1;
-        if let ([one], true) = (reported, is_alone) {
-            one.asked = Some(self.yard.delivery.ask(&one.item));
-        }
     }
 
     /// The next step of a long computation is a job as any other.
@@ -569,17 +551,8 @@ impl Crew {
                 Err(error) => tracing::debug!(%error, "reports go one by one"),
             }
         }
-        for one in batch {
-            let Reported {
-                item,
-                permit,
-                asked,
-            } = one;
-            let item = Box::new(item);
-            let load = match asked {
-                Some(asked) => Load::Asked(item, asked),
-                None => Load::One(item, vec![]),
-            };
+        for Reported { item, permit } in batch {
+            let load = Load::One(Box::new(item), vec![]);
             self.send(load, permit.into_iter().collect());
         }
     }

@@ -11,7 +11,7 @@ use crate::{
     sequences::Sequences,
 };
 use cryptlet_chain::{Chain, ChainError, Delivery as Delivered, Rejection};
-use cryptlet_deliver::{Asked, BatchOrder, Deliverer, Order, Outcome, Place};
+use cryptlet_deliver::{BatchOrder, Deliverer, Order, Outcome, Place};
 use cryptlet_journal::{Cursor, Delivered as Row, Journal, JournalError, Ran, RunOutcome};
 use cryptlet_types::{
     Job, JobState, Receipt, Report, ReportDomain, RunId, RunRecord, Subject, Submission,
@@ -56,8 +56,6 @@ impl Item {
 pub(crate) enum Load {
     /// A report that may have been sent by these transactions, oldest first.
     One(Box<Item>, Vec<Submission>),
-    /// A report that was never sent, about which the delegate is asked already.
-    Asked(Box<Item>, Asked),
     /// Reports, with the cryptlet's signature over them together.
     Batch(Vec<Item>, CompactSignature),
     /// Reports that may have been sent together by these transactions, oldest first.
@@ -158,11 +156,7 @@ impl Delivery {
     ) -> Result<(), HostError> {
         let (items, brought) = match load {
             Load::One(item, sent) => {
-                tell(self.one(*item, sent, None, place).await?);
-                return Ok(());
-            }
-            Load::Asked(item, asked) => {
-                tell(self.one(*item, vec![], Some(asked), place).await?);
+                tell(self.one(*item, sent, place).await?);
                 return Ok(());
             }
             Load::Batch(items, signature) => {
@@ -190,7 +184,7 @@ impl Delivery {
     async fn one_by_one(&self, items: Vec<Item>, tell: &impl Fn(Settled)) -> Result<(), HostError> {
         for item in items {
             let sent = self.journal.submissions(item.id).await?;
-            tell(self.one(item, sent, None, Place::default()).await?);
+            tell(self.one(item, sent, Place::default()).await?);
         }
         Ok(())
     }
@@ -263,22 +257,15 @@ impl Delivery {
         Ok(left)
     }
 
-    /// Asks the delegate about a report that is to be brought soon.
-    pub(crate) fn ask(&self, item: &Item) -> Asked {
-        self.deliverer.ask(&self.order(item))
-    }
-
     /// Brings one report to its end.
     async fn one(
         &self,
         item: Item,
         mut sent: Vec<Submission>,
-        mut asked: Option<Asked>,
         mut place: Place,
     ) -> Result<Settled, HostError> {
         loop {
-            let attempt = self.attempt(&item, &sent, asked.take(), &mut place);
-            let paused = match attempt.await? {
+            let paused = match self.attempt(&item, &sent, &mut place).await? {
                 Ok(settled) => return Ok(settled),
                 Err(reason) => reason,
             };
@@ -311,7 +298,6 @@ impl Delivery {
         &self,
         item: &Item,
         sent: &[Submission],
-        asked: Option<Asked>,
         place: &mut Place,
     ) -> Result<Result<Settled, String>, HostError> {
         // Once it may have been sent, nothing can take it back.
@@ -340,11 +326,7 @@ impl Delivery {
             expected: place.is_in_line() && sent.is_empty() && self.expects(item),
             ..self.order(item)
         };
-        let outcome = match asked {
-            Some(asked) => self.deliverer.deliver_asked(place, &order, asked).await,
-            None => self.deliverer.resume_in(place, &order, sent).await,
-        };
-        let settled = match outcome {
+        let settled = match self.deliverer.resume_in(place, &order, sent).await {
             Ok(Outcome::Delivered(delivered)) => {
                 let done = [(item.clone(), delivered)];
                 match self.record(&done).await? {

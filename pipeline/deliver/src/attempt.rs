@@ -2,7 +2,6 @@
 
 use crate::{
     BatchOrder, DeliverError, Deliverer, Order, Outcome,
-    asked::{Answer, Asked},
     fees::Offer,
     gas,
     mined::Block,
@@ -51,8 +50,6 @@ pub(crate) struct Attempt<'a> {
     failures: u32,
     /// Whether the delegate need not be asked before the first transaction.
     sure: bool,
-    /// A question to the delegate that is on its way.
-    asked: Option<Asked>,
     /// The nonce of the last transaction, until the delegate is asked again.
     nonce: Option<u64>,
     /// Since when it has been on its way, or has to be sent again.
@@ -87,15 +84,20 @@ impl<'a> Attempt<'a> {
         order: &'a Order,
         submissions: &[Submission],
     ) -> Self {
-        let call = call_of(deliverer.chain.as_ref(), order);
+        let delegation = order.delegation.as_ref();
+        let (to, input) = deliverer.chain.delivery_call(&order.report, delegation);
+        let payload = order.report.report.payload.len();
+        let mut gas_limit = gas::limit(&input, payload, order.callback_gas);
+        if delegation.is_some() {
+            gas_limit = gas_limit.saturating_add(gas::CONSENT);
+        }
+        let call = Call {
+            chain_id: deliverer.chain.domain().chain_id,
+            to,
+            input,
+            gas_limit,
+        };
         Self::new(deliverer, Work::One(order), call, submissions)
-    }
-
-    /// One about which the delegate is asked already.
-    pub(crate) fn asked(deliverer: &'a Deliverer, order: &'a Order, asked: Asked) -> Self {
-        let mut attempt = Self::one(deliverer, order, &[]);
-        attempt.asked = Some(asked);
-        attempt
     }
 
     pub(crate) fn batch(deliverer: &'a Deliverer, batch: &'a BatchOrder) -> Self {
@@ -147,7 +149,6 @@ impl<'a> Attempt<'a> {
             work,
             call,
             sent: submissions.to_vec(),
-            asked: None,
             nonce: None,
             state,
             failures: 0,
@@ -429,8 +430,14 @@ impl<'a> Attempt<'a> {
     }
 
     /// Asks the delegate: the outcome, unless it would consume the report.
-    async fn preflight(&mut self, order: &Order) -> Result<Option<Outcome>, DeliverError> {
-        match self.answer(order).await? {
+    async fn preflight(&self, order: &Order) -> Result<Option<Outcome>, DeliverError> {
+        let from = self.deliverer.signer.address();
+        let delegation = order.delegation.as_ref();
+        let gas_limit = self.call.gas_limit;
+        let answer = self
+            .chain()
+            .preflight(&order.report, delegation, from, gas_limit);
+        match answer.await? {
             Ok(()) => Ok(None),
             Err(Rejection::NotYetValid) => Err(DeliverError::NotYetValid),
             Err(Rejection::Expired) => Ok(Some(Outcome::Expired)),
@@ -445,21 +452,6 @@ impl<'a> Attempt<'a> {
             }
             Err(rejection) => self.refused(order, rejection).await.map(Some),
         }
-    }
-
-    async fn answer(&mut self, order: &Order) -> Answer {
-        if let Some(asked) = self.asked.take()
-            && let Some(answer) = asked.answer().await
-        {
-            return answer;
-        }
-        let from = self.deliverer.signer.address();
-        let delegation = order.delegation.as_ref();
-        let gas_limit = self.call.gas_limit;
-        let answer = self
-            .chain()
-            .preflight(&order.report, delegation, from, gas_limit);
-        answer.await
     }
 
     /// What can pass is waited for until the report's time is over.
@@ -688,23 +680,6 @@ impl<'a> Attempt<'a> {
         for submission in &self.sent {
             nonces.settled(submission.nonce, self.run());
         }
-    }
-}
-
-/// The call that delivers one report.
-pub(crate) fn call_of(chain: &dyn Chain, order: &Order) -> Call {
-    let delegation = order.delegation.as_ref();
-    let (to, input) = chain.delivery_call(&order.report, delegation);
-    let payload = order.report.report.payload.len();
-    let mut gas_limit = gas::limit(&input, payload, order.callback_gas);
-    if delegation.is_some() {
-        gas_limit = gas_limit.saturating_add(gas::CONSENT);
-    }
-    Call {
-        chain_id: chain.domain().chain_id,
-        to,
-        input,
-        gas_limit,
     }
 }
 

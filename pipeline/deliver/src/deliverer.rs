@@ -3,8 +3,7 @@
 use crate::{
     DeliverError, Outbox, Place, TransmitterSigner,
     account::Account,
-    asked::Asked,
-    attempt::{Attempt, Settled, call_of},
+    attempt::{Attempt, Settled},
     mined::{Block, Mined},
     nonces::Nonces,
     window::Window,
@@ -164,39 +163,7 @@ impl Deliverer {
         order: &Order,
         submissions: &[Submission],
     ) -> Result<Outcome, DeliverError> {
-        let attempt = Attempt::one(self, order, submissions);
-        self.bring_one(attempt, place, order).await
-    }
-
-    /// Asks the delegate about a report that is to be delivered soon.
-    #[must_use]
-    pub fn ask(&self, order: &Order) -> Asked {
-        let from = self.signer.address();
-        let gas_limit = call_of(self.chain.as_ref(), order).gas_limit;
-        Asked::ask(self.chain.clone(), order, from, gas_limit)
-    }
-
-    /// As [`Deliverer::deliver`], when its place in a line has come, by what the delegate says to a question that was asked
-    /// before ([`Deliverer::ask`], of the same order).
-    ///
-    /// # Errors
-    /// As [`Deliverer::deliver`].
-    pub async fn deliver_asked(
-        &self,
-        place: &mut Place,
-        order: &Order,
-        asked: Asked,
-    ) -> Result<Outcome, DeliverError> {
-        let attempt = Attempt::asked(self, order, asked);
-        self.bring_one(attempt, place, order).await
-    }
-
-    async fn bring_one<'a>(
-        &'a self,
-        mut attempt: Attempt<'a>,
-        place: &mut Place,
-        order: &'a Order,
-    ) -> Result<Outcome, DeliverError> {
+        let mut attempt = Attempt::one(self, order, submissions);
         loop {
             match self.bring(&mut attempt, place).await? {
                 Settled::One(outcome) => return Ok(*outcome),

@@ -15,11 +15,9 @@
 //!
 //! - [`deliverer`]: the steps above
 //! - [`ports`]: what the host provides: the transmitter's key and the journal
-//! - [`Asked`]: step 1, taken while the report is still being written down
 //! - [`nonces`], [`fees`], [`gas`], [`transaction`]: the parts of a transaction
 
 mod account;
-mod asked;
 mod attempt;
 pub mod deliverer;
 pub mod error;
@@ -32,7 +30,6 @@ pub mod ports;
 pub mod transaction;
 mod window;
 
-pub use asked::Asked;
 pub use deliverer::{BatchOrder, DeliverConfig, Deliverer, Order, Outcome};
 pub use error::DeliverError;
 pub use line::{Line, Place};
