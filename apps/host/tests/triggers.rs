@@ -273,6 +273,12 @@ async fn logs_of_another_chain_and_of_final_blocks_wake_and_a_dead_chain_stops_n
         known.map(drop)
     });
     known.await.expect("the host hears of the subscriptions");
+    // What was logged before the stream begins is not looked for.
+    let read = within_patience(|| async {
+        let cursor = host.journal().cursor("logs:4242:latest").await.unwrap();
+        cursor.map(drop)
+    });
+    read.await.expect("the other chain is read");
     let words = async |queue, many| {
         let told = messages(&play, &host, queue, many).await;
         told.into_iter().map(|(word, _)| word).collect::<Vec<_>>()
@@ -288,7 +294,6 @@ async fn logs_of_another_chain_and_of_final_blocks_wake_and_a_dead_chain_stops_n
     node.shutdown().await.unwrap();
     emit(&play, here, 9).await;
     assert_eq!(words(sure, 2).await, [U256::from(8), U256::from(9)]);
-    assert_eq!(count(&play, elsewhere).await, 1);
 }
 
 #[tokio::test]

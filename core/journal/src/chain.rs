@@ -195,7 +195,8 @@ async fn advance(
             return Err(JournalError::Fork { name, known, given });
         }
     }
-    // One question to SQLite's thread for both: it is asked at each block.
+    // One question to SQLite's thread for both: it is asked at each block. Each parameter has its number: one without would be
+    // counted anew in the second statement.
     sqlx::query(concat!(mark!(), "; DELETE FROM trail WHERE name = ?1 AND number <= (SELECT number FROM trail WHERE name = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?4)"))
         .bind(name)
         .bind(number)

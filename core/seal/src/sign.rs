@@ -14,7 +14,7 @@ use secp256k1::{
 use std::sync::LazyLock;
 use zeroize::Zeroizing;
 
-/// What recovery needs. It holds no secret.
+/// What recovery needs. It holds no secret. Where another crate has it blind itself, it asks the system for randomness once.
 static RECOVERY: LazyLock<Secp256k1<VerifyOnly>> = LazyLock::new(Secp256k1::verification_only);
 
 /// A private key. It is wiped when dropped, and has no `Debug` that could show it.

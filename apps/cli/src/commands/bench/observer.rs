@@ -3,7 +3,10 @@
 //! Blocks are announced on a socket of their own, which asks nothing after it has subscribed. Neither side of it delays what is
 //! small: no Nagle's algorithm here, and each notice is acknowledged at once, since the node may have Nagle's algorithm on.
 
-use crate::error::{CliError, Doing};
+use crate::{
+    error::{CliError, Doing},
+    screen::note,
+};
 use alloy::{
     primitives::{Address, U64},
     providers::{DynProvider, Provider},
@@ -16,8 +19,11 @@ use reqwest::Url;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{net::TcpStream, sync::watch, task::JoinHandle, time::timeout};
@@ -25,9 +31,11 @@ use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
 /// How long it may take until the next thing that is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// After so long without notice of a delivery the chain is asked for its logs: a node may have left one out, as Anvil does
+/// After so long without notice of a delivery the chain is asked for its logs: a node may have left one out, as Anvil may
 /// where it tells of a block before it has all of it.
 const SILENCE: Duration = Duration::from_secs(2);
+/// Longest wait for what the chain is asked.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Blocks whose logs are asked for at once.
 const SPAN: u64 = 500;
 
@@ -38,41 +46,43 @@ pub(crate) struct Seen {
     pub(crate) delivered: u64,
     /// When the bench had notice of the last of them.
     pub(crate) last: Option<Instant>,
-    /// Those that it had notice of.
-    noticed: u64,
 }
 
-impl Seen {
-    fn notice(&mut self, at: Instant) {
-        self.noticed = self.noticed.saturating_add(1);
-        self.consumed(self.noticed, at);
-    }
+/// A log's block and its place there.
+type Place = (u64, u64);
 
-    /// So many were consumed by then, at least.
-    fn consumed(&mut self, count: u64, by: Instant) {
-        if count > self.delivered {
-            self.delivered = count;
-            self.last = Some(by);
+/// Which deliveries were seen, in notices or in the chain's logs.
+struct Deliveries {
+    places: Mutex<BTreeSet<Place>>,
+    seen: watch::Sender<Seen>,
+}
+
+impl Deliveries {
+    /// These were made, as is known since `at`. Says how many of them are new.
+    fn add(&self, places: impl IntoIterator<Item = Place>, at: Instant) -> usize {
+        let mut known = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known.len();
+        known.extend(places);
+        let new = known.len().saturating_sub(before);
+        if new > 0 {
+            self.seen.send_replace(Seen {
+                delivered: u64::try_from(known.len()).unwrap_or(u64::MAX),
+                last: Some(at),
+            });
         }
+        new
     }
-}
-
-/// What the chain's logs say of deliveries.
-struct Logged {
-    /// Number of the first block that was not asked for.
-    next: u64,
-    /// Deliveries in those before it, as long as the observer watches.
-    count: u64,
 }
 
 /// Watches a chain until it is dropped.
 pub(crate) struct Observer {
     times: Arc<Mutex<BTreeMap<u64, Instant>>>,
     newest: watch::Receiver<u64>,
-    seen: watch::Sender<Seen>,
+    deliveries: Arc<Deliveries>,
     provider: DynProvider,
     filter: Filter,
-    logged: tokio::sync::Mutex<Logged>,
+    /// Number of the first block that is asked for: the newest at the last time, of which the node may not have had all.
+    next: AtomicU64,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -91,29 +101,29 @@ impl Observer {
         let logs = subscribe(ws_url, json!(["logs", of])).await?;
         let times = Arc::default();
         let (told_newest, newest) = watch::channel(0);
-        let seen = watch::Sender::new(Seen::default());
+        let deliveries = Arc::new(Deliveries {
+            places: Mutex::default(),
+            seen: watch::Sender::new(Seen::default()),
+        });
         Ok(Self {
             tasks: [
                 tokio::spawn(watch_heads(heads, Arc::clone(&times), told_newest)),
-                tokio::spawn(watch_logs(logs, seen.clone())),
+                tokio::spawn(watch_logs(logs, Arc::clone(&deliveries))),
             ],
             times,
             newest,
-            seen,
+            deliveries,
             provider,
             filter: Filter::new()
                 .address(delegate)
                 .event_signature(CryptoDelegate::Delivered::SIGNATURE_HASH),
-            logged: tokio::sync::Mutex::new(Logged {
-                next: height.saturating_add(1),
-                count: 0,
-            }),
+            next: AtomicU64::new(height.saturating_add(1)),
         })
     }
 
     /// What was delivered so far.
     pub(crate) fn seen(&self) -> Seen {
-        *self.seen.borrow()
+        *self.deliveries.seen.borrow()
     }
 
     /// When notice of a block came.
@@ -136,45 +146,57 @@ impl Observer {
     /// Waits until so many reports were consumed.
     pub(crate) async fn delivered(&self, count: u64, patience: Duration) -> Result<(), CliError> {
         let start = Instant::now();
+        let mut seen = self.deliveries.seen.subscribe();
         loop {
-            let silence = SILENCE.min(patience.saturating_sub(start.elapsed()));
-            let mut seen = self.seen.subscribe();
-            // What is waited for holds a lock, which nobody may wait for twice.
-            let enough = async {
-                seen.wait_for(|seen| seen.delivered >= count)
-                    .await
-                    .map(drop)
-            };
-            if timeout(silence, enough).await.is_ok() {
+            let had = seen.borrow_and_update().delivered;
+            if had >= count {
                 return Ok(());
             }
-            self.ask().await?;
-            let had = self.seen().delivered;
-            if had < count && start.elapsed() >= patience {
+            let left = patience.saturating_sub(start.elapsed());
+            if left.is_zero() {
                 let late = format_args!("{had} of {count} reports were delivered in {patience:?}");
                 return Err(CliError::new(late));
+            }
+            match timeout(SILENCE.min(left), seen.changed()).await {
+                Ok(changed) => changed.doing("the chain's logs have ended")?,
+                Err(_silence) => self.ask().await?,
             }
         }
     }
 
     /// Asks the chain for what it did not tell of.
     async fn ask(&self) -> Result<(), CliError> {
+        let doing = "cannot read the chain's logs";
+        let found = timeout(ANSWER, self.logged()).await.doing(doing)??;
+        let new = self.deliveries.add(found, Instant::now());
+        if new > 0 {
+            note(format_args!(
+                "the node left out notices of {new} deliveries, which its logs have"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The deliveries in the chain's logs, of the last blocks.
+    async fn logged(&self) -> Result<Vec<Place>, CliError> {
         let height = self.provider.get_block_number().await;
         let height = height.doing("cannot ask the chain for its height")?;
-        let mut logged = self.logged.lock().await;
-        while logged.next <= height {
-            let last = logged.next.saturating_add(SPAN - 1).min(height);
-            let blocks = self.filter.clone().select(logged.next..=last);
+        let mut places = Vec::new();
+        let mut next = self.next.load(Ordering::Relaxed);
+        while next <= height {
+            let last = next.saturating_add(SPAN - 1).min(height);
+            let blocks = self.filter.clone().select(next..=last);
             let found = self.provider.get_logs(&blocks).await;
-            let found = found.doing("cannot read the chain's logs")?.len();
-            let found = u64::try_from(found).unwrap_or(u64::MAX);
-            logged.count = logged.count.saturating_add(found);
-            logged.next = last.saturating_add(1);
+            let found = found.doing("cannot read the chain's logs")?;
+            places.extend(
+                found
+                    .iter()
+                    .filter_map(|log| log.block_number.zip(log.log_index)),
+            );
+            next = last.saturating_add(1);
         }
-        let count = logged.count;
-        self.seen
-            .send_modify(|seen| seen.consumed(count, Instant::now()));
-        Ok(())
+        self.next.fetch_max(height, Ordering::Relaxed);
+        Ok(places)
     }
 
     /// Waits until so many reports were consumed, as long as there are more from time to time.
@@ -215,7 +237,10 @@ struct Head {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Log {
+    block_number: U64,
+    log_index: U64,
     #[serde(default)]
     removed: bool,
 }
@@ -272,13 +297,14 @@ async fn watch_heads(
     }
 }
 
-async fn watch_logs(mut socket: Socket, seen: watch::Sender<Seen>) {
+async fn watch_logs(mut socket: Socket, deliveries: Arc<Deliveries>) {
     while let Some((text, now)) = next_text(&mut socket).await {
-        match serde_json::from_str::<Notice<Log>>(&text) {
-            Ok(notice) if !notice.params.result.removed => {
-                seen.send_modify(|seen| seen.notice(now));
-            }
-            _ => {}
+        let Ok(notice) = serde_json::from_str::<Notice<Log>>(&text) else {
+            continue;
+        };
+        let log = notice.params.result;
+        if !log.removed {
+            deliveries.add([(log.block_number.to(), log.log_index.to())], now);
         }
     }
 }
