@@ -65,7 +65,7 @@ pub(crate) enum Command {
     Trace(developer::TraceOptions),
     /// List jobs, and have those tried again that were parked.
     Jobs(developer::JobsOptions),
-    /// Judge a message queue by the delegate's logs: its hash chain is made again, each message compared.
+    /// Judge a message queue by the delegate's logs: its hash chain and each message.
     Audit(developer::AuditOptions),
     /// Applications that may wake cryptlets by signed messages.
     #[command(subcommand)]
