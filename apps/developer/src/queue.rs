@@ -76,7 +76,8 @@ impl QueueAudit {
 
 /// What a queue says of itself.
 struct State {
-    subject: Subject,
+    count: u64,
+    /// The first of them, as many as were logged: a queue may say any count.
     messages: Vec<QueueLink>,
     chain_hash: B256,
 }
@@ -104,8 +105,9 @@ pub async fn audit(
     let head = logs.head(Finality::Latest).await.map_err(failed)?;
     let head = head.ok_or_else(|| unread("there is no block"))?;
     let listens: Address = read(&chain, head.number, queue, &delegateCall {}).await?;
-    let state = state(&chain, head.number, queue).await?;
-    let logged = logged(&logs, domain.delegate, state.subject, first..=head.number).await?;
+    let subject = Subject(read(&chain, head.number, queue, &subjectCall {}).await?);
+    let logged = logged(&logs, domain.delegate, subject, first..=head.number).await?;
+    let state = state(&chain, head.number, queue, logged.messages.len()).await?;
     let still = logs.header(head.number).await.map_err(failed)?;
     if still.is_none_or(|still| still.hash != head.hash) {
         return Err(unread("the chain was reorganised meanwhile"));
@@ -117,26 +119,27 @@ pub async fn audit(
             "the queue takes messages from delegate {listens}, not from {delegate}"
         ));
     }
-    differences.extend(compare(&state, &logged.messages));
+    let replayed = queue_chain(subject, &logged.messages);
+    differences.extend(compare(&state, &logged.messages, replayed));
     Ok(QueueAudit {
         queue,
-        subject: state.subject,
+        subject,
         delegate: domain.delegate,
         chain_id: domain.chain_id,
         block: head.number,
-        messages: u64::try_from(state.messages.len()).unwrap_or(u64::MAX),
+        messages: state.count,
         failed: logged.failed,
         chain_hash: state.chain_hash,
-        replayed: queue_chain(state.subject, &logged.messages),
+        replayed,
         differences,
     })
 }
 
 /// What of the queue is not what was logged.
-fn compare(state: &State, logged: &[QueueLink]) -> Vec<String> {
+fn compare(state: &State, logged: &[QueueLink], replayed: B256) -> Vec<String> {
     let mut differences = Vec::new();
-    let (has, should) = (state.messages.len(), logged.len());
-    if has != should {
+    let (has, should) = (state.count, logged.len());
+    if u64::try_from(should) != Ok(has) {
         differences.push(format!("the queue has {has} messages, the logs {should}"));
     }
     let pairs = state.messages.iter().zip(logged).enumerate();
@@ -144,7 +147,6 @@ fn compare(state: &State, logged: &[QueueLink]) -> Vec<String> {
     differences.extend(others.take(NAMED).map(|(index, (message, logged))| {
         format!("message {index}: the queue has {message:?}, the logs {logged:?}")
     }));
-    let replayed = queue_chain(state.subject, logged);
     if replayed != state.chain_hash {
         let claimed = state.chain_hash;
         differences.push(format!(
@@ -154,17 +156,22 @@ fn compare(state: &State, logged: &[QueueLink]) -> Vec<String> {
     differences
 }
 
-async fn state(chain: &ChainClient, block: u64, queue: Address) -> Result<State, DeveloperError> {
-    let subject = Subject(read(chain, block, queue, &subjectCall {}).await?);
+async fn state(
+    chain: &ChainClient,
+    block: u64,
+    queue: Address,
+    logged: usize,
+) -> Result<State, DeveloperError> {
     let chain_hash = read(chain, block, queue, &chainHashCall {}).await?;
     let count: U256 = read(chain, block, queue, &countCall {}).await?;
     let count =
         u64::try_from(count).map_err(|_| unread("it says that it has more than 2^64 messages"))?;
+    let most = u64::try_from(logged).unwrap_or(u64::MAX).min(count);
     let ask = |index: u64| async move {
         let index = U256::from(index);
         read(chain, block, queue, &messageCall { index }).await
     };
-    let messages = stream::iter(0..count).map(ask).buffered(AT_ONCE);
+    let messages = stream::iter(0..most).map(ask).buffered(AT_ONCE);
     let messages = messages.map_ok(|message: Message| QueueLink {
         sequence: message.sequence,
         time: message.time,
@@ -172,7 +179,7 @@ async fn state(chain: &ChainClient, block: u64, queue: Address) -> Result<State,
         signer: message.signer,
     });
     Ok(State {
-        subject,
+        count,
         messages: messages.try_collect().await?,
         chain_hash,
     })
@@ -244,6 +251,8 @@ fn unread(reason: &str) -> DeveloperError {
 mod tests {
     use super::*;
 
+    const SUBJECT: Subject = Subject(B256::repeat_byte(1));
+
     fn link(sequence: u64) -> QueueLink {
         QueueLink {
             sequence,
@@ -254,17 +263,20 @@ mod tests {
     }
 
     fn honest(logged: &[QueueLink]) -> State {
-        let subject = Subject(B256::repeat_byte(1));
         State {
-            subject,
+            count: u64::try_from(logged.len()).unwrap(),
             messages: logged.to_vec(),
-            chain_hash: queue_chain(subject, logged),
+            chain_hash: queue_chain(SUBJECT, logged),
         }
     }
 
     #[test]
     fn whatever_a_queue_forges_is_named() {
         let logged = [link(1), link(3), link(4)];
+        let compare = |state: &State, logged: &[QueueLink]| {
+            let replayed = queue_chain(SUBJECT, logged);
+            super::compare(state, logged, replayed)
+        };
         assert_eq!(compare(&honest(&logged), &logged), [""; 0]);
 
         let mut altered = honest(&logged);
@@ -277,6 +289,7 @@ mod tests {
 
         let mut dropped = honest(&logged);
         dropped.messages.pop();
+        dropped.count = 2;
         let said = compare(&dropped, &logged);
         assert!(
             said.len() == 1 && said[0].contains("has 2 messages, the logs 3"),
@@ -284,7 +297,7 @@ mod tests {
         );
 
         let mut added = honest(&logged);
-        added.messages.push(link(5));
+        added.count = 4;
         assert!(compare(&added, &logged)[0].contains("has 4 messages, the logs 3"));
 
         let mut chained = honest(&logged);

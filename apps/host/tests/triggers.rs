@@ -3,7 +3,7 @@
 
 use crate::support::{
     Play,
-    account::{Watched, receipts},
+    account::{Watched, assert_hold, receipts},
     eventually,
     office::{client, open, with_api},
     retry, within_patience,
@@ -22,7 +22,6 @@ use cryptlet_api::{
     wall_clock,
     webhook::SigningKey,
 };
-use cryptlet_audit::verify;
 use cryptlet_host::{Host, HostConfig, OtherChain};
 use cryptlet_journal::JobRecord;
 use cryptlet_node::{Node, NodeConfig};
@@ -37,7 +36,6 @@ use cryptlet_types::{
 use std::collections::BTreeSet;
 
 const QUEUE: &str = include_str!("../../../contracts/artifacts/MessageQueue.json");
-const RELAY: &[u8] = include_bytes!("../../../cryptlets/dist/relay.wasm");
 /// A contract that logs what it is called with, under the topic 42.
 const EMITTER: [u8; 18] = hex!("69365f5f37602a365fa1005f52600a6016f3");
 
@@ -60,12 +58,7 @@ alloy::sol! {
 
 /// A stage with the relay, which answers whatever wakes it.
 async fn relay() -> Play {
-    let cryptlet = CryptletSource {
-        manifest: include_bytes!("../../../cryptlets/relay/cryptlet.json").to_vec(),
-        interface: include_str!("../../../cryptlets/relay/interface.sol").into(),
-        code: RELAY.to_vec(),
-    };
-    Play::with(cryptlet, retry(3)).await
+    Play::with(CryptletSource::relay(), retry(3)).await
 }
 
 /// A stage with the cryptlet that prices options.
@@ -131,6 +124,15 @@ where
         .filter_map(|job| job.run.as_ref())
         .map(|run| T::abi_decode(&run.report.report.payload).unwrap())
         .collect()
+}
+
+/// Waits until the host has heard of the subscription.
+async fn heard_of(host: &Host, queue: Watched) {
+    eventually("the host hears of the subscription", || async {
+        let known = host.journal().subscription(queue.subject).await;
+        known.unwrap().map(drop)
+    })
+    .await;
 }
 
 async fn send(play: &Play, request: TransactionRequest) -> alloy::rpc::types::TransactionReceipt {
@@ -228,14 +230,11 @@ async fn audit(play: &Play, host: &Host, queue: Watched, many: usize) {
         let receipts = receipts(host.journal(), queue.subject).await;
         (receipts.len() == many).then_some(receipts)
     });
-    let (receipts, roots) = (receipts.await, play.roots().await);
-    let mut transactions = BTreeSet::new();
-    for stored in &receipts {
-        let verdict = verify(&stored.receipt, &roots);
-        let failures: Vec<_> = verdict.failures().collect();
-        assert!(verdict.holds(), "{failures:?}");
-        transactions.insert(&stored.receipt.inclusion.transaction);
-    }
+    let receipts = receipts.await;
+    assert_hold(play, &receipts).await;
+    let transactions = receipts.iter();
+    let transactions = transactions.map(|stored| &stored.receipt.inclusion.transaction);
+    let transactions: BTreeSet<_> = transactions.collect();
     assert!(transactions.len() < many, "none came together");
 }
 
@@ -268,11 +267,7 @@ async fn logs_of_another_chain_and_of_final_blocks_wake_and_a_dead_chain_stops_n
         ..play.config()
     };
     let host = open(&config).await;
-    let known = within_patience(|| async {
-        let known = host.journal().subscription(sure.subject).await.unwrap();
-        known.map(drop)
-    });
-    known.await.expect("the host hears of the subscriptions");
+    heard_of(&host, sure).await;
     // What was logged before the stream begins is not looked for.
     let read = within_patience(|| async {
         let cursor = host.journal().cursor("logs:4242:latest").await.unwrap();
@@ -379,11 +374,7 @@ async fn a_message_of_an_application_reaches_the_contracts_that_wait_for_its_kin
     let others = queue(&play, &of("invoice")).await;
     let config = with_api(play.config());
     let mut host = open(&config).await;
-    let known = within_patience(|| async {
-        let known = host.journal().subscription(others.subject).await.unwrap();
-        known.map(drop)
-    });
-    known.await.expect("the host hears of the subscriptions");
+    heard_of(&host, others).await;
     let operator = client(&host, &config, Role::Operator);
     let new = NewApplication {
         name: "crm".parse().unwrap(),

@@ -10,6 +10,7 @@ mod faults;
 mod gas;
 mod ground;
 mod latency;
+mod logs;
 pub(crate) mod million;
 mod observer;
 mod process;

@@ -99,6 +99,19 @@ pub(crate) async fn receipts(journal: &Journal, subject: Subject) -> Vec<StoredR
     receipts
 }
 
+/// The auditor finds nothing wrong with any of them.
+pub(crate) async fn assert_hold(play: &Play, receipts: &[StoredReceipt]) {
+    let roots = play.roots().await;
+    for stored in receipts {
+        let verdict = verify(&stored.receipt, &roots);
+        assert!(
+            verdict.holds(),
+            "{:?}",
+            verdict.failures().collect::<Vec<_>>()
+        );
+    }
+}
+
 /// Everything due at `dues` was delivered, once each, in order, with the callback's result `success`: the chain,
 /// the journal and the receipts agree, and every receipt holds.
 pub(crate) async fn assert_delivered(
@@ -129,15 +142,7 @@ pub(crate) async fn assert_delivered(
         })
         .collect();
     assert_eq!(answered, expected, "the receipts' account");
-    let roots = play.roots().await;
-    for stored in &receipts {
-        let verdict = verify(&stored.receipt, &roots);
-        assert!(
-            verdict.holds(),
-            "{:?}",
-            verdict.failures().collect::<Vec<_>>()
-        );
-    }
+    assert_hold(play, &receipts).await;
 
     let mut delivered = BTreeSet::new();
     for record in jobs(journal, watched.subject).await {

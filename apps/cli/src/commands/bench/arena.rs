@@ -2,6 +2,7 @@
 
 use super::{
     ground::{Ground, Opened},
+    logs::{deliveries, logs},
     observer::{Observer, PATIENCE},
     process::{HostProcess, last_words},
 };
@@ -37,8 +38,6 @@ const CALLBACK_GAS: u32 = 60_000;
 const LANES_AT_ONCE: u64 = 50;
 /// Events that one transaction makes.
 const PINGS_AT_ONCE: u64 = 500;
-/// Blocks whose logs are asked for at once.
-const SPAN: u64 = 500;
 /// Events whose end is asked for at once.
 const TALLY: u64 = 1_000;
 /// How often a contract is asked how far it is.
@@ -240,7 +239,7 @@ impl Arena {
             .address(self.consumer)
             .event_signature(BenchConsumer::Ping::SIGNATURE_HASH);
         let mut found = BTreeMap::new();
-        for log in self.logs(&filter, blocks).await? {
+        for log in logs(&self.provider, &filter, blocks).await? {
             let ping = log.log_decode::<BenchConsumer::Ping>();
             let ping = ping.doing("the contract's log")?;
             found.insert(ping.inner.n.to(), block_of(&log)?);
@@ -250,22 +249,7 @@ impl Arena {
 
     /// Reports that the delegate consumed in these blocks.
     pub(crate) async fn deliveries(&self, blocks: (u64, u64)) -> Result<Vec<Log>, CliError> {
-        let filter = Filter::new()
-            .address(self.stage.delegate)
-            .event_signature(CryptoDelegate::Delivered::SIGNATURE_HASH);
-        self.logs(&filter, blocks).await
-    }
-
-    async fn logs(&self, filter: &Filter, (from, to): (u64, u64)) -> Result<Vec<Log>, CliError> {
-        let (mut next, mut logs) = (from, Vec::new());
-        while next <= to {
-            let last = next.saturating_add(SPAN - 1).min(to);
-            let part = filter.clone().select(next..=last);
-            let part = self.provider.get_logs(&part).await;
-            logs.extend(part.doing("cannot read the chain's logs")?);
-            next = last.saturating_add(1);
-        }
-        Ok(logs)
+        logs(&self.provider, &deliveries(self.stage.delegate), blocks).await
     }
 
     /// Which event each delivery in these blocks answers, as the transactions say.

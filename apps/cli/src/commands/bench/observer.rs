@@ -3,6 +3,7 @@
 //! Blocks are announced on a socket of their own, which asks nothing after it has subscribed. Neither side of it delays what is
 //! small: no Nagle's algorithm here, and each notice is acknowledged at once, since the node may have Nagle's algorithm on.
 
+use super::logs::{deliveries as deliveries_of, logs};
 use crate::{
     error::{CliError, Doing},
     screen::note,
@@ -36,8 +37,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const SILENCE: Duration = Duration::from_secs(2);
 /// Longest wait for what the chain is asked.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Blocks whose logs are asked for at once.
-const SPAN: u64 = 500;
 
 /// What was seen of the delegate's deliveries.
 #[derive(Clone, Copy, Debug, Default)]
@@ -114,9 +113,7 @@ impl Observer {
             newest,
             deliveries,
             provider,
-            filter: Filter::new()
-                .address(delegate)
-                .event_signature(CryptoDelegate::Delivered::SIGNATURE_HASH),
+            filter: deliveries_of(delegate),
             next: AtomicU64::new(height.saturating_add(1)),
         })
     }
@@ -181,22 +178,13 @@ impl Observer {
     async fn logged(&self) -> Result<Vec<Place>, CliError> {
         let height = self.provider.get_block_number().await;
         let height = height.doing("cannot ask the chain for its height")?;
-        let mut places = Vec::new();
-        let mut next = self.next.load(Ordering::Relaxed);
-        while next <= height {
-            let last = next.saturating_add(SPAN - 1).min(height);
-            let blocks = self.filter.clone().select(next..=last);
-            let found = self.provider.get_logs(&blocks).await;
-            let found = found.doing("cannot read the chain's logs")?;
-            places.extend(
-                found
-                    .iter()
-                    .filter_map(|log| log.block_number.zip(log.log_index)),
-            );
-            next = last.saturating_add(1);
-        }
+        let next = self.next.load(Ordering::Relaxed);
+        let found = logs(&self.provider, &self.filter, (next, height)).await?;
         self.next.fetch_max(height, Ordering::Relaxed);
-        Ok(places)
+        let places = found.iter();
+        Ok(places
+            .filter_map(|log| log.block_number.zip(log.log_index))
+            .collect())
     }
 
     /// Waits until so many reports were consumed, as long as there are more from time to time.
