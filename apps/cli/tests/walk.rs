@@ -138,6 +138,7 @@ impl Walk {
 
 /// What a function without arguments returns: one word.
 async fn read(url: &str, contract: Address, function: &str) -> U256 {
+    let _known_already = rustls::crypto::ring::default_provider().install_default();
     let provider = ProviderBuilder::new().connect_http(url.parse().unwrap());
     let selector = Bytes::copy_from_slice(&keccak256(function)[..4]);
     let request = TransactionRequest::default()
