@@ -66,6 +66,7 @@ mod tests {
     fn knowledge_serves_until_the_age_that_policy_names() {
         let rule = EvidenceRule {
             max_age_seconds: 60,
+            ..EvidenceRule::default()
         };
         assert_eq!(age(1_000, 1_060).age_seconds, Some(60));
         assert!(age(1_000, 1_060).admits_jobs(&rule));
@@ -77,6 +78,7 @@ mod tests {
     fn a_chain_that_was_never_read_admits_nothing() {
         let rule = EvidenceRule {
             max_age_seconds: u64::MAX,
+            ..EvidenceRule::default()
         };
         let never = Freshness::of(None, 1_000);
         assert_eq!(never.synced_at, None);
@@ -87,6 +89,7 @@ mod tests {
     fn a_moment_far_in_the_future_does_not_keep_for_ever() {
         let rule = EvidenceRule {
             max_age_seconds: 60,
+            ..EvidenceRule::default()
         };
         assert!(
             age(1_900, 1_000).admits_jobs(&rule),

@@ -1,10 +1,7 @@
 //! What must hold before a cryptlet's key does anything.
 
 use crate::{Result, VaultError};
-use cryptlet_seal::{
-    SealError, check,
-    evidence::{Expected, verify},
-};
+use cryptlet_seal::{SealError, check, evidence::Expected};
 use cryptlet_types::{CryptletId, Evidence, region::RegionStatement, report::CompactSignature};
 
 /// The evidence is what is expected.
@@ -13,7 +10,8 @@ pub(crate) fn region(
     evidence: &Evidence,
     expected: &Expected<'_>,
 ) -> Result<()> {
-    verify(evidence, expected).map_err(|source| VaultError::Refused { cryptlet, source })
+    cryptlet_attest::verify(evidence, expected)
+        .map_err(|source| VaultError::Refused { cryptlet, source })
 }
 
 /// The evidence is what is expected, and the region that it speaks of signed `statement` about what runs in it.

@@ -12,9 +12,10 @@ use std::{
 };
 
 /// Crates that take values and return values: what opens sockets, files or runtimes has no place in them.
-const WITHOUT_IO: [&str; 5] = [
+const WITHOUT_IO: [&str; 6] = [
     "cryptlet-types",
     "cryptlet-seal",
+    "cryptlet-attest",
     "cryptlet-audit",
     "cryptlet-header",
     "cryptlet-check",

@@ -415,6 +415,7 @@ async fn evidence_that_is_older_than_policy_says_is_made_anew() {
     let watched = play.price_consumer(&["USD"]).await;
     let rule = EvidenceRule {
         max_age_seconds: 3_600,
+        ..EvidenceRule::default()
     };
     enact(&mut play, 2, |policy| policy.evidence = rule).await;
     let host = play.host().await;

@@ -1,11 +1,50 @@
 //! Vouching for a region, and checking who vouched for what.
 //!
-//! The process provider has no hardware below it: the host that created the region and compared its
-//! measurement vouches with its own key. Whoever accepts such evidence trusts that host; policy decides.
+//! The host that created a region and compared its measurement always vouches with its own key. Providers without hardware
+//! have no more than that: whoever accepts such evidence trusts the host; policy decides. What hardware says is judged by a
+//! [`JudgeAttestation`], of which there is one outside of tests, in `cryptlet-attest`: it is apart so that the container does
+//! not carry the vendors' formats in what is measured.
 
 use crate::{SealError, SigningKey, check};
 use alloy_primitives::{Address, B256};
-use cryptlet_types::{Evidence, EvidenceStatement, Measurement, Policy, UnixSeconds};
+use cryptlet_types::{
+    Attestation, Evidence, EvidenceStatement, Measurement, Policy, UnixSeconds,
+    attestation::MAX_ATTESTATION_BYTES, policy::EvidenceRule,
+};
+
+/// Judges what hardware says.
+pub trait JudgeAttestation {
+    /// Whether `attestation` binds `bound`, chains to its vendor's root at `at`, and is of an image and a state that `rule`
+    /// accepts. `nonce` is the challenge, for formats that have a field for it.
+    ///
+    /// # Errors
+    /// Why it is not believed, for people.
+    fn judge(
+        &self,
+        attestation: &Attestation,
+        bound: B256,
+        nonce: B256,
+        rule: &EvidenceRule,
+        at: UnixSeconds,
+    ) -> Result<(), String>;
+}
+
+/// Believes no hardware: whoever has no verifiers has no other choice.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoHardware;
+
+impl JudgeAttestation for NoHardware {
+    fn judge(
+        &self,
+        _: &Attestation,
+        _: B256,
+        _: B256,
+        _: &EvidenceRule,
+        _: UnixSeconds,
+    ) -> Result<(), String> {
+        Err("nobody here can judge it".into())
+    }
+}
 
 /// What evidence must say to be believed.
 #[derive(Clone, Debug)]
@@ -39,14 +78,20 @@ pub fn vouch(
         made_at,
         host: host.address(),
         signature,
+        attestation: None,
     })
 }
 
-/// Checks evidence against what is expected.
+/// Checks evidence against what is expected. Whoever can judge hardware calls `cryptlet_attest::verify`, which is this with
+/// its verifiers.
 ///
 /// # Errors
-/// Says what does not fit: provider, controls, measurement, challenge, age or signature.
-pub fn verify(evidence: &Evidence, expected: &Expected<'_>) -> Result<(), SealError> {
+/// Says what does not fit: provider, controls, measurement, challenge, age, signature or attestation.
+pub fn verify(
+    evidence: &Evidence,
+    expected: &Expected<'_>,
+    hardware: &dyn JudgeAttestation,
+) -> Result<(), SealError> {
     let statement = &evidence.statement;
     if !expected.policy.accepts(statement.provider) {
         return Err(SealError::ProviderRefused(statement.provider));
@@ -79,7 +124,41 @@ pub fn verify(evidence: &Evidence, expected: &Expected<'_>) -> Result<(), SealEr
         statement.digest(evidence.made_at),
         &evidence.signature,
         expected.host,
-    )
+    )?;
+    attested(evidence, &expected.policy.evidence, hardware)
+}
+
+/// A provider that attests has an attestation of its own kind, and no other has one. It is judged as of the moment that the
+/// host names: receipts outlive certificates, and how far that moment may lie is what `Expected` says.
+fn attested(
+    evidence: &Evidence,
+    rule: &EvidenceRule,
+    hardware: &dyn JudgeAttestation,
+) -> Result<(), SealError> {
+    let statement = &evidence.statement;
+    let refuse = |reason: String| Err(SealError::Attestation(reason));
+    match &evidence.attestation {
+        None if statement.provider.attests() => refuse("missing".into()),
+        None => Ok(()),
+        Some(found) if found.provider() != statement.provider => refuse(format!(
+            "is of {}, the region says that it is of {}",
+            found.provider().as_str(),
+            statement.provider.as_str()
+        )),
+        Some(found) if found.size() > MAX_ATTESTATION_BYTES => refuse(format!(
+            "{} bytes, at most {MAX_ATTESTATION_BYTES}",
+            found.size()
+        )),
+        Some(found) => hardware
+            .judge(
+                found,
+                statement.bound(),
+                statement.nonce,
+                rule,
+                evidence.made_at,
+            )
+            .map_err(SealError::Attestation),
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +187,7 @@ mod tests {
             signing: Signing::Ecdsa,
             evidence: EvidenceRule {
                 max_age_seconds: 20,
+                ..EvidenceRule::default()
             },
             serve: ServeRule {
                 consumers: Whom::Anyone,
@@ -143,12 +223,12 @@ mod tests {
             from: 90,
             to: 110,
         };
-        assert_eq!(verify(&good, &expected), Ok(()));
+        assert_eq!(verify(&good, &expected, &NoHardware), Ok(()));
 
         let altered = |change: fn(&mut Evidence)| {
             let mut evidence = good.clone();
             change(&mut evidence);
-            verify(&evidence, &expected).unwrap_err()
+            verify(&evidence, &expected, &NoHardware).unwrap_err()
         };
         let wrong_signer = |error| {
             matches!(
@@ -185,7 +265,7 @@ mod tests {
             ..expected.clone()
         };
         assert!(matches!(
-            verify(&good, &late),
+            verify(&good, &late, &NoHardware),
             Err(SealError::OutOfDate { .. })
         ));
         let stale = Expected {
@@ -194,17 +274,17 @@ mod tests {
             ..expected.clone()
         };
         assert!(matches!(
-            verify(&good, &stale),
+            verify(&good, &stale, &NoHardware),
             Err(SealError::OutOfDate { from: 101, .. })
         ));
         let just = Expected { to: 120, ..stale };
-        assert_eq!(verify(&good, &just), Ok(()));
+        assert_eq!(verify(&good, &just, &NoHardware), Ok(()));
         let another = Expected {
             host: Address::ZERO,
             ..expected.clone()
         };
         assert!(matches!(
-            verify(&good, &another),
+            verify(&good, &another, &NoHardware),
             Err(SealError::WrongSigner { .. })
         ));
         let nothing = policy(vec![]);
@@ -213,7 +293,7 @@ mod tests {
             ..expected
         };
         assert_eq!(
-            verify(&good, &strict),
+            verify(&good, &strict, &NoHardware),
             Err(SealError::ProviderRefused(Provider::Process))
         );
     }

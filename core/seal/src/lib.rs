@@ -92,6 +92,9 @@ pub enum SealError {
     /// The evidence answers another challenge.
     #[error("evidence: answers another challenge (replayed)")]
     WrongNonce,
+    /// What hardware says is not believed, or missing.
+    #[error("evidence: attestation: {0}")]
+    Attestation(String),
     /// The evidence is too old, or from the future.
     #[error("evidence: made at {made_at}, accepted from {from} to {to}")]
     OutOfDate {

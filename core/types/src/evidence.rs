@@ -1,25 +1,65 @@
 //! Evidence: what a region proves about itself.
 
-use crate::{Measurement, UnixSeconds, report::CompactSignature};
+use crate::{Attestation, Measurement, UnixSeconds, report::CompactSignature};
 use alloy_primitives::{Address, B256, keccak256};
 use alloy_sol_types::SolValue;
 use serde::{Deserialize, Serialize};
 
 /// Who isolates a region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Provider {
     /// The operating system: an own process without network and ambient authority. Its evidence is
     /// software's word, vouched for by the host's key and by nothing below it.
     Process,
+    /// A hypervisor: a virtual machine without devices for each region, on this machine's processor. Its evidence is
+    /// vouched for as that of a process is.
+    Microvm,
+    /// An Intel SGX enclave.
+    Sgx,
+    /// An Intel TDX trust domain.
+    Tdx,
+    /// An AMD SEV-SNP guest.
+    SevSnp,
+    /// An AWS Nitro enclave.
+    Nitro,
+    /// A machine whose TPM quotes what was booted.
+    Tpm,
+    /// A process whose evidence a simulator's root signs in the place of hardware. It proves nothing.
+    Simulator,
 }
 
 impl Provider {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Process,
+        Self::Microvm,
+        Self::Sgx,
+        Self::Tdx,
+        Self::SevSnp,
+        Self::Nitro,
+        Self::Tpm,
+        Self::Simulator,
+    ];
+
+    /// Whether its evidence carries an [`Attestation`].
+    #[must_use]
+    pub fn attests(self) -> bool {
+        !matches!(self, Self::Process | Self::Microvm)
+    }
+
     /// The word for it in documents.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Process => "process",
+            Self::Microvm => "microvm",
+            Self::Sgx => "sgx",
+            Self::Tdx => "tdx",
+            Self::SevSnp => "sevSnp",
+            Self::Nitro => "nitro",
+            Self::Tpm => "tpm",
+            Self::Simulator => "simulator",
         }
     }
 }
@@ -43,6 +83,22 @@ pub struct EvidenceStatement {
 }
 
 impl EvidenceStatement {
+    /// The 32 bytes that an [`Attestation`] binds. The moment is not among them: no hardware knows it, and the challenge is.
+    #[must_use]
+    pub fn bound(&self) -> B256 {
+        let keys = (self.region_key, self.exchange_key, self.nonce);
+        keccak256(
+            (
+                "bletchley attested statement v1",
+                self.provider.as_str(),
+                self.controls.clone(),
+                self.measurement.0,
+                keys,
+            )
+                .abi_encode_params(),
+        )
+    }
+
     /// The 32 bytes that a voucher signs.
     #[must_use]
     pub fn digest(&self, made_at: UnixSeconds) -> B256 {
@@ -61,7 +117,7 @@ impl EvidenceStatement {
     }
 }
 
-/// A statement that somebody vouches for: for the process provider, the host.
+/// A statement that somebody vouches for: always the host, and hardware below it where the provider has any.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Evidence {
@@ -73,4 +129,7 @@ pub struct Evidence {
     pub host: Address,
     /// The host's signature over [`EvidenceStatement::digest`].
     pub signature: CompactSignature,
+    /// What hardware says, for providers that [attest](Provider::attests); none for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<Attestation>,
 }

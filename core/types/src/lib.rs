@@ -8,6 +8,7 @@
 //! [`manifest`], [`register`], [`policy`] and [`evidence`] are the documents that say what is allowed and what ran.
 
 pub mod answer;
+pub mod attestation;
 pub mod batch;
 pub mod bounded;
 mod decimal;
@@ -28,6 +29,7 @@ pub mod report;
 pub mod subscription;
 
 pub use answer::{Answer, SignedAnswer};
+pub use attestation::Attestation;
 pub use batch::Batch;
 pub use delegation::{Delegation, SignedDelegation};
 pub use descriptor::DelegateDescriptor;

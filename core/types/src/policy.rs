@@ -8,6 +8,7 @@ use crate::{
 use alloy_primitives::{Address, Bytes};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What administrators allow. Its epoch only grows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,11 +68,106 @@ pub enum Signing {
 }
 
 /// Which evidence is accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EvidenceRule {
     /// Seconds after which a region has to prove itself anew. The register's state may be as old, and no older.
     pub max_age_seconds: u64,
+    /// What hardware may have booted. Providers that attest are refused without one that fits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageRule>,
+    /// States of Intel's trusted computing base that are accepted. Empty: `upToDate` alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tcb: Vec<TcbStatus>,
+    /// Least versions of AMD's trusted computing base. SEV-SNP is refused without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snp: Option<SnpTcb>,
+    /// Roots of the attestation keys of TPMs, DER in hexadecimal. TPMs are refused without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tpm_roots: Vec<Bytes>,
+    /// Root of a simulator, which proves nothing: a policy that means its regions to be attested names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub simulator: Option<Address>,
+}
+
+impl EvidenceRule {
+    /// Refuses rules that would accept whatever is booted.
+    fn check(&self) -> Result<(), DocumentError> {
+        for (index, image) in self.images.iter().enumerate() {
+            let Some(first) = image.first() else {
+                let reason = format!("{} boots no image", image.provider.as_str());
+                return Err(DocumentError::field(
+                    format!("evidence.images[{index}].provider"),
+                    reason,
+                ));
+            };
+            if !image.registers.contains_key(first) {
+                return Err(DocumentError::field(
+                    format!("evidence.images[{index}].registers"),
+                    format!("{first} is missing, which says what was booted"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ImageRule {
+    /// The register without which a rule says nothing about what was booted; none for providers that boot nothing.
+    #[must_use]
+    pub fn first(&self) -> Option<&'static str> {
+        match self.provider {
+            Provider::Process | Provider::Microvm | Provider::Simulator => None,
+            Provider::Sgx => Some("mrEnclave"),
+            Provider::Tdx => Some("mrTd"),
+            Provider::SevSnp => Some("measurement"),
+            Provider::Nitro | Provider::Tpm => Some("pcr0"),
+        }
+    }
+}
+
+/// An image that hardware may have booted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImageRule {
+    /// Whose regions it is for.
+    pub provider: Provider,
+    /// Values that its attestation must show, by the provider's names: `mrEnclave` (SGX); `mrTd`, `rtMr0` to `rtMr3` (TDX);
+    /// `measurement` (SEV-SNP); `pcr0` to `pcr15` (Nitro), to `pcr23` (TPM). Those that are not named are not looked at; the
+    /// first of each provider (`mrEnclave`, `mrTd`, `measurement`, `pcr0`) has to be.
+    pub registers: BTreeMap<String, Bytes>,
+}
+
+/// What Intel says about a platform's trusted computing base. A revoked one is never accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TcbStatus {
+    /// Nothing is missing.
+    UpToDate,
+    /// The software inside has to defend itself against known attacks.
+    SwHardeningNeeded,
+    /// The platform is to be configured otherwise.
+    ConfigurationNeeded,
+    /// Both.
+    ConfigurationAndSwHardeningNeeded,
+    /// Updates are missing.
+    OutOfDate,
+    /// Updates are missing, and the platform is to be configured otherwise.
+    OutOfDateConfigurationNeeded,
+}
+
+/// Versions of the parts of AMD's trusted computing base (AMD 56860, `TCB_VERSION`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SnpTcb {
+    /// The processor's boot loader.
+    pub bootloader: u8,
+    /// Its operating system.
+    pub tee: u8,
+    /// The SNP firmware.
+    pub snp: u8,
+    /// The microcode.
+    pub microcode: u8,
 }
 
 /// Whom cryptlets are woken for.
@@ -229,6 +325,7 @@ impl Policy {
             signing: Signing::Ecdsa,
             evidence: EvidenceRule {
                 max_age_seconds: 86_400,
+                ..EvidenceRule::default()
             },
             serve: ServeRule {
                 consumers: Whom::Only(vec![]),
@@ -273,6 +370,7 @@ impl Policy {
                 "at least 1, or no evidence is ever accepted",
             ));
         }
+        self.evidence.check()?;
         self.limits.check("limits")?;
         for (index, rule) in self.egress.iter().enumerate() {
             if self

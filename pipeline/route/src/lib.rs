@@ -388,6 +388,7 @@ mod tests {
             signing: Signing::Ecdsa,
             evidence: EvidenceRule {
                 max_age_seconds: 60,
+                ..EvidenceRule::default()
             },
             serve: ServeRule {
                 consumers: Whom::Only(vec![CONSUMER]),

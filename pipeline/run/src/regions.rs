@@ -542,6 +542,7 @@ impl Runner {
             made_at,
             host: self.host,
             signature,
+            attestation: None,
         })
     }
 

@@ -127,6 +127,7 @@ fn policy() -> Policy {
         signing: Signing::Ecdsa,
         evidence: EvidenceRule {
             max_age_seconds: 3600,
+            ..EvidenceRule::default()
         },
         serve: ServeRule {
             consumers: Whom::Anyone,

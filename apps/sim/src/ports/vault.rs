@@ -3,11 +3,7 @@
 use crate::world::{Trouble, World};
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
-use cryptlet_seal::{
-    SigningKey, check,
-    evidence::{Expected, verify},
-    key_binding, wrap,
-};
+use cryptlet_seal::{SigningKey, check, evidence::Expected, key_binding, wrap};
 use cryptlet_types::{
     CryptletId, Evidence,
     region::{KeyGrant, RegionStatement},
@@ -52,7 +48,8 @@ impl SimulatedVault {
 
     fn believe(&self, evidence: &Evidence, expected: &Expected<'_>) -> Result<()> {
         let cryptlet = self.world.cryptlet;
-        verify(evidence, expected).map_err(|source| VaultError::Refused { cryptlet, source })
+        cryptlet_attest::verify(evidence, expected)
+            .map_err(|source| VaultError::Refused { cryptlet, source })
     }
 }
 

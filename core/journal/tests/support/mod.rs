@@ -160,6 +160,7 @@ pub(crate) fn run(job: &Job, salt: u8) -> RunRecord {
         made_at: due,
         host: Address::repeat_byte(12),
         signature: SIGNATURE,
+        attestation: None,
     };
     RunRecord {
         policy_epoch: 1,

@@ -12,7 +12,7 @@ use cryptlet_register::{
 use cryptlet_run::{Ports, Runner};
 use cryptlet_seal::{
     SigningKey, check,
-    evidence::{Expected, verify},
+    evidence::Expected,
     package::{self, PackageFiles},
     sha256,
 };
@@ -183,6 +183,7 @@ fn policy() -> PolicyInForce {
         signing: Signing::Ecdsa,
         evidence: EvidenceRule {
             max_age_seconds: 600,
+            ..EvidenceRule::default()
         },
         serve: ServeRule {
             consumers: Whom::Anyone,
@@ -283,7 +284,7 @@ impl Vault for Token {
         evidence: &Evidence,
         expected: &Expected<'_>,
     ) -> VaultResult<KeyGrant> {
-        verify(evidence, expected).unwrap();
+        cryptlet_attest::verify(evidence, expected).unwrap();
         Ok(KeyGrant::InVault { signer })
     }
 
@@ -296,7 +297,7 @@ impl Vault for Token {
         statement: &RegionStatement,
         region_signature: &CompactSignature,
     ) -> VaultResult<CompactSignature> {
-        verify(evidence, expected).unwrap();
+        cryptlet_attest::verify(evidence, expected).unwrap();
         let region_key = evidence.statement.region_key;
         check(statement.digest(), region_signature, region_key).unwrap();
         Ok(self.cryptlet.sign(statement.report).unwrap())
