@@ -10,6 +10,7 @@ mod frames;
 pub mod process;
 mod region;
 pub mod relay;
+mod zygote;
 
 pub use process::ProcessProvider;
 pub use relay::{LogSink, Relay, TracingLog};

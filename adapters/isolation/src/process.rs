@@ -1,48 +1,132 @@
-//! The process provider: the container as a process of its own.
+//! The process provider: regions are processes of the container's program.
 //!
-//! The container isolates itself before it reads a byte (namespaces, landlock, seccomp; its evidence names
-//! what is in force). This side starts it with an empty environment, no arguments, and one end of a socket
-//! pair as its only open descriptor beside two that lead nowhere. What is started is a sealed copy in memory
-//! of the bytes that were hashed: changing the file afterwards changes nothing.
+//! The container isolates itself (namespaces, landlock, seccomp; its evidence names what is in force). This side starts it
+//! once, with an empty environment, no arguments, and a socket as its only open descriptor beside two that lead nowhere.
+//! What is started is a sealed copy in memory of the bytes that were hashed: changing the file afterwards changes nothing.
+//! From then on processes come about by division (`zygote`): one for each package and settings, which loads them, and from
+//! that one a copy for each region.
 
 use crate::{
-    CallOutHandler, IsolationError, IsolationProvider, Region,
-    region::{Conversation, RegionProcess},
+    CallOutHandler, IsolationError, IsolationProvider, Region, frames,
+    region::{Conversation, OWN_TIME, RegionProcess},
+    zygote::{Child, Requests, stream_of},
 };
 use alloy_primitives::B256;
 use async_trait::async_trait;
 use cryptlet_seal::{measure, package, sha256};
 use cryptlet_types::{
     EvidenceStatement, Measurement, Provider, Sha256Digest,
-    region::{CallIn, CallInAnswer, Package, RegionConfig, RegionSettings},
+    region::{
+        CallIn, CallInAnswer, Package, RegionConfig, RegionFault, RegionSettings, ToHost, ToRegion,
+    },
 };
 use rustix::{
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
     io::Errno,
 };
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, Write},
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::net::UnixStream as StdStream,
     },
     path::Path,
     process::Stdio,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
-use tokio::{net::UnixStream, process::Command};
+use tokio::{net::UnixStream, process::Command, sync::Mutex as AsyncMutex, time::timeout};
 
-/// Time that a region has to load a package: the largest component compiles in a fraction of it.
-const CREATE_TIME: Duration = Duration::from_secs(60);
+/// Time to load a package: the largest component compiles in a fraction of it.
+const LOAD_TIME: Duration = Duration::from_secs(60);
+/// Most packages that are kept loaded for their next region; beyond that, the one that was asked for longest ago makes room.
+const MAX_LOADED: usize = 128;
 
 /// Starts containers.
 #[derive(Debug)]
 pub struct ProcessProvider {
     container: File,
     digest: Sha256Digest,
+    zygote: AsyncMutex<Option<Arc<Zygote>>>,
+    places: Mutex<Places>,
+}
+
+/// The program that was started. Dropping it ends it and all that it became.
+#[derive(Debug)]
+struct Zygote {
+    dividing: Arc<Dividing>,
+    _program: tokio::process::Child,
+}
+
+/// A process that has loaded a package. Dropping it ends it and its regions, which therefore hold it.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    dividing: Arc<Dividing>,
+    _process: Child,
+    _zygote: Arc<Zygote>,
+}
+
+/// A socket for requests to divide, as long as it is of use.
+#[derive(Debug)]
+struct Dividing(AsyncMutex<Option<Requests>>);
+
+impl Dividing {
+    fn new(requests: Requests) -> Arc<Self> {
+        Arc::new(Self(AsyncMutex::new(Some(requests))))
+    }
+
+    /// A child that gets `descriptors`. Goes on to the end if it is dropped: others wait for the same process.
+    async fn divide(self: &Arc<Self>, descriptors: Vec<OwnedFd>) -> Result<Child, IsolationError> {
+        let dividing = self.clone();
+        let divided = tokio::spawn(async move {
+            let mut place = dividing.0.lock().await;
+            let mut requests = place.take().ok_or(io::ErrorKind::BrokenPipe)?;
+            let rights: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+            let child = requests.divide(&rights).await?;
+            *place = Some(requests);
+            io::Result::Ok(child)
+        });
+        let divided = divided.await.map_err(io::Error::other);
+        divided.flatten().map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset => {
+                IsolationError::Died("the container that was to become it has ended".into())
+            }
+            _ => start("cannot be divided")(error),
+        })
+    }
+}
+
+/// Packages that are loaded, each with when it was last asked for.
+#[derive(Debug, Default)]
+struct Places {
+    of: HashMap<Measurement, (Place, u64)>,
+    asked: u64,
+}
+
+type Place = Arc<AsyncMutex<Option<Arc<Loaded>>>>;
+
+impl Places {
+    fn of(&mut self, measurement: Measurement) -> Place {
+        self.asked = self.asked.saturating_add(1);
+        if !self.of.contains_key(&measurement) && self.of.len() >= MAX_LOADED {
+            let oldest = self.of.iter().min_by_key(|(_, (_, last))| *last);
+            if let Some(oldest) = oldest.map(|(measurement, _)| *measurement) {
+                self.of.remove(&oldest);
+            }
+        }
+        let (place, last) = self.of.entry(measurement).or_default();
+        *last = self.asked;
+        place.clone()
+    }
+}
+
+fn start(what: &'static str) -> impl Fn(io::Error) -> IsolationError {
+    move |source| IsolationError::Start { what, source }
 }
 
 impl ProcessProvider {
@@ -52,29 +136,130 @@ impl ProcessProvider {
     /// # Errors
     /// [`IsolationError::Start`] if it cannot be read.
     pub fn new(container: &Path) -> Result<Self, IsolationError> {
-        let start = |what| move |source| IsolationError::Start { what, source };
         let bytes = std::fs::read(container).map_err(start("cannot be read"))?;
         Ok(Self {
             digest: sha256(&bytes),
             container: sealed_copy(&bytes).map_err(start("cannot be copied"))?,
+            zygote: AsyncMutex::default(),
+            places: Mutex::default(),
         })
     }
 
-    fn start(&self) -> io::Result<RegionProcess> {
-        let (ours, theirs) = StdStream::pair()?;
-        ours.set_nonblocking(true)?;
-        let child = Command::new(format!("/proc/self/fd/{}", self.container.as_raw_fd()))
+    /// The program, started if it is not there.
+    async fn zygote(&self) -> Result<Arc<Zygote>, IsolationError> {
+        let mut zygote = self.zygote.lock().await;
+        if let Some(zygote) = zygote.as_ref() {
+            return Ok(zygote.clone());
+        }
+        let started = self.start().map_err(start("cannot be started"))?;
+        Ok(zygote.insert(Arc::new(started)).clone())
+    }
+
+    fn start(&self) -> io::Result<Zygote> {
+        let (requests, theirs) = Requests::pair()?;
+        let program = Command::new(format!("/proc/self/fd/{}", self.container.as_raw_fd()))
             .arg0("cryptlet-container")
             .env_clear()
             .current_dir("/")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()?;
+        Ok(Zygote {
+            dividing: Dividing::new(requests),
+            _program: program,
+        })
+    }
+
+    /// Forgets a program that does not divide any more.
+    async fn forget(&self, zygote: &Arc<Zygote>) {
+        let mut current = self.zygote.lock().await;
+        current.take_if(|known| Arc::ptr_eq(known, zygote));
+    }
+
+    /// A process for a package, with what it gets: the stream and the requests' socket of this side. A program that was killed
+    /// is started again.
+    async fn begun(&self) -> Result<(Arc<Zygote>, Child, StdStream, Requests), IsolationError> {
+        let mut again = true;
+        loop {
+            let zygote = self.zygote().await?;
+            let (ours, stream) = StdStream::pair().map_err(start("cannot be reached"))?;
+            let (requests, theirs) = Requests::pair().map_err(start("cannot be reached"))?;
+            match zygote.dividing.divide(vec![stream.into(), theirs]).await {
+                Ok(process) => return Ok((zygote, process, ours, requests)),
+                Err(error) => {
+                    self.forget(&zygote).await;
+                    if !std::mem::take(&mut again) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn load(&self, config: RegionConfig) -> Result<Arc<Loaded>, IsolationError> {
+        let (zygote, mut process, stream, requests) = self.begun().await?;
+        let stream = stream_of(stream).map_err(start("cannot be reached"))?;
+        match timeout(LOAD_TIME, told_to_load(stream, config)).await {
+            Ok(Ok(())) => Ok(Arc::new(Loaded {
+                dividing: Dividing::new(requests),
+                _process: process,
+                _zygote: zygote,
+            })),
+            Ok(Err(IsolationError::Died(_))) => Err(IsolationError::Died(process.ended().await)),
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                let millis = LOAD_TIME.as_millis().try_into().unwrap_or(u64::MAX);
+                Err(IsolationError::Timeout(millis))
+            }
+        }
+    }
+
+    /// A process in which the package is loaded, and which is not `used_up`.
+    async fn loaded(
+        &self,
+        measurement: Measurement,
+        config: &RegionConfig,
+        used_up: Option<&Arc<Loaded>>,
+    ) -> Result<Arc<Loaded>, IsolationError> {
+        let place = {
+            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            places.of(measurement)
+        };
+        let mut place = place.lock().await;
+        let usable = place
+            .as_ref()
+            .filter(|known| used_up.is_none_or(|used_up| !Arc::ptr_eq(known, used_up)));
+        if let Some(known) = usable {
+            return Ok(known.clone());
+        }
+        // Only here: what is loaded already was checked when it was.
+        package::open(&config.package)?;
+        Ok(place.insert(self.load(config.clone()).await?).clone())
+    }
+
+    /// A fresh region's process.
+    async fn divided(
+        &self,
+        measurement: Measurement,
+        config: &RegionConfig,
+    ) -> Result<RegionProcess, IsolationError> {
+        let mut loaded = self.loaded(measurement, config, None).await?;
+        let (ours, theirs) = StdStream::pair().map_err(start("cannot be reached"))?;
+        let (divided, ours) = match loaded.dividing.divide(vec![theirs.into()]).await {
+            Ok(child) => (child, ours),
+            // Somebody killed it since: that is no reason to fail while another one can be loaded.
+            Err(_) => {
+                loaded = self.loaded(measurement, config, Some(&loaded)).await?;
+                let (ours, theirs) = StdStream::pair().map_err(start("cannot be reached"))?;
+                (loaded.dividing.divide(vec![theirs.into()]).await?, ours)
+            }
+        };
         Ok(RegionProcess {
-            child,
-            stream: UnixStream::from_std(ours)?,
+            child: divided,
+            stream: stream_of(ours).map_err(start("cannot be reached"))?,
+            _loaded: loaded,
         })
     }
 
@@ -102,6 +287,20 @@ impl ProcessProvider {
             return mismatch("nonce", nonce.to_string(), statement.nonce.to_string());
         }
         Ok(())
+    }
+}
+
+async fn told_to_load(mut stream: UnixStream, config: RegionConfig) -> Result<(), IsolationError> {
+    let call = ToRegion::Call(CallIn::Load(Box::new(config)));
+    // A container that cannot be isolated says so without waiting for the call, which then finds nobody.
+    let sent = frames::send(&mut stream, &call).await;
+    match frames::receive(&mut stream).await {
+        Ok(ToHost::Answer(Ok(CallInAnswer::Loaded(_)))) => Ok(()),
+        Ok(ToHost::Answer(Err(fault))) => Err(RegionFault::into(fault)),
+        Ok(_) => Err(IsolationError::Protocol(
+            "another answer than asked for".into(),
+        )),
+        Err(error) => Err(sent.err().unwrap_or(error)),
     }
 }
 
@@ -156,26 +355,22 @@ impl IsolationProvider for ProcessProvider {
         nonce: B256,
         call_out: Arc<dyn CallOutHandler>,
     ) -> Result<Box<dyn Region>, IsolationError> {
-        let measurement = self.measurement(&package, &settings)?;
-        let process = self.start().map_err(|source| IsolationError::Start {
-            what: "cannot be started",
-            source,
-        })?;
-        let session = call_out.open(&settings);
-        let wall = Duration::from_millis(settings.limits.wall_millis);
+        let measurement = measure(self.digest, &settings, sha256(&package.index))?;
+        let (session, wall) = (call_out.open(&settings), settings.limits.wall_millis);
+        let config = RegionConfig { package, settings };
+        let process = self.divided(measurement, &config).await?;
         let mut conversation = Conversation::new(process, session);
-        let config = RegionConfig {
-            package,
-            settings,
-            nonce,
-        };
-        let call = CallIn::Create(Box::new(config));
-        let CallInAnswer::Created(statement) = conversation.call(call, CREATE_TIME).await? else {
+        let created = conversation
+            .call(CallIn::Create { nonce }, OWN_TIME)
+            .await?;
+        let CallInAnswer::Created(statement) = created else {
             return Err(IsolationError::Protocol(
                 "another answer than asked for".into(),
             ));
         };
         Self::compare(&statement, measurement, nonce)?;
-        Ok(Box::new(conversation.into_region(statement, wall)))
+        Ok(Box::new(
+            conversation.into_region(statement, Duration::from_millis(wall)),
+        ))
     }
 }

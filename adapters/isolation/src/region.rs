@@ -1,6 +1,6 @@
 //! A region in a process: its conversation, and its end.
 
-use crate::{CallOutSession, IsolationError, Region, frames};
+use crate::{CallOutSession, IsolationError, Region, frames, process::Loaded, zygote::Child};
 use alloy_primitives::Address;
 use async_trait::async_trait;
 use cryptlet_types::{
@@ -11,25 +11,26 @@ use cryptlet_types::{
     },
     report::CompactSignature,
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     net::UnixStream,
-    process::Child,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
-/// Time for what the region does without the cryptlet: to open a wrapped key, to sign a batch.
-const OWN_TIME: Duration = Duration::from_secs(5);
+/// Time for what the region does without the cryptlet: to make its keys, to open a wrapped one, to sign a batch.
+pub(crate) const OWN_TIME: Duration = Duration::from_secs(5);
 /// How much later than the region the host notices that a run's time is up: the region then hears that its
 /// source is late when it knows already that the run is over, and answers with a deadline fault.
 const CALL_OUT_GRACE: Duration = Duration::from_millis(250);
 /// How long after that the region has to say so itself, before it is ended.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
-/// A started container.
+/// A region's process.
 pub(crate) struct RegionProcess {
     pub(crate) child: Child,
     pub(crate) stream: UnixStream,
+    /// The process that it was copied from, with which it would end.
+    pub(crate) _loaded: Arc<Loaded>,
 }
 
 /// The host's side of the conversation. Dropping it kills the process.
@@ -87,22 +88,16 @@ impl Conversation {
 impl RegionProcess {
     /// Kills the process and waits for its end. If it had died by itself, says how.
     async fn end(mut self, error: IsolationError) -> IsolationError {
-        let by_itself = match &error {
-            // The stream ends just before the process does: wait for its own status.
-            IsolationError::Died(_) => {
-                let waited = tokio::time::timeout(ANSWER_GRACE, self.child.wait()).await;
-                waited.ok().and_then(Result::ok)
-            }
-            _ => None,
-        };
-        match by_itself {
-            Some(status) => IsolationError::Died(status.to_string()),
-            None => {
-                // It fails only where the process is gone already.
-                let _ = self.child.kill().await;
-                error
-            }
+        // The stream ends just before the process does: it is waited for, to learn how.
+        if matches!(error, IsolationError::Died(_))
+            && let Ok(how) = timeout(ANSWER_GRACE, self.child.ended()).await
+        {
+            return IsolationError::Died(how);
         }
+        self.child.kill();
+        // What is killed ends; how long that takes is the system's matter.
+        let _ = timeout(ANSWER_GRACE, self.child.ended()).await;
+        error
     }
 }
 

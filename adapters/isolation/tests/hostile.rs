@@ -113,7 +113,7 @@ async fn a_region_that_is_killed_in_a_run_has_died_and_another_works() {
     let mut setup = Setup::new(HOSTILE);
     setup.limits.fuel = u64::MAX / 2;
     let mut region = setup.ready().await;
-    let pid = support::process::newest_child();
+    let pid = support::process::newest_region();
     let running = tokio::spawn(async move {
         let result = region.run(behave("loop", "")).await;
         (region, result)
@@ -138,7 +138,7 @@ async fn a_region_that_does_not_answer_is_ended() {
     let mut setup = Setup::new(HOSTILE);
     setup.limits.wall_millis = 100;
     let mut region = setup.ready().await;
-    let pid = support::process::newest_child();
+    let pid = support::process::newest_region();
     support::process::stop(pid);
     let error = region.run(behave("echo", "x")).await.unwrap_err();
     assert!(matches!(error, IsolationError::Timeout(1_350)), "{error}");
@@ -149,7 +149,7 @@ async fn a_region_that_does_not_answer_is_ended() {
 #[tokio::test]
 async fn a_dropped_region_leaves_no_process() {
     let region = Setup::new(HOSTILE).ready().await;
-    let pid = support::process::newest_child();
+    let pid = support::process::newest_region();
     drop(region);
     support::process::wait_until_gone(pid).await;
 }

@@ -297,3 +297,61 @@ async fn a_program_that_is_no_container_is_refused() {
         .await;
     assert!(matches!(refused, Err(IsolationError::Died(_))));
 }
+
+#[tokio::test]
+async fn copies_of_one_process_share_the_measurement_and_no_key() {
+    let (setup, provider) = (Setup::new(HOSTILE), provider());
+    let create = async |nonce| {
+        let (package, settings) = (setup.package(), setup.settings());
+        let region = provider.create(package, settings, nonce, setup.relay());
+        region.await.unwrap()
+    };
+    let first = create(B256::repeat_byte(1)).await;
+    let loaded = support::process::newest_loaded();
+    let second = create(B256::repeat_byte(2)).await;
+    assert_eq!(loaded, support::process::newest_loaded(), "loaded twice");
+    let (first, second) = (first.statement(), second.statement());
+    assert_eq!(first.measurement, second.measurement);
+    assert_ne!(first.region_key, second.region_key);
+    assert_ne!(first.exchange_key, second.exchange_key);
+    assert_ne!(first.nonce, second.nonce);
+}
+
+#[tokio::test]
+async fn what_divides_may_be_killed_and_the_next_region_comes_from_another() {
+    let (setup, provider) = (Setup::new(HOSTILE), provider());
+    let create = async || {
+        let (package, settings) = (setup.package(), setup.settings());
+        let region = provider.create(package, settings, B256::ZERO, setup.relay());
+        region.await
+    };
+    let mut orphan = create().await.unwrap();
+    let (region, loaded) = (
+        support::process::newest_region(),
+        support::process::newest_loaded(),
+    );
+    support::process::kill(loaded);
+    support::process::wait_until_gone(region).await;
+    let ended = provision(orphan.as_mut(), &setup.key).await.unwrap_err();
+    assert!(matches!(ended, IsolationError::Died(_)), "{ended}");
+    let mut next = create().await.unwrap();
+    provision(next.as_mut(), &setup.key).await.unwrap();
+    assert_eq!(said(&next.run(behave("echo", "x")).await.unwrap()), "x");
+}
+
+#[tokio::test]
+async fn a_program_that_was_killed_is_started_again() {
+    let (setup, provider) = (Setup::new(HOSTILE), provider());
+    let create = async || {
+        let (package, settings) = (setup.package(), setup.settings());
+        let region = provider.create(package, settings, B256::ZERO, setup.relay());
+        region.await
+    };
+    let region = create().await.unwrap();
+    let program = support::process::newest_program();
+    support::process::kill(program);
+    drop(region);
+    let mut next = create().await.unwrap();
+    provision(next.as_mut(), &setup.key).await.unwrap();
+    assert_eq!(said(&next.run(behave("echo", "x")).await.unwrap()), "x");
+}

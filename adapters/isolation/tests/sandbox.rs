@@ -11,7 +11,7 @@
 mod support;
 
 use std::{collections::BTreeSet, fs, path::Path};
-use support::{HOSTILE, Setup, behave, process::newest_child, said};
+use support::{HOSTILE, Setup, behave, process::newest_region, said};
 
 fn status(pid: u32, field: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -30,7 +30,7 @@ fn namespace(pid: &str, kind: &str) -> Option<String> {
 #[tokio::test]
 async fn a_region_has_given_up_what_it_says_it_has() {
     let mut region = Setup::new(HOSTILE).ready().await;
-    let pid = newest_child();
+    let pid = newest_region();
     let controls: BTreeSet<_> = region.statement().controls.iter().cloned().collect();
     for floor in [
         "descriptors",
@@ -39,6 +39,7 @@ async fn a_region_has_given_up_what_it_says_it_has() {
         "no-new-privileges",
         "no-capabilities",
         "empty-environment",
+        "ends-with-parent",
         "seccomp-kill",
     ] {
         assert!(
@@ -61,13 +62,14 @@ async fn a_region_has_given_up_what_it_says_it_has() {
 #[tokio::test]
 async fn namespaces_that_are_named_are_new() {
     let region = Setup::new(HOSTILE).ready().await;
-    let pid = newest_child();
+    let pid = newest_region();
     for (control, kind) in [
         ("user-namespace", "user"),
         ("network-namespace", "net"),
         ("ipc-namespace", "ipc"),
         ("uts-namespace", "uts"),
         ("mount-namespace", "mnt"),
+        ("pid-namespace", "pid"),
     ] {
         let named = region
             .statement()
@@ -84,21 +86,20 @@ async fn namespaces_that_are_named_are_new() {
 #[tokio::test]
 async fn a_region_holds_nothing_but_its_stream() {
     let region = Setup::new(HOSTILE).ready().await;
-    let pid = newest_child();
+    let pid = newest_region();
     let root = Path::new("/proc").join(pid.to_string());
     // Only root may look into a process that is not dumpable.
     let Ok(descriptors) = fs::read_dir(root.join("fd")) else {
         assert!(fs::read(root.join("environ")).is_err());
         return;
     };
+    let mut streams = BTreeSet::new();
     for entry in descriptors {
         let target = fs::read_link(entry.unwrap().path()).unwrap();
-        let target = target.to_string_lossy();
-        assert!(
-            target.starts_with("socket:") || target == "/dev/null",
-            "{target}"
-        );
+        streams.insert(target.to_string_lossy().into_owned());
     }
+    assert_eq!(streams.len(), 1, "{streams:?}");
+    assert!(streams.iter().all(|target| target.starts_with("socket:")));
     assert_eq!(fs::read(root.join("environ")).unwrap(), b"");
     assert_eq!(
         fs::read(root.join("cmdline")).unwrap(),

@@ -46,8 +46,14 @@ pub enum ToHost {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum CallIn {
-    /// Load a package. Once, and first.
-    Create(Box<RegionConfig>),
+    /// Load a package: check it, compile it. Once, and first. A container that can divide itself does so from here on: each
+    /// region then begins as a copy of the loaded one, before any key is made.
+    Load(Box<RegionConfig>),
+    /// Make the region's keys and say what it is. Once, after [`CallIn::Load`].
+    Create {
+        /// The host's challenge, repeated in the evidence.
+        nonce: B256,
+    },
     /// Take the cryptlet's signing key, or learn who signs. Once, after [`CallIn::Create`].
     Provision(KeyGrant),
     /// Wake the cryptlet. Any number of times, after [`CallIn::Provision`].
@@ -70,7 +76,9 @@ pub enum CallIn {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum CallInAnswer {
-    /// The package is loaded; this is what the region says about itself.
+    /// The package is loaded; what regions of it measure.
+    Loaded(Measurement),
+    /// The region has its keys; this is what it says about itself.
     Created(EvidenceStatement),
     /// The key is in place, or will sign in the vault; its address.
     Provisioned(Address),
@@ -140,8 +148,6 @@ pub struct RegionConfig {
     pub package: Package,
     /// The settings that policy decided; part of the measurement.
     pub settings: RegionSettings,
-    /// The host's challenge, repeated in the evidence.
-    pub nonce: B256,
 }
 
 /// The files of a package: an OCI artifact, taken apart.

@@ -1,10 +1,11 @@
 //! The shell inside the region. Its dependency tree is what is measured, so it is kept small.
 //!
-//! A host starts the program with one end of a socket pair as its standard input, no arguments and an empty
-//! environment, and speaks frames over it (see `cryptlet_types::region`). The container hashes its own
-//! executable, gives up everything that it does not need ([`sandbox`]), makes its keys, and answers calls
-//! ([`session`]) until the host closes the stream. [`runtime`] runs the component, [`imports`] is what the
-//! component may ask for, [`http`] is TLS and HTTP that end here, [`signing`] holds the cryptlet's key.
+//! A host starts the program with a socket as its standard input, no arguments and an empty environment, and has it divide
+//! ([`zygote`]): into processes that load a package each, and these into regions. With each it speaks frames over a stream
+//! (see `cryptlet_types::region`). The container hashes its own executable, gives up everything that it does not need
+//! ([`sandbox`]), makes its keys, and answers calls ([`session`]) until the host closes the stream. [`runtime`] runs the
+//! component, [`imports`] is what the component may ask for, [`http`] is TLS and HTTP that end here, [`signing`] holds the
+//! cryptlet's key.
 //!
 //! The host is not believed: it may end a region or let it starve, and nothing else.
 
@@ -17,6 +18,7 @@ pub mod sandbox;
 pub mod session;
 pub mod signing;
 mod wake;
+pub mod zygote;
 
 use channel::{Channel, ChannelError, SharedHost};
 use cryptlet_types::{
@@ -29,6 +31,39 @@ use std::{
     io::{Read, Write},
     rc::Rc,
 };
+
+/// Answers the host's calls until a package is loaded; nothing if it closes the stream before. What loading left behind in
+/// memory is given back: each region will be a copy of this process.
+///
+/// # Errors
+/// As [`serve`].
+pub fn load<S: Read + Write + 'static>(
+    stream: S,
+    mut session: Session,
+) -> Result<Option<Session>, ChannelError> {
+    let channel = Rc::new(RefCell::new(Channel::new(stream)));
+    let host: SharedHost = channel.clone();
+    while !session.is_loaded() {
+        let call = channel.borrow_mut().next_call()?;
+        let Some(call) = call else {
+            return Ok(None);
+        };
+        let answer = session.answer(call, &host)?;
+        channel.borrow_mut().send(&ToHost::Answer(answer))?;
+    }
+    trim();
+    Ok(Some(session))
+}
+
+/// Gives free memory back to the system.
+#[allow(unsafe_code, reason = "no safe interface to malloc_trim(3)")]
+fn trim() {
+    // SAFETY: takes no pointer, and may be called at any time.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
 
 /// Answers the host's calls until it closes the stream.
 ///

@@ -3,20 +3,33 @@
 use cryptlet_container::{
     channel::Channel,
     deadline::Watchdog,
-    sandbox, serve,
+    load, sandbox, serve,
     session::{Identity, Session},
+    zygote::{Child, divide},
 };
-use cryptlet_types::region::{RegionFault, ToHost};
+use cryptlet_types::{
+    Sha256Digest,
+    region::{RegionFault, ToHost},
+};
+use rustix::{
+    net::{SocketType, sockopt::socket_type},
+    thread::UnshareFlags,
+};
 use std::{
     error::Error,
     fs,
     io::{self, Write},
-    os::{fd::AsFd, unix::net::UnixStream},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     process::ExitCode,
 };
 
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
 fn main() -> ExitCode {
-    match run() {
+    match zygote() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Standard error may be closed; the exit code says enough then.
@@ -26,30 +39,75 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<(), Box<dyn Error>> {
+fn zygote() -> Outcome<()> {
     let container = cryptlet_seal::sha256(&fs::read("/proc/self/exe")?);
-    let isolated = sandbox::enter();
-    let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    stream
-        .peer_addr()
-        .map_err(|_| "a host starts this program, with a socket as its standard input")?;
-    let sealed = isolated
-        .map_err(Box::<dyn Error>::from)
-        .and_then(|mut controls| {
-            let watchdog = Watchdog::start()?;
-            controls.push(sandbox::seal()?.to_owned());
-            let identity = Identity {
-                container,
-                controls,
-            };
-            Ok(Session::new(identity, watchdog))
-        });
-    match sealed {
-        Ok(session) => Ok(serve(stream, session)?),
-        Err(error) => {
-            let fault = RegionFault::Protocol(format!("region cannot be isolated: {error}"));
-            Channel::new(stream).send(&ToHost::Answer(Err(fault)))?;
-            Err(error)
-        }
+    let requests = io::stdin().as_fd().try_clone_to_owned()?;
+    if socket_type(&requests).ok() != Some(SocketType::STREAM) {
+        return Err("a host starts this program, with a socket as its standard input".into());
     }
+    // The copy of the descriptor would be closed with what was inherited.
+    drop(requests);
+    let controls = sandbox::enter()?;
+    let requests = io::stdin().as_fd().try_clone_to_owned()?;
+    match divide(&requests, UnshareFlags::empty())? {
+        Some(child) => {
+            drop(requests);
+            loaded(child, container, controls)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Loads a package and becomes regions of it.
+fn loaded(child: Child, container: Sha256Digest, mut controls: Vec<&'static str>) -> Outcome<()> {
+    let [stream, requests]: [OwnedFd; 2] = child
+        .descriptors
+        .try_into()
+        .map_err(|_| "a loading process gets two descriptors")?;
+    let stream = UnixStream::from(stream);
+    match sandbox::isolate() {
+        Ok(more) => controls.extend(more),
+        Err(error) => return give_up(stream, error.into()),
+    }
+    let identity = Identity {
+        container,
+        controls: controls.into_iter().map(str::to_owned).collect(),
+    };
+    let Some(session) = load(stream, Session::new(identity))? else {
+        return Ok(());
+    };
+    match divide(&requests, sandbox::OWN_NAMESPACES)? {
+        Some(child) => {
+            drop(requests);
+            region(child, session)
+        }
+        None => Ok(()),
+    }
+}
+
+/// A region: one session on one stream.
+fn region(child: Child, mut session: Session) -> Outcome<()> {
+    let [stream]: [OwnedFd; 1] = child
+        .descriptors
+        .try_into()
+        .map_err(|_| "a region gets one descriptor")?;
+    let (stream, mut controls) = sandbox::settle(stream, child.namespaces)?;
+    let sealed = Watchdog::start()
+        .map_err(Box::<dyn Error>::from)
+        .and_then(|watchdog| Ok((watchdog, sandbox::seal()?)));
+    match sealed {
+        Ok((watchdog, last)) => {
+            controls.push(last);
+            session.settle(watchdog, &controls);
+            Ok(serve(stream, session)?)
+        }
+        Err(error) => give_up(stream, error),
+    }
+}
+
+/// Tells the host why there is no region.
+fn give_up(stream: UnixStream, error: Box<dyn Error>) -> Outcome<()> {
+    let fault = RegionFault::Protocol(format!("region cannot be isolated: {error}"));
+    Channel::new(stream).send(&ToHost::Answer(Err(fault)))?;
+    Err(error)
 }

@@ -39,7 +39,6 @@ pub struct Runtime {
     component: UtilityPre<RunState>,
     imports: Vec<String>,
     limits: Limits,
-    watchdog: Watchdog,
 }
 
 /// What a run is given.
@@ -89,7 +88,7 @@ impl Runtime {
     ///
     /// # Errors
     /// Says why it is no cryptlet.
-    pub fn load(code: &[u8], limits: Limits, watchdog: Watchdog) -> Result<Self, String> {
+    pub fn load(code: &[u8], limits: Limits) -> Result<Self, String> {
         let told = |error: wasmtime::Error| clip(&format!("{error:#}"));
         let engine = Engine::new(&config()).map_err(told)?;
         let component = Component::from_binary(&engine, code).map_err(told)?;
@@ -103,7 +102,6 @@ impl Runtime {
             component,
             imports,
             limits,
-            watchdog,
         })
     }
 
@@ -113,7 +111,7 @@ impl Runtime {
         &self.imports
     }
 
-    /// Wakes the cryptlet in a fresh instance.
+    /// Wakes the cryptlet in a fresh instance, which `watchdog` stops when its time is up.
     ///
     /// # Errors
     /// See [`RunError`].
@@ -123,6 +121,7 @@ impl Runtime {
         host: &SharedHost,
         egress: &Arc<Egress>,
         now: UnixSeconds,
+        watchdog: &Watchdog,
     ) -> Result<Ran, RunError> {
         let limits = self.limits;
         let deadline =
@@ -131,7 +130,7 @@ impl Runtime {
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_epoch_deadline(1);
-        let _armed = self.watchdog.arm(&self.engine, deadline);
+        let _armed = watchdog.arm(&self.engine, deadline);
         let result = self.call(&mut store, wake);
         let fuel_left = store.get_fuel().unwrap_or_default();
         let answer =

@@ -1,4 +1,5 @@
-//! What the container gives up before it reads a byte from its host.
+//! What the container gives up, in three steps: [`enter`] when it starts, [`isolate`] before it reads a package, [`settle`]
+//! and [`seal`] in each region before its keys are made.
 //!
 //! Seccomp is the floor: without it the container does not start. Its list has no call that opens a file or
 //! a socket, runs a program or makes a process, so that a cryptlet that broke out of WebAssembly would still
@@ -10,16 +11,31 @@ use landlock::{
     Scope,
 };
 use rustix::{
-    process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit},
+    process::{
+        DumpableBehavior, Resource, Rlimit, Signal, set_dumpable_behavior,
+        set_parent_process_death_signal, setrlimit,
+    },
+    stdio::dup2_stdin,
     thread::{CapabilitySet, CapabilitySets, UnshareFlags, set_capabilities, set_no_new_privs},
 };
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::BTreeMap,
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+};
 
 /// Memory that the process may write to, all told: 3 GiB. A cryptlet's own limit lies below.
 const DATA_BYTES: u64 = 3 << 30;
-/// Open descriptors: standard streams, the host's stream, one for landlock to be set up.
-const DESCRIPTORS: u64 = 8;
+/// Open descriptors of a process that divides: two for each child, and its own. A region may open none.
+const DESCRIPTORS: u64 = 1_000;
+/// The first descriptor that nobody opened for this program: what lies below are the standard streams.
+const FIRST_UNKNOWN: u32 = 3;
+/// The first that a region does not keep.
+const FIRST_BUT_STREAM: u32 = 1;
 
 /// Why the container cannot be isolated. No retry helps on this system.
 #[derive(Debug, thiserror::Error)]
@@ -52,30 +68,67 @@ fn refused(control: &'static str) -> impl Fn(rustix::io::Errno) -> SandboxError 
     }
 }
 
-/// Takes what holds for a single thread and is inherited by later ones. Call it before any other thread
-/// exists; returns the names of the controls in force, in the order in which they were applied.
+/// What a region's own namespaces are, where the system grants them: its parent shares none of them with it.
+pub const OWN_NAMESPACES: UnshareFlags = UnshareFlags::NEWPID;
+
+/// What the zygote gives up, and all its children with it. Returns the names of the controls in force, in the order in which
+/// they were applied.
 ///
 /// # Errors
 /// A control of the floor was refused.
-pub fn enter() -> Result<Vec<String>, SandboxError> {
-    let mut controls = Vec::new();
-    close_descriptors().map_err(refused("descriptors"))?;
-    controls.push("descriptors".to_owned());
+pub fn enter() -> Result<Vec<&'static str>, SandboxError> {
+    close_descriptors(FIRST_UNKNOWN).map_err(refused("descriptors"))?;
     limit_resources().map_err(refused("resource-limits"))?;
-    controls.push("resource-limits".to_owned());
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(refused("not-dumpable"))?;
-    controls.push("not-dumpable".to_owned());
-    controls.extend(leave_namespaces().into_iter().map(str::to_owned));
-    if drop_capabilities().is_ok() {
-        controls.push("no-capabilities".to_owned());
-    }
     set_no_new_privs(true).map_err(refused("no-new-privileges"))?;
-    controls.push("no-new-privileges".to_owned());
-    controls.extend(apply_landlock().map(str::to_owned));
+    let mut controls = vec!["resource-limits", "not-dumpable", "no-new-privileges"];
     if std::env::vars_os().next().is_none() {
-        controls.push("empty-environment".to_owned());
+        controls.push("empty-environment");
     }
     Ok(controls)
+}
+
+/// What a process gives up before it reads a package: the world outside. It can still divide.
+///
+/// # Errors
+/// A control of the floor was refused.
+pub fn isolate() -> Result<Vec<&'static str>, SandboxError> {
+    let mut controls = leave_namespaces();
+    controls.extend(apply_landlock());
+    let calls: Vec<_> = NEEDED.iter().chain(DIVIDING).copied().collect();
+    forbid_all_but(&calls)?;
+    Ok(controls)
+}
+
+/// What a region gives up before it makes its keys: everything but its stream. Returns the stream, which is the only open
+/// descriptor from here on, and the controls.
+///
+/// # Errors
+/// A control of the floor was refused.
+pub fn settle(
+    stream: OwnedFd,
+    namespaces: UnshareFlags,
+) -> Result<(UnixStream, Vec<&'static str>), SandboxError> {
+    let mut controls = Vec::new();
+    dup2_stdin(&stream).map_err(refused("descriptors"))?;
+    drop(stream);
+    close_descriptors(FIRST_BUT_STREAM).map_err(refused("descriptors"))?;
+    let stream = io::stdin().as_fd().try_clone_to_owned();
+    let stream = stream.map_err(|source| SandboxError::Refused {
+        control: "descriptors",
+        source,
+    })?;
+    setrlimit(Resource::Nofile, fixed(0)).map_err(refused("descriptors"))?;
+    controls.push("descriptors");
+    if namespaces.contains(UnshareFlags::NEWPID) {
+        controls.push("pid-namespace");
+    }
+    if drop_capabilities().is_ok() {
+        controls.push("no-capabilities");
+    }
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(refused("ends-with-parent"))?;
+    controls.push("ends-with-parent");
+    Ok((UnixStream::from(stream), controls))
 }
 
 /// Forbids, for all threads and for good, every system call that a running region does not need.
@@ -83,7 +136,13 @@ pub fn enter() -> Result<Vec<String>, SandboxError> {
 /// # Errors
 /// The floor: without it there is no region.
 pub fn seal() -> Result<&'static str, SandboxError> {
-    let rules: BTreeMap<i64, Vec<_>> = allowed().iter().map(|call| (*call, Vec::new())).collect();
+    forbid_all_but(NEEDED)?;
+    Ok("seccomp-kill")
+}
+
+/// Whatever else is called kills the process. Filters add up: a later one takes more away, and gives nothing back.
+fn forbid_all_but(calls: &[i64]) -> Result<(), SandboxError> {
+    let rules: BTreeMap<i64, Vec<_>> = calls.iter().map(|call| (*call, Vec::new())).collect();
     let architecture = std::env::consts::ARCH
         .try_into()
         .map_err(seccompiler::Error::Backend)?;
@@ -96,44 +155,71 @@ pub fn seal() -> Result<&'static str, SandboxError> {
     .map_err(seccompiler::Error::Backend)?;
     let program: BpfProgram = filter.try_into().map_err(seccompiler::Error::Backend)?;
     seccompiler::apply_filter_all_threads(&program)?;
-    Ok("seccomp-kill")
+    Ok(())
 }
 
 /// Reading and writing open descriptors, memory, waiting, time, randomness, signals of the own threads, the end.
-fn allowed() -> &'static [i64] {
-    &[
-        libc::SYS_read,
-        libc::SYS_write,
-        libc::SYS_recvfrom,
-        libc::SYS_sendto,
-        libc::SYS_close,
-        libc::SYS_mmap,
-        libc::SYS_munmap,
-        libc::SYS_mremap,
-        libc::SYS_mprotect,
-        libc::SYS_madvise,
-        libc::SYS_brk,
-        libc::SYS_membarrier,
-        libc::SYS_futex,
-        libc::SYS_sched_yield,
-        libc::SYS_clock_gettime,
-        libc::SYS_getrandom,
-        libc::SYS_rt_sigaction,
-        libc::SYS_rt_sigprocmask,
-        libc::SYS_rt_sigreturn,
-        libc::SYS_sigaltstack,
-        libc::SYS_restart_syscall,
-        libc::SYS_gettid,
-        libc::SYS_exit,
-        libc::SYS_exit_group,
-    ]
+const NEEDED: &[i64] = &[
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_close,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_membarrier,
+    libc::SYS_futex,
+    libc::SYS_sched_yield,
+    libc::SYS_clock_gettime,
+    libc::SYS_getrandom,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_gettid,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// Besides, what a loaded process needs to become regions: copies of itself and their thread, requests and answers, and what
+/// [`settle`] and [`seal`] do.
+const DIVIDING: &[i64] = &[
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_pidfd_open,
+    libc::SYS_waitid,
+    libc::SYS_dup2,
+    libc::SYS_dup3,
+    libc::SYS_fcntl,
+    libc::SYS_close_range,
+    libc::SYS_setrlimit,
+    libc::SYS_prlimit64,
+    libc::SYS_capget,
+    libc::SYS_capset,
+    libc::SYS_prctl,
+    libc::SYS_seccomp,
+];
+
+fn fixed(limit: u64) -> Rlimit {
+    Rlimit {
+        current: Some(limit),
+        maximum: Some(limit),
+    }
 }
 
 fn limit_resources() -> rustix::io::Result<()> {
-    let fixed = |limit| Rlimit {
-        current: Some(limit),
-        maximum: Some(limit),
-    };
     setrlimit(Resource::Core, fixed(0))?;
     setrlimit(Resource::Fsize, fixed(0))?;
     setrlimit(Resource::Memlock, fixed(0))?;
@@ -191,12 +277,12 @@ fn apply_landlock() -> Option<&'static str> {
     }
 }
 
-/// Closes everything but the standard streams.
+/// Closes all descriptors from `first` on.
 #[allow(unsafe_code, reason = "no safe interface to close_range(2)")]
-fn close_descriptors() -> rustix::io::Result<()> {
-    // SAFETY: the program has just started and owns no descriptor but the standard streams, which stay open;
-    // no other thread exists.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
+fn close_descriptors(first: u32) -> rustix::io::Result<()> {
+    // SAFETY: no other thread exists, and nothing is used any more that owns one of these descriptors: neither when the
+    // program has just started, nor in a region, whose stream lies below.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0_u32) };
     match result {
         0 => Ok(()),
         _ => Err(

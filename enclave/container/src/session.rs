@@ -1,17 +1,18 @@
-//! The region's side of the conversation: created once, given its key once, then woken any number of times.
+//! The region's side of the conversation: loaded and created once, given its key once, then woken any number of times.
 
 use crate::{
     channel::{ChannelError, SharedHost},
     deadline::Watchdog,
     http::Egress,
-    runtime::{Answer, MAX_MEMORY_BYTES, Progress, Ran, RunError, Runtime},
+    runtime::{Answer, MAX_MEMORY_BYTES, Progress, Ran, RunError, Runtime, Wake},
     signing::{CALLS, FEEDS, Record, STEPS, Signer, SigningError},
     wake,
 };
-use alloy_primitives::{Bytes, I256, U256};
+use alloy_primitives::{B256, Bytes, I256, U256};
 use cryptlet_seal::{ExchangeKey, SigningKey, key_binding, measure, package};
 use cryptlet_types::{
-    EvidenceStatement, Manifest, Provider, ReportDomain, Sha256Digest, SignedReport,
+    EvidenceStatement, Manifest, Measurement, Provider, ReportDomain, Sha256Digest, SignedReport,
+    UnixSeconds,
     answer::window,
     bounded::{MAX_PAYLOAD_BYTES, MAX_SUBSCRIPTION_BYTES, clip},
     event::{MAX_TRIGGER_BYTES, Step},
@@ -32,25 +33,34 @@ pub struct Identity {
     pub controls: Vec<String>,
 }
 
-/// A region's conversation.
+/// A region's conversation. It has no thread and no key as long as nothing but a package is loaded: until then a process
+/// that holds it can be divided.
 pub struct Session {
     identity: Identity,
-    watchdog: Watchdog,
+    watchdog: Option<Watchdog>,
     state: State,
 }
 
 enum State {
     New,
+    Loaded(Box<Loaded>),
     Created(Box<Region>),
     Ready(Box<Region>, Box<Record>),
     Failed,
 }
 
-/// A loaded package and the region's own keys.
-struct Region {
+/// A package, checked and compiled.
+struct Loaded {
     manifest: Manifest,
     runtime: Runtime,
     egress: Arc<Egress>,
+    measurement: Measurement,
+}
+
+/// A loaded package and the region's own keys.
+struct Region {
+    loaded: Loaded,
+    watchdog: Watchdog,
     region_key: SigningKey,
     exchange_key: ExchangeKey,
     statement: EvidenceStatement,
@@ -59,12 +69,25 @@ struct Region {
 impl Session {
     /// A region without a package.
     #[must_use]
-    pub fn new(identity: Identity, watchdog: Watchdog) -> Self {
+    pub fn new(identity: Identity) -> Self {
         Self {
             identity,
-            watchdog,
+            watchdog: None,
             state: State::New,
         }
+    }
+
+    /// Whether a package is loaded, and no region made of it yet.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        matches!(self.state, State::Loaded(_))
+    }
+
+    /// From here on this process is one region's: `watchdog` ends its runs, and evidence names these controls too.
+    pub fn settle(&mut self, watchdog: Watchdog, controls: &[&str]) {
+        self.watchdog = Some(watchdog);
+        let added = controls.iter().map(|name| (*name).to_owned());
+        self.identity.controls.extend(added);
     }
 
     /// Answers a call of the host.
@@ -77,7 +100,8 @@ impl Session {
         host: &SharedHost,
     ) -> Result<Result<CallInAnswer, RegionFault>, ChannelError> {
         let result = match call {
-            CallIn::Create(config) => self.create(*config).map_err(RunError::Fault),
+            CallIn::Load(config) => self.load(*config).map_err(RunError::Fault),
+            CallIn::Create { nonce } => self.create(nonce).map_err(RunError::Fault),
             CallIn::Provision(grant) => self.provision(&grant).map_err(RunError::Fault),
             CallIn::Run(input) => self.run(*input, host),
             CallIn::Observe(input) => self.observe(&input, host),
@@ -93,15 +117,34 @@ impl Session {
         }
     }
 
-    fn create(&mut self, config: RegionConfig) -> Result<CallInAnswer, RegionFault> {
+    fn load(&mut self, config: RegionConfig) -> Result<CallInAnswer, RegionFault> {
         if !matches!(self.state, State::New) {
-            return Err(protocol("a region is created once"));
+            return Err(protocol("a package is loaded once, and first"));
         }
         self.state = State::Failed;
-        let region = Region::load(config, &self.identity, self.watchdog.clone())?;
-        let statement = region.statement.clone();
-        self.state = State::Created(Box::new(region));
-        Ok(CallInAnswer::Created(statement))
+        let loaded = Loaded::new(config, self.identity.container)?;
+        let measurement = loaded.measurement;
+        self.state = State::Loaded(Box::new(loaded));
+        Ok(CallInAnswer::Loaded(measurement))
+    }
+
+    fn create(&mut self, nonce: B256) -> Result<CallInAnswer, RegionFault> {
+        match std::mem::replace(&mut self.state, State::Failed) {
+            State::Loaded(loaded) => {
+                let watchdog = self.watchdog.clone();
+                let watchdog = watchdog.ok_or_else(|| protocol("a region is not made here"))?;
+                let region = Region::new(*loaded, &self.identity, watchdog, nonce);
+                let statement = region.statement.clone();
+                self.state = State::Created(Box::new(region));
+                Ok(CallInAnswer::Created(statement))
+            }
+            other => {
+                self.state = other;
+                Err(protocol(
+                    "a region is created once, after its package is loaded",
+                ))
+            }
+        }
     }
 
     fn provision(&mut self, grant: &KeyGrant) -> Result<CallInAnswer, RegionFault> {
@@ -136,9 +179,7 @@ impl Session {
         region.check_input(&input)?;
         record.check(&input).map_err(signing)?;
         let wake = wake::job(&input);
-        let ran = region
-            .runtime
-            .run(wake, host, &region.egress, input.issued_at)?;
+        let ran = region.wake(wake, host, input.issued_at)?;
         let answer = region.conclude(&input, ran, record)?;
         Ok(CallInAnswer::Ran(Box::new(answer)))
     }
@@ -155,7 +196,7 @@ impl Session {
             .speaks_for(input.cryptlet, input.domain)
             .map_err(signing)?;
         let wake = wake::observe(input);
-        let ran = region.runtime.run(wake, host, &region.egress, input.at)?;
+        let ran = region.wake(wake, host, input.at)?;
         let Ran {
             answer,
             sources,
@@ -181,7 +222,7 @@ impl Session {
             .speaks_for(input.cryptlet, input.domain)
             .map_err(signing)?;
         let wake = wake::call(input);
-        let ran = region.runtime.run(wake, host, &region.egress, input.at)?;
+        let ran = region.wake(wake, host, input.at)?;
         let value = at_once(ran.answer)?;
         let answer = input
             .answer(region.statement.measurement, value)
@@ -205,43 +246,51 @@ impl Session {
     }
 }
 
-impl Region {
-    fn load(
-        config: RegionConfig,
-        identity: &Identity,
-        watchdog: Watchdog,
-    ) -> Result<Self, RegionFault> {
-        let RegionConfig {
-            package,
-            settings,
-            nonce,
-        } = config;
+impl Loaded {
+    fn new(config: RegionConfig, container: Sha256Digest) -> Result<Self, RegionFault> {
+        let RegionConfig { package, settings } = config;
         let fault =
             |error: cryptlet_seal::SealError| RegionFault::Package(clip(&error.to_string()));
         let opened = package::open(&package).map_err(fault)?;
         check_settings(&settings, &opened.manifest)?;
         let egress = Egress::new(&settings.egress).map_err(RegionFault::Package)?;
-        let runtime = Runtime::load(&package.code, settings.limits, watchdog)
-            .map_err(RegionFault::Package)?;
+        let runtime =
+            Runtime::load(&package.code, settings.limits).map_err(RegionFault::Package)?;
         check_imports(&runtime, &opened.manifest)?;
-        let measurement = measure(identity.container, &settings, opened.digest).map_err(fault)?;
+        Ok(Self {
+            measurement: measure(container, &settings, opened.digest).map_err(fault)?,
+            manifest: opened.manifest,
+            runtime,
+            egress: Arc::new(egress),
+        })
+    }
+}
+
+impl Region {
+    fn new(loaded: Loaded, identity: &Identity, watchdog: Watchdog, nonce: B256) -> Self {
         let (region_key, exchange_key) = (SigningKey::generate(), ExchangeKey::generate());
         let statement = EvidenceStatement {
             provider: Provider::Process,
             controls: identity.controls.clone(),
-            measurement,
+            measurement: loaded.measurement,
             region_key: region_key.address(),
             exchange_key: exchange_key.public(),
             nonce,
         };
-        Ok(Self {
-            manifest: opened.manifest,
-            runtime,
-            egress: Arc::new(egress),
+        Self {
+            loaded,
+            watchdog,
             region_key,
             exchange_key,
             statement,
-        })
+        }
+    }
+
+    fn wake(&self, wake: Wake, host: &SharedHost, now: UnixSeconds) -> Result<Ran, RunError> {
+        let Loaded {
+            runtime, egress, ..
+        } = &self.loaded;
+        runtime.run(wake, host, egress, now, &self.watchdog)
     }
 
     /// Who signs for the cryptlet: whoever the manifest names, and nobody else.
@@ -250,7 +299,7 @@ impl Region {
             KeyGrant::Wrapped(wrapped) => Signer::Here(self.open_key(wrapped)?),
             KeyGrant::InVault { signer } => Signer::InVault(*signer),
         };
-        if signer.address() == self.manifest.public_key {
+        if signer.address() == self.loaded.manifest.public_key {
             Ok(signer)
         } else {
             let reason = "key is not the manifest's publicKey";
@@ -293,7 +342,7 @@ impl Region {
     }
 
     fn check_settings(&self, settings: &BTreeMap<String, String>) -> Result<(), RegionFault> {
-        if *settings == self.manifest.config.settings {
+        if *settings == self.loaded.manifest.config.settings {
             Ok(())
         } else {
             Err(protocol("settings are not the manifest's"))

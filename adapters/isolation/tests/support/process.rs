@@ -9,11 +9,29 @@ use std::{
 /// Longest wait for something that must come about.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The process that the calling thread started last: each test has a thread of its own.
-pub fn newest_child() -> u32 {
-    let children = fs::read_to_string("/proc/thread-self/children").unwrap();
-    let newest = children.split_whitespace().last().expect("no child");
-    newest.parse().unwrap()
+/// The region that the calling thread had made last: each test has a thread of its own, and a program that divides twice
+/// on the way to a region.
+pub fn newest_region() -> u32 {
+    newest_child(&children_of(newest_loaded())).expect("no region")
+}
+
+/// The process that the region is a copy of.
+pub fn newest_loaded() -> u32 {
+    newest_child(&children_of(newest_program())).expect("nothing is loaded")
+}
+
+/// The program that was started.
+pub fn newest_program() -> u32 {
+    newest_child("/proc/thread-self/children").expect("no program")
+}
+
+fn children_of(process: u32) -> String {
+    format!("/proc/{process}/task/{process}/children")
+}
+
+fn newest_child(children: &str) -> Option<u32> {
+    let children = fs::read_to_string(children).unwrap();
+    children.split_whitespace().last()?.parse().ok()
 }
 
 pub fn exists(pid: u32) -> bool {

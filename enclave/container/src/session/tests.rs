@@ -38,7 +38,9 @@ fn session() -> Session {
         container: sha256(b"container"),
         controls: vec!["none".into()],
     };
-    Session::new(identity, Watchdog::start().unwrap())
+    let mut session = Session::new(identity);
+    session.settle(Watchdog::start().unwrap(), &["watched"]);
+    session
 }
 
 fn manifest() -> Manifest {
@@ -65,16 +67,19 @@ fn package(manifest: &Manifest) -> Package {
         .package
 }
 
-fn create(package: Package) -> CallIn {
-    CallIn::Create(Box::new(RegionConfig {
+fn load(package: Package) -> CallIn {
+    CallIn::Load(Box::new(RegionConfig {
         package,
         settings: RegionSettings {
             limits: Limits::default(),
             egress: Vec::new(),
         },
-        nonce: B256::repeat_byte(1),
     }))
 }
+
+const CREATE: CallIn = CallIn::Create {
+    nonce: B256::repeat_byte(1),
+};
 
 /// Parameters `(string behaviour, string detail)` of at most 32 bytes each, ABI-encoded.
 fn behave(behaviour: &str, detail: &str) -> Bytes {
@@ -136,8 +141,9 @@ fn renamed(mut input: RunInput) -> RunInput {
 /// What a host may try.
 #[derive(Clone, Copy, Debug)]
 enum Try {
+    Load,
+    LoadAltered,
     Create,
-    CreateAltered,
     Provision,
     ProvisionInVault,
     ProvisionOther,
@@ -147,8 +153,9 @@ enum Try {
 
 fn steps() -> impl Strategy<Value = Vec<Try>> {
     let step = prop_oneof![
+        2 => Just(Try::Load),
+        1 => Just(Try::LoadAltered),
         2 => Just(Try::Create),
-        1 => Just(Try::CreateAltered),
         2 => Just(Try::Provision),
         1 => Just(Try::ProvisionInVault),
         1 => Just(Try::ProvisionOther),
@@ -162,6 +169,7 @@ fn steps() -> impl Strategy<Value = Vec<Try>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Model {
     New,
+    Loaded,
     Created,
     Ready,
     Failed,
@@ -170,8 +178,9 @@ enum Model {
 /// Whether the step should succeed, and where it leads.
 fn expected(model: Model, step: Try) -> (bool, Model) {
     match (model, step) {
-        (Model::New, Try::Create) => (true, Model::Created),
-        (Model::New, Try::CreateAltered) => (false, Model::Failed),
+        (Model::New, Try::Load) => (true, Model::Loaded),
+        (Model::New, Try::LoadAltered) => (false, Model::Failed),
+        (Model::Loaded, Try::Create) => (true, Model::Created),
         (Model::Created, Try::Provision | Try::ProvisionInVault) => (true, Model::Ready),
         // The same report may be asked for again, and others in any order.
         (Model::Ready, Try::Run(_)) => (true, Model::Ready),
@@ -205,15 +214,18 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn whatever_a_host_tries_the_region_keeps_its_turns(steps in steps()) {
+    fn whatever_a_host_tries_the_region_keeps_its_turns(headstart in 0_usize..3, steps in steps()) {
         let (mut session, mut model, mut statement) = (session(), Model::New, None);
         let packed = package(&manifest());
         let mut altered = packed.clone();
         altered.code = Bytes::from_static(b"other");
-        for step in steps {
+        // A host that loads and creates first is the one that gets anywhere.
+        let begun = [Try::Load, Try::Create].into_iter().take(headstart);
+        for step in begun.chain(steps) {
             let call = match step {
-                Try::Create => create(packed.clone()),
-                Try::CreateAltered => create(altered.clone()),
+                Try::Load => load(packed.clone()),
+                Try::LoadAltered => load(altered.clone()),
+                Try::Create => CREATE,
                 Try::Provision => CallIn::Provision(wrapped(statement.as_ref(), &key())),
                 Try::ProvisionInVault => CallIn::Provision(in_vault(&key())),
                 Try::ProvisionOther => {
@@ -238,24 +250,29 @@ proptest! {
 #[test]
 fn two_regions_of_one_package_share_the_measurement_and_no_key() {
     let packed = package(&manifest());
-    let statement = || match session().answer(create(packed.clone()), &host()) {
-        Ok(Ok(CallInAnswer::Created(statement))) => statement,
-        other => panic!("not created: {other:?}"),
-    };
+    let statement = || created(&mut session(), packed.clone());
     let (first, second) = (statement(), statement());
     assert_eq!(first.measurement, second.measurement);
     assert_ne!(first.region_key, second.region_key);
     assert_ne!(first.exchange_key, second.exchange_key);
 }
 
+/// The session becomes a region of `package`.
+fn created(session: &mut Session, package: Package) -> EvidenceStatement {
+    let loaded = session.answer(load(package), &host()).unwrap().unwrap();
+    match session.answer(CREATE, &host()) {
+        Ok(Ok(CallInAnswer::Created(statement))) => {
+            assert!(matches!(loaded, CallInAnswer::Loaded(said) if said == statement.measurement));
+            statement
+        }
+        other => panic!("not created: {other:?}"),
+    }
+}
+
 /// A session with a region that has its grant.
 fn ready(grant: impl FnOnce(&EvidenceStatement) -> KeyGrant) -> (Session, EvidenceStatement) {
     let mut session = session();
-    let packed = package(&manifest());
-    let statement = match session.answer(create(packed), &host()) {
-        Ok(Ok(CallInAnswer::Created(statement))) => statement,
-        other => panic!("not created: {other:?}"),
-    };
+    let statement = created(&mut session, package(&manifest()));
     let provisioned = session.answer(CallIn::Provision(grant(&statement)), &host());
     assert!(
         matches!(provisioned, Ok(Ok(CallInAnswer::Provisioned(address))) if address == key().address())
@@ -340,7 +357,7 @@ fn code_that_imports_more_than_its_manifest_declares_is_no_package() {
     let mut manifest = manifest();
     manifest.config.imports.retain(|name| name != "log");
     let packed = package(&manifest);
-    match session().answer(create(packed), &host()) {
+    match session().answer(load(packed), &host()) {
         Ok(Err(RegionFault::Package(reason))) => assert!(reason.contains("log"), "{reason}"),
         other => panic!("{other:?}"),
     }
