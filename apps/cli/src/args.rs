@@ -97,6 +97,8 @@ pub(crate) enum Command {
 pub(crate) enum Bench {
     /// From the block that holds an event to the block that holds its callback; deliveries a second; what is lost in a crash.
     Path(PathBenchOptions),
+    /// What a region costs: a fresh one, a call into a live one, memory; beside the same work without a region.
+    Isolation(IsolationBenchOptions),
     /// A host with a million subscriptions: its start, its memory, how fast it matches, how late its timers are.
     Subscriptions(SubscriptionsBenchOptions),
 }
@@ -273,6 +275,19 @@ pub(crate) enum BenchChain {
     Node,
     Anvil,
     Url(reqwest::Url),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IsolationBenchOptions {
+    /// Fresh regions.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=10_000))]
+    pub(crate) regions: u32,
+    /// Calls into a live region.
+    #[arg(long, default_value_t = 4_000, value_parser = clap::value_parser!(u64).range(10..=16_000))]
+    pub(crate) calls: u64,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

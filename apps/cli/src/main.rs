@@ -61,6 +61,7 @@ async fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Token(what) => commands::govern::token(&what).await,
         Command::Bench { what } => match what {
             Bench::Path(options) => commands::bench::run(options).await,
+            Bench::Isolation(options) => commands::bench::isolation::run(options).await,
             Bench::Subscriptions(options) => commands::bench::million::run(options).await,
         },
         Command::Completions { shell } => commands::completions::run(shell),

@@ -12,7 +12,7 @@ mod publish;
 pub use contracts::PRICE_CONSUMER;
 pub use error::StageError;
 pub use mirror::Mirror;
-pub use publish::{CryptletSource, Published};
+pub use publish::{CryptletSource, Published, RELAY};
 
 use alloy::{
     network::EthereumWallet,

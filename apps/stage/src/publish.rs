@@ -11,7 +11,8 @@ use cryptlet_seal::package;
 use cryptlet_types::{CryptletId, Sha256Digest, manifest::ManifestSource, register::VersionRecord};
 use cryptlet_vault::{KeyId, Vault};
 
-const RELAY: &[u8] = include_bytes!("../../../cryptlets/dist/relay.wasm");
+/// A cryptlet that answers every trigger at once (component).
+pub const RELAY: &[u8] = include_bytes!("../../../cryptlets/dist/relay.wasm");
 const RELAY_MANIFEST: &[u8] = include_bytes!("../../../cryptlets/relay/cryptlet.json");
 const RELAY_INTERFACE: &str = include_str!("../../../cryptlets/relay/interface.sol");
 

@@ -4,8 +4,10 @@ use crate::{
     TrustRoots,
     inclusion::{DeliveredCall, Handed, Included, included},
 };
+use cryptlet_seal::evidence::Expected;
 use cryptlet_types::{
-    Batch, Receipt, Report, SignedReport,
+    Batch, Evidence, Policy, Receipt, Report, SignedReport,
+    policy::EvidenceRule,
     region::{RegionStatement, sources_digest},
     report::CompactSignature,
 };
@@ -167,9 +169,6 @@ fn evidence(receipt: &Receipt, roots: &TrustRoots) -> Outcome {
         roots.providers.contains(&provider),
         format!("provider {} is not trusted", provider.as_str()),
     )?;
-    let digest = evidence.statement.digest(evidence.made_at);
-    cryptlet_seal::check(digest, &evidence.signature, evidence.host)
-        .map_err(|error| error.to_string())?;
     require(
         roots.hosts.contains(&evidence.host),
         format!("host {} is not trusted", evidence.host),
@@ -178,7 +177,36 @@ fn evidence(receipt: &Receipt, roots: &TrustRoots) -> Outcome {
     require(
         evidence.made_at <= issued,
         format!("made at {}, after the report of {issued}", evidence.made_at),
-    )
+    )?;
+    cryptlet_attest::verify(evidence, &expected(evidence, &policy(roots)))
+        .map_err(|error| error.to_string())
+}
+
+/// The auditor's roots as the policy that evidence is judged by.
+fn policy(roots: &TrustRoots) -> Policy {
+    let rule = roots.evidence.clone().unwrap_or_default();
+    Policy {
+        isolation: roots.providers.clone(),
+        evidence: EvidenceRule {
+            // How old evidence may be when a report is made is the host's policy; an auditor comes later anyway.
+            max_age_seconds: u64::MAX,
+            ..rule
+        },
+        ..Policy::closed(0)
+    }
+}
+
+/// What an auditor, who set no challenge, can expect: that it is of the moment that it names. Measurement and host are
+/// compared with the roots by checks of their own.
+fn expected<'a>(evidence: &Evidence, policy: &'a Policy) -> Expected<'a> {
+    Expected {
+        policy,
+        measurement: evidence.statement.measurement,
+        nonce: evidence.statement.nonce,
+        host: evidence.host,
+        from: evidence.made_at,
+        to: evidence.made_at,
+    }
 }
 
 fn region(receipt: &Receipt) -> Outcome {

@@ -16,11 +16,13 @@
 //!
 //! All checks are made and each is reported; a receipt is good only if all of them hold.
 
+mod chain_of_trust;
 mod checks;
 mod inclusion;
 mod queue;
 mod trust;
 
+pub use chain_of_trust::{Link, chain_of_trust};
 pub use checks::{Check, Verdict, verify};
 pub use inclusion::{DeliveredCall, Included, block_number, included};
 pub use queue::{QueueLink, queue_chain};

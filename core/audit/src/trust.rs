@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256};
 use cryptlet_types::{
     CryptletId, Measurement, Provider, ReportDomain, bounded::MAX_RECEIPT_BYTES,
-    manifest::DocumentError,
+    manifest::DocumentError, policy::EvidenceRule,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -20,6 +20,9 @@ pub struct TrustRoots {
     pub cryptlets: BTreeMap<CryptletId, TrustedCryptlet>,
     /// Isolation providers whose evidence counts.
     pub providers: Vec<Provider>,
+    /// What hardware may have booted, and in which state it may be: for providers that attest, which are refused without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidenceRule>,
     /// Hosts whose word counts for regions without hardware below them.
     pub hosts: Vec<Address>,
     /// Block hashes, by number.

@@ -35,9 +35,9 @@ const MAX_LOG_LINES: u32 = 256;
 /// Exchanges that a run may make.
 const MAX_EXCHANGES: usize = 64;
 /// Core instances, tables and memories of a component.
-const MAX_PARTS: usize = 32;
+pub(crate) const MAX_PARTS: usize = 32;
 /// Elements of a table: functions that a component calls indirectly.
-const MAX_TABLE_ELEMENTS: usize = 100_000;
+pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
 
 /// What one run has and has used.
 pub(crate) struct RunState {

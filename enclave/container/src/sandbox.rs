@@ -96,6 +96,7 @@ pub fn isolate() -> Result<Vec<&'static str>, SandboxError> {
     let mut controls = leave_namespaces();
     controls.extend(apply_landlock());
     let calls: Vec<_> = NEEDED.iter().chain(DIVIDING).copied().collect();
+    refuse_to_open()?;
     forbid_all_but(&calls)?;
     Ok(controls)
 }
@@ -142,17 +143,26 @@ pub fn seal() -> Result<&'static str, SandboxError> {
 
 /// Whatever else is called kills the process. Filters add up: a later one takes more away, and gives nothing back.
 fn forbid_all_but(calls: &[i64]) -> Result<(), SandboxError> {
+    apply(calls, SeccompAction::KillProcess, SeccompAction::Allow)
+}
+
+/// wasmtime looks for the number of processors in a file when it prepares to run, and does without if there is none.
+fn refuse_to_open() -> Result<(), SandboxError> {
+    let refused = SeccompAction::Errno(libc::EACCES.unsigned_abs());
+    apply(&[libc::SYS_openat], SeccompAction::Allow, refused)
+}
+
+fn apply(
+    calls: &[i64],
+    otherwise: SeccompAction,
+    for_these: SeccompAction,
+) -> Result<(), SandboxError> {
     let rules: BTreeMap<i64, Vec<_>> = calls.iter().map(|call| (*call, Vec::new())).collect();
     let architecture = std::env::consts::ARCH
         .try_into()
         .map_err(seccompiler::Error::Backend)?;
-    let filter = SeccompFilter::new(
-        rules,
-        SeccompAction::KillProcess,
-        SeccompAction::Allow,
-        architecture,
-    )
-    .map_err(seccompiler::Error::Backend)?;
+    let filter = SeccompFilter::new(rules, otherwise, for_these, architecture)
+        .map_err(seccompiler::Error::Backend)?;
     let program: BpfProgram = filter.try_into().map_err(seccompiler::Error::Backend)?;
     seccompiler::apply_filter_all_threads(&program)?;
     Ok(())
@@ -187,8 +197,9 @@ const NEEDED: &[i64] = &[
 ];
 
 /// Besides, what a loaded process needs to become regions: copies of itself and their thread, requests and answers, and what
-/// [`settle`] and [`seal`] do.
+/// [`settle`] and [`seal`] do. To open a file is refused, not allowed (`refuse_to_open`).
 const DIVIDING: &[i64] = &[
+    libc::SYS_openat,
     libc::SYS_clone,
     libc::SYS_clone3,
     libc::SYS_set_robust_list,

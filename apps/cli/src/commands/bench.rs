@@ -9,6 +9,7 @@ mod arena;
 mod faults;
 mod gas;
 mod ground;
+pub(crate) mod isolation;
 mod latency;
 mod logs;
 pub(crate) mod million;

@@ -6,7 +6,7 @@ use crate::{
     error::{CliError, Doing},
     screen::{Paint, painted, say, say_json},
 };
-use cryptlet_audit::{Check, TrustRoots, Verdict, verify};
+use cryptlet_audit::{Check, Link, TrustRoots, Verdict, chain_of_trust, verify};
 use cryptlet_types::{Receipt, bounded::MAX_RECEIPT_BYTES};
 use serde::Serialize;
 use std::{
@@ -24,6 +24,15 @@ struct Line<'a> {
     trust_came_with_receipt: bool,
     holds: bool,
     checks: &'a [Check],
+    #[serde(skip_serializing_if = "<[Link]>::is_empty")]
+    chain_of_trust: &'a [Link],
+}
+
+/// What came of one file.
+struct Judged {
+    summary: String,
+    verdict: Verdict,
+    chain: Vec<Link>,
 }
 
 pub(crate) fn run(options: &VerifyOptions) -> Result<ExitCode, CliError> {
@@ -42,7 +51,8 @@ pub(crate) fn run(options: &VerifyOptions) -> Result<ExitCode, CliError> {
             ));
             shown = Some(trust.clone());
         }
-        let (summary, verdict) = check_file(file, &trust)?;
+        let judged = check_file(file, &trust)?;
+        let verdict = &judged.verdict;
         all &= verdict.holds();
         if options.json {
             let line = Line {
@@ -51,10 +61,14 @@ pub(crate) fn run(options: &VerifyOptions) -> Result<ExitCode, CliError> {
                 trust_came_with_receipt: options.trust.is_none(),
                 holds: verdict.holds(),
                 checks: &verdict.checks,
+                chain_of_trust: &judged.chain,
             };
             say_json(serde_json::to_string(&line).doing("cannot write JSON")?);
         } else {
-            show(file, &summary, &verdict);
+            show(file, &judged);
+            if options.files.len() == 1 {
+                show_chain(&judged.chain);
+            }
         }
     }
     Ok(if all {
@@ -73,7 +87,7 @@ fn found_beside(options: &VerifyOptions) -> &'static str {
 }
 
 /// Checks one file. A file that cannot be read or is no receipt fails the check `form`; trust roots that cannot be read end the command.
-fn check_file(file: &Path, trust: &Path) -> Result<(String, Verdict), CliError> {
+fn check_file(file: &Path, trust: &Path) -> Result<Judged, CliError> {
     let reading = format!("trust roots {}", trust.display());
     let roots = read_bounded(trust, MAX_RECEIPT_BYTES)
         .and_then(|bytes| TrustRoots::from_json(&bytes).doing(reading))
@@ -86,24 +100,47 @@ fn check_file(file: &Path, trust: &Path) -> Result<(String, Verdict), CliError> 
         Ok(receipt) => {
             let report = &receipt.report.report;
             let summary = format!("job {} sequence {}", receipt.job, report.sequence);
-            Ok((summary, verify(&receipt, &roots)))
+            Ok(Judged {
+                summary,
+                verdict: verify(&receipt, &roots),
+                chain: chain_of_trust(&receipt),
+            })
         }
         Err(error) => {
             let failure = Some(error);
-            Ok((
-                String::new(),
-                Verdict {
-                    checks: vec![Check {
-                        name: "form",
-                        failure,
-                    }],
-                },
-            ))
+            let verdict = Verdict {
+                checks: vec![Check {
+                    name: "form",
+                    failure,
+                }],
+            };
+            Ok(Judged {
+                summary: String::new(),
+                verdict,
+                chain: Vec::new(),
+            })
         }
     }
 }
 
-fn show(file: &Path, summary: &str, verdict: &Verdict) {
+/// Who says what, and what makes it believable.
+fn show_chain(chain: &[Link]) {
+    for Link {
+        part,
+        says,
+        because,
+    } in chain
+    {
+        say(format_args!("\n{}", painted(part, Paint::Dim)));
+        say(format_args!("  {says}"));
+        say(format_args!("  because: {because}"));
+    }
+}
+
+fn show(file: &Path, judged: &Judged) {
+    let Judged {
+        summary, verdict, ..
+    } = judged;
     if verdict.holds() {
         let count = verdict.checks.len();
         say(format_args!(

@@ -363,6 +363,7 @@ impl Play {
             },
             cryptlets: BTreeMap::from([(cryptlet.cryptlet, trusted)]),
             providers: vec![Isolation::Process],
+            evidence: None,
             hosts: vec![*host],
             blocks: logs.iter().filter_map(block).collect(),
         }

@@ -186,6 +186,7 @@ async fn trust_roots(demo: &DemoStage) -> Result<TrustRoots, CliError> {
         },
         cryptlets: BTreeMap::from([(demo.stage.cryptlet.cryptlet, trusted)]),
         providers: vec![Isolation::Process],
+        evidence: None,
         hosts: vec![demo.stage.host],
         blocks: delivery_blocks(demo).await?,
     })
