@@ -73,6 +73,7 @@ fn load(package: Package) -> CallIn {
         settings: RegionSettings {
             limits: Limits::default(),
             egress: Vec::new(),
+            recording: RecordingRule::Off,
         },
     }))
 }
