@@ -6,15 +6,26 @@
 //! the cryptlet's key, or the vault keeps the key and signs what the region has signed with its own. Runs of one region
 //! are one after the other, and those of all regions are few at a time: a cryptlet's jobs wait for its turn first
 //! ([`Runner::turn`]), and only then is it said when a report is issued. Beside jobs, a cryptlet observes feeds, answers contracts
-//! that ask off the chain, and signs reports of its own together.
+//! that ask off the chain, and signs reports of its own together. What was recorded of a run is repeated by [`replay()`].
 
 mod error;
 mod regions;
+mod replay;
 
 pub use error::RunError;
 pub use regions::{Ports, Program, Runner, Turn};
+pub use replay::replay;
 
-use cryptlet_types::{event::Step, outbox::RunRecord};
+use cryptlet_types::{event::Step, outbox::RunRecord, recording::Recorded, region::RegionSettings};
+
+/// What was kept of a run, and the settings of its region, without which it cannot be repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunRecording {
+    /// What policy had decided for the region.
+    pub settings: RegionSettings,
+    /// What was recorded.
+    pub recorded: Recorded,
+}
 
 /// What came of a run.
 #[derive(Clone, Debug)]
@@ -25,6 +36,8 @@ pub enum Ran {
         run: Box<RunRecord>,
         /// Where the computation goes on, if this is not its last word.
         next: Option<Box<Step>>,
+        /// What its sources said, where policy has that kept.
+        recording: Option<Box<RunRecording>>,
     },
     /// Nothing to deliver.
     Skipped {

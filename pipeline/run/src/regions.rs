@@ -1,10 +1,10 @@
 //! Regions and what is asked of them.
 
-use crate::{Ran, RunError};
+use crate::{Ran, RunError, RunRecording};
 use alloy_primitives::{Address, B256, Bytes};
 use cryptlet_isolation::{CallOutHandler, IsolationError, IsolationProvider, Region};
 use cryptlet_register::Register;
-use cryptlet_seal::{check, evidence, package};
+use cryptlet_seal::{check, evidence, package, recorded_sources};
 use cryptlet_types::{
     Batch, CryptletId, Evidence, EvidenceStatement, Job, Limits, Manifest, Measurement,
     ReportDomain, Sha256Digest, SignedAnswer, SignedDelegation, SignedReport, UnixSeconds,
@@ -12,9 +12,10 @@ use cryptlet_types::{
     event::{MAX_TRIGGER_BYTES, Observation, Step},
     outbox::RunRecord,
     policy::PolicyInForce,
+    recording::Recorded,
     region::{
         CallInput, KeyGrant, ObserveInput, RegionFault, RegionSettings, RegionStatement, RunAnswer,
-        RunInput, RunOutcome, sources_digest,
+        RunInput, RunOutcome, SourceProof, sources_digest,
     },
     report::CompactSignature,
 };
@@ -71,6 +72,7 @@ struct Live {
 struct Terms {
     package: Sha256Digest,
     limits: Limits,
+    settings: RegionSettings,
     policy: Arc<PolicyInForce>,
     manifest: Manifest,
     evidence: Evidence,
@@ -457,17 +459,19 @@ impl Runner {
     ) -> Result<Live, RunError> {
         let files = self.ports.register.package(program.package).await?;
         let manifest = package::open(&files)?.manifest;
-        let egress = policy.policy.egress_of(&manifest);
-        let settings = RegionSettings { limits, egress };
+        let settings = RegionSettings::decided_by(&policy.policy, &manifest, limits);
         let measurement = self.ports.isolation.measurement(&files, &settings)?;
         let nonce = B256::from(rand::random::<[u8; 32]>());
         let call_out = self.ports.call_out.clone();
         let isolation = &self.ports.isolation;
-        let region = isolation.create(files, settings, nonce, call_out).await?;
+        let region = isolation
+            .create(files, settings.clone(), nonce, call_out)
+            .await?;
         let evidence = self.vouch(region.statement().clone(), now).await?;
         let terms = Terms {
             package: program.package,
             limits,
+            settings,
             policy,
             manifest,
             evidence,
@@ -585,6 +589,7 @@ impl Runner {
             proceed,
             sources,
             fuel_used,
+            recording,
         } = answer;
         let cryptlet = input.subscription.cryptlet;
         let next = proceed
@@ -620,6 +625,9 @@ impl Runner {
             &report.signature,
             terms.manifest.public_key,
         )?;
+        let recording = recording
+            .map(|recorded| kept(terms, cryptlet, &sources, recorded))
+            .transpose()?;
         let evidence = terms.evidence.clone();
         let run = Box::new(RunRecord {
             input,
@@ -630,7 +638,11 @@ impl Runner {
             policy_epoch: terms.policy.policy.epoch,
             policy: terms.policy.digest,
         });
-        Ok(Ran::Reported { run, next })
+        Ok(Ran::Reported {
+            run,
+            next,
+            recording,
+        })
     }
 
     /// Has the vault sign the report, which looks at evidence and the region's signature by itself.
@@ -657,6 +669,29 @@ impl Runner {
             .await?;
         Ok(())
     }
+}
+
+/// Takes a recording only if it was asked for and is of what the region says that its sources said.
+fn kept(
+    terms: &Terms,
+    cryptlet: CryptletId,
+    sources: &[SourceProof],
+    recorded: Recorded,
+) -> Result<Box<RunRecording>, RunError> {
+    let wrong = |what: String| RunError::WrongAnswer { cryptlet, what };
+    if terms.settings.recording.is_off() {
+        return Err(wrong("a recording that nobody asked for".to_owned()));
+    }
+    if let Recorded::Whole(recording) = &recorded {
+        recording
+            .check()
+            .map_err(|error| wrong(clip(&error.to_string())))?;
+        if recorded_sources(recording) != sources {
+            return Err(wrong("a recording of other sources".to_owned()));
+        }
+    }
+    let settings = terms.settings.clone();
+    Ok(Box::new(RunRecording { settings, recorded }))
 }
 
 /// Takes a step only if it goes on from this run and is signed by the cryptlet's key.
