@@ -14,6 +14,7 @@ pub(crate) mod look;
 pub(crate) mod mirror;
 pub(crate) mod node;
 pub(crate) mod publish;
+pub(crate) mod replay;
 pub(crate) mod session;
 pub(crate) mod source;
 pub(crate) mod subscribe;
