@@ -9,23 +9,16 @@
 //! that ask off the chain, and signs reports of its own together. What was recorded of a run is repeated by [`replay()`].
 
 mod error;
+mod recorded;
 mod regions;
 mod replay;
 
 pub use error::RunError;
+pub use recorded::RunRecording;
 pub use regions::{Ports, Program, Runner, Turn};
 pub use replay::replay;
 
 use cryptlet_types::{event::Step, outbox::RunRecord, recording::Recorded, region::RegionSettings};
-
-/// What was kept of a run, and the settings of its region, without which it cannot be repeated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunRecording {
-    /// What policy had decided for the region.
-    pub settings: RegionSettings,
-    /// What was recorded.
-    pub recorded: Recorded,
-}
 
 /// What came of a run.
 #[derive(Clone, Debug)]

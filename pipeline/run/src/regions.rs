@@ -4,7 +4,7 @@ use crate::{Ran, RunError, RunRecording};
 use alloy_primitives::{Address, B256, Bytes};
 use cryptlet_isolation::{CallOutHandler, IsolationError, IsolationProvider, Region};
 use cryptlet_register::Register;
-use cryptlet_seal::{check, evidence, package, recorded_sources};
+use cryptlet_seal::{check, evidence, package};
 use cryptlet_types::{
     Batch, CryptletId, Evidence, EvidenceStatement, Job, Limits, Manifest, Measurement,
     ReportDomain, Sha256Digest, SignedAnswer, SignedDelegation, SignedReport, UnixSeconds,
@@ -12,10 +12,9 @@ use cryptlet_types::{
     event::{MAX_TRIGGER_BYTES, Observation, Step},
     outbox::RunRecord,
     policy::PolicyInForce,
-    recording::Recorded,
     region::{
         CallInput, KeyGrant, ObserveInput, RegionFault, RegionSettings, RegionStatement, RunAnswer,
-        RunInput, RunOutcome, SourceProof, sources_digest,
+        RunInput, RunOutcome, sources_digest,
     },
     report::CompactSignature,
 };
@@ -625,9 +624,8 @@ impl Runner {
             &report.signature,
             terms.manifest.public_key,
         )?;
-        let recording = recording
-            .map(|recorded| kept(terms, cryptlet, &sources, recorded))
-            .transpose()?;
+        let recording = RunRecording::of(&terms.settings, &sources, recording)
+            .map_err(|what| RunError::WrongAnswer { cryptlet, what })?;
         let evidence = terms.evidence.clone();
         let run = Box::new(RunRecord {
             input,
@@ -669,29 +667,6 @@ impl Runner {
             .await?;
         Ok(())
     }
-}
-
-/// Takes a recording only if it was asked for and is of what the region says that its sources said.
-fn kept(
-    terms: &Terms,
-    cryptlet: CryptletId,
-    sources: &[SourceProof],
-    recorded: Recorded,
-) -> Result<Box<RunRecording>, RunError> {
-    let wrong = |what: String| RunError::WrongAnswer { cryptlet, what };
-    if terms.settings.recording.is_off() {
-        return Err(wrong("a recording that nobody asked for".to_owned()));
-    }
-    if let Recorded::Whole(recording) = &recorded {
-        recording
-            .check()
-            .map_err(|error| wrong(clip(&error.to_string())))?;
-        if recorded_sources(recording) != sources {
-            return Err(wrong("a recording of other sources".to_owned()));
-        }
-    }
-    let settings = terms.settings.clone();
-    Ok(Box::new(RunRecording { settings, recorded }))
 }
 
 /// Takes a step only if it goes on from this run and is signed by the cryptlet's key.
