@@ -18,7 +18,7 @@ pub use recorded::RunRecording;
 pub use regions::{Ports, Program, Runner, Turn};
 pub use replay::replay;
 
-use cryptlet_types::{event::Step, outbox::RunRecord, recording::Recorded, region::RegionSettings};
+use cryptlet_types::{event::Step, outbox::RunRecord};
 
 /// What came of a run.
 #[derive(Clone, Debug)]
