@@ -798,8 +798,7 @@ fn a_run_is_repeated_after_creation_without_a_key_and_calls_nobody() {
     let mut session = session();
     let early = session.answer(replay(), &host()).unwrap();
     assert!(matches!(early, Err(RegionFault::Protocol(_))), "{early:?}");
-    let created = session.answer(create(package(&manifest())), &host());
-    assert!(matches!(created, Ok(Ok(CallInAnswer::Created(_)))));
+    created(&mut session, package(&manifest()));
     for _ in 0..2 {
         let answer = session.answer(replay(), &host()).unwrap();
         let Ok(CallInAnswer::Replayed(replayed)) = answer else {
