@@ -3,7 +3,9 @@
 use crate::files;
 use cryptlet_run::RunRecording;
 use cryptlet_types::{
-    Job, RunId, RunRecord, event::Step, manifest::DocumentError, recording::RecordingFile,
+    Job, RunId, RunRecord,
+    event::Step,
+    recording::{Recorded, RecordingFile},
 };
 use std::{
     io,
@@ -13,17 +15,6 @@ use std::{
 /// Where recordings lie; nowhere in a simulation, whose regions record nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct Recordings(Option<PathBuf>);
-
-/// Why a recording was not kept.
-#[derive(Debug, thiserror::Error)]
-enum KeepError {
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error(transparent)]
-    Document(#[from] DocumentError),
-    #[error("there is no folder for recordings")]
-    Nowhere,
-}
 
 impl Recordings {
     pub(crate) fn in_folder(folder: PathBuf) -> Self {
@@ -45,7 +36,7 @@ impl Recordings {
         recording: RunRecording,
     ) {
         let RunRecording { settings, recorded } = recording;
-        if matches!(recorded, cryptlet_types::recording::Recorded::TooLarge) {
+        if recorded == Recorded::TooLarge {
             tracing::warn!(job = %job.id, run = id.number, "sources said too much: the run has no recording");
         }
         let file = RecordingFile {
@@ -70,8 +61,9 @@ impl Recordings {
 }
 
 /// Replaces what an earlier attempt at the same run left behind.
-fn write(folder: &Path, file: &RecordingFile) -> Result<(), KeepError> {
+fn write(folder: Option<&Path>, file: &RecordingFile) -> io::Result<()> {
+    let folder = folder.ok_or_else(|| io::Error::other("there is no folder for recordings"))?;
     files::make_folder(folder)?;
-    let path = folder.join(RecordingFile::name_of(file.run));
-    Ok(files::replace(&path, &file.to_json()?)?)
+    let bytes = file.to_json().map_err(io::Error::other)?;
+    files::replace(&folder.join(RecordingFile::name_of(file.run)), &bytes)
 }
