@@ -49,8 +49,7 @@ impl Recordings {
             recorded,
         };
         let folder = self.0.clone();
-        let written =
-            tokio::task::spawn_blocking(move || write(&folder.ok_or(KeepError::Nowhere)?, &file));
+        let written = tokio::task::spawn_blocking(move || write(folder.as_deref(), &file));
         let failure = match written.await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
