@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use cryptlet_seal::{SealError, recover};
 use cryptlet_types::{
     EvidenceStatement, Measurement, Provider, ReportDomain, SignedReport,
+    recording::{ReplayInput, Replayed},
     region::{
         CallAnswer, CallInput, CallOut, CallOutAnswer, FrameError, KeyGrant, ObserveAnswer,
         ObserveInput, Package, RegionFault, RegionSettings, RegionStatement, RunAnswer, RunInput,
@@ -156,6 +157,12 @@ pub trait Region: Send {
     /// # Errors
     /// As [`Region::observe`].
     async fn call(&mut self, input: CallInput) -> Result<CallAnswer, IsolationError>;
+
+    /// Repeats a run from its recording, which answers in the place of sources. Needs no key, and signs nothing.
+    ///
+    /// # Errors
+    /// See [`IsolationError`]; [`RegionFault::Diverged`] if the run asks for something else than was recorded.
+    async fn replay(&mut self, input: ReplayInput) -> Result<Replayed, IsolationError>;
 
     /// The cryptlet's signature over 1 to 64 reports as one batch; its key has signed each of them already.
     ///

@@ -5,6 +5,7 @@ use alloy_primitives::Address;
 use async_trait::async_trait;
 use cryptlet_types::{
     EvidenceStatement, ReportDomain, SignedReport,
+    recording::{ReplayInput, Replayed},
     region::{
         CallAnswer, CallIn, CallInAnswer, CallInput, CallOut, CallOutAnswer, KeyGrant,
         ObserveAnswer, ObserveInput, RunAnswer, RunInput, ToHost, ToRegion,
@@ -184,6 +185,14 @@ impl Region for ProcessRegion {
         let call = CallIn::Call(Box::new(input));
         match self.conversation.call(call, self.wall).await? {
             CallInAnswer::Called(answer) => Ok(*answer),
+            _ => other_answer(),
+        }
+    }
+
+    async fn replay(&mut self, input: ReplayInput) -> Result<Replayed, IsolationError> {
+        let call = CallIn::Replay(Box::new(input));
+        match self.conversation.call(call, self.wall).await? {
+            CallInAnswer::Replayed(replayed) => Ok(*replayed),
             _ => other_answer(),
         }
     }

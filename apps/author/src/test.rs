@@ -14,7 +14,7 @@ use cryptlet_seal::{SigningKey, key_binding, package, wrap};
 use cryptlet_types::{
     ClockSpec, CryptletId, Job, JobId, ReportDomain, Subject, Subscription, Trigger, TriggerSpec,
     manifest::split_place,
-    policy::{EgressRule, Trust},
+    policy::{EgressRule, RecordingRule, Trust},
     region::{KeyGrant, LogLevel, RegionFault, RegionSettings, RunAnswer, RunInput, RunOutcome},
 };
 use serde::Serialize;
@@ -127,6 +127,7 @@ async fn wake(
     let settings = RegionSettings {
         limits: manifest.config.limits,
         egress: manifest.config.egress.iter().map(rule).collect(),
+        recording: RecordingRule::Off,
     };
     // A region is measured with the package's index, which names a header; it never sees the header itself.
     let package = package::build(&manifest, code, b"{}", None)?.package;

@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Subscriptions(developer::ListOptions),
     /// Follow jobs from event to receipt.
     Trace(developer::TraceOptions),
+    /// Repeat a job's run from what was recorded of it, and compare: same or other, and where.
+    Replay(developer::ReplayOptions),
     /// List jobs, and have those tried again that were parked.
     Jobs(developer::JobsOptions),
     /// Judge a message queue by the delegate's logs: its hash chain and each message.

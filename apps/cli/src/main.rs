@@ -52,6 +52,7 @@ async fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Subscribe(options) => commands::subscribe::run(&options).await,
         Command::Subscriptions(options) => commands::look::subscriptions(&options).await,
         Command::Trace(options) => commands::trace::run(&options).await,
+        Command::Replay(options) => commands::replay::run(&options).await,
         Command::Jobs(options) => commands::look::list_jobs(&options).await,
         Command::Audit(options) => commands::audit::run(&options).await,
         Command::Application(what) => commands::application::run(&what).await,

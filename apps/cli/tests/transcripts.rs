@@ -88,6 +88,20 @@ fn usage_errors() {
 }
 
 #[test]
+fn runs_to_repeat_that_are_not_named_rightly() {
+    let job = format!("0x{}", "11".repeat(32));
+    let cases: [&[&str]; 5] = [
+        &["replay"],
+        &["replay", &job],
+        &["replay", "0x12", "--data", "no-folder"],
+        &["replay", "--receipt", "receipt.json"],
+        &["replay", &job, "--data", "no-folder"],
+    ];
+    let said: Vec<_> = cases.iter().map(|words| transcript(words)).collect();
+    insta::assert_snapshot!("runs_to_repeat", said.join("\n\n"));
+}
+
+#[test]
 fn usage_errors_of_developers() {
     let id = "0x00000000000000000000000000000000000000a1";
     let cases: [&[&str]; 16] = [

@@ -162,11 +162,18 @@ impl Admission {
             // One cryptlet's damaged package is no reason to stop serving the others.
             Err(error) => return Ok(Err(error.to_string())),
         };
+        let rule = self.router.policy().policy.code;
+        let code = match self.manifests.code(job.package, &rule).await {
+            Ok(code) => code,
+            Err(error) if error.is_retryable() => return Err(error),
+            Err(error) => return Ok(Err(error.to_string())),
+        };
         let registered = Registered {
             package: job.package,
             publisher: known.record.publisher,
             owner: known.record.owner,
             manifest,
+            code,
         };
         let admitted = self.router.admits(&job.subscription, &registered);
         Ok(admitted.map_err(|refusal| refusal.to_string()))

@@ -1,6 +1,6 @@
 //! What a package has to be before a host takes it.
 
-use cryptlet_check::check;
+use cryptlet_check::{Code, check};
 use cryptlet_header::Header;
 use cryptlet_register::source;
 use cryptlet_seal::package::{PackageFiles, open_files};
@@ -13,6 +13,8 @@ pub(crate) struct Accepted {
     pub(crate) manifest: Manifest,
     pub(crate) header: Sha256Digest,
     pub(crate) manifest_digest: Sha256Digest,
+    /// What policy may demand something of.
+    pub(crate) code: Code,
 }
 
 /// Checks digests, header, code and source against each other and against the manifest.
@@ -42,6 +44,7 @@ pub(crate) fn accept(files: &PackageFiles) -> Result<Accepted, String> {
         manifest,
         header: opened.header,
         manifest_digest: opened.manifest_digest,
+        code: checked.into(),
     })
 }
 

@@ -308,12 +308,21 @@ impl Crew {
             Recalled::Undelivered(_) => self.ask(&due.job, &recalled, turn).await?,
         };
         match asked {
-            Ok(Ran::Reported { run, next }) => {
+            Ok(Ran::Reported {
+                run,
+                next,
+                recording,
+            }) => {
                 let number = run.report.report.sequence;
                 if !self.yard.sequences.hold(subject, number) {
                     let reason = format!("report {number} is on its way again");
                     self.held(due, Hold::Later(reason), round);
                     return Ok(());
+                }
+                if let Some(recording) = recording {
+                    let keep = &self.yard.recordings;
+                    keep.keep(&due.job, due.id, &run, next.as_deref(), *recording)
+                        .await;
                 }
                 self.hold_if_alone(&due.job.subscription);
                 let outcome = RunOutcome::Reported(run.clone());

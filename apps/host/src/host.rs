@@ -218,6 +218,7 @@ fn yard(
         journal: parts.journal.clone(),
         chain: parts.chain.clone(),
         clock: parts.clock.clone(),
+        recordings: parts.recordings.clone(),
         runner,
         admission,
         deliverer,

@@ -61,6 +61,12 @@ impl DataFolder {
         self.0.join("delegations")
     }
 
+    /// Recordings of runs, a file each, where policy has them kept.
+    #[must_use]
+    pub fn recordings(&self) -> PathBuf {
+        self.0.join("recordings")
+    }
+
     /// Who asked for keys that no version uses yet.
     #[must_use]
     pub fn spare_keys(&self) -> PathBuf {

@@ -41,6 +41,7 @@ mod proofs;
 mod queue;
 mod read_until;
 mod receipt;
+mod recordings;
 mod register_link;
 mod retries;
 mod rules;

@@ -1,12 +1,13 @@
-//! Manifests of packages that this host has, read once each.
+//! Manifests of packages that this host has, read once each, and what is to be said of their code where policy asks.
 //!
 //! The register names a cryptlet and three digests of a version. That of the package commits to the name and the two
 //! others, so that a publisher who says something else there says two things at once: such a version does not run.
 
 use crate::HostError;
+use cryptlet_check::{Code, check};
 use cryptlet_register::{Register, RegisterError, Replica};
 use cryptlet_seal::package::{self, OpenPackage};
-use cryptlet_types::{Manifest, Sha256Digest, register::VersionRecord};
+use cryptlet_types::{Manifest, Sha256Digest, policy::CodeRule, register::VersionRecord};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -25,6 +26,7 @@ pub(crate) struct Manifests {
 #[derive(Default)]
 struct Kept {
     packages: HashMap<Sha256Digest, Arc<OpenPackage>>,
+    codes: HashMap<Sha256Digest, Arc<Code>>,
     bytes: usize,
 }
 
@@ -88,6 +90,40 @@ impl Manifests {
         let bytes = files.manifest.len();
         self.kept().keep(package, opened.clone(), bytes);
         Ok(Some(opened))
+    }
+
+    /// What there is to say of the code of the package with this digest, looked at once; none if `rule` demands nothing of it, or
+    /// this host does not have it.
+    pub(crate) async fn code(
+        &self,
+        package: Sha256Digest,
+        rule: &CodeRule,
+    ) -> Result<Option<Arc<Code>>, HostError> {
+        if rule.demands_nothing() {
+            return Ok(None);
+        }
+        if let Some(code) = self.kept().codes.get(&package) {
+            return Ok(Some(code.clone()));
+        }
+        let files = match self.replica.package(package).await {
+            Ok(files) => files,
+            Err(RegisterError::UnknownPackage(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let looked = tokio::task::spawn_blocking(move || {
+            let manifest = package::open(&files)?.manifest;
+            Ok::<_, HostError>(Code::from(check(&files.code, &manifest.config)))
+        });
+        let code = looked
+            .await
+            .map_err(|_| HostError::Ended("a code check"))??;
+        let code = Arc::new(code);
+        let mut kept = self.kept();
+        if kept.codes.len() >= MAX_KEPT {
+            kept.codes.clear();
+        }
+        kept.codes.insert(package, code.clone());
+        Ok(Some(code))
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

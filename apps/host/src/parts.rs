@@ -2,7 +2,8 @@
 
 use crate::{
     ClockSource, DataFolder, HostConfig, HostError, Rules, delegations::Delegations,
-    fetcher::Fetcher, files, manifests::Manifests, register_link::RegisterLink,
+    fetcher::Fetcher, files, manifests::Manifests, recordings::Recordings,
+    register_link::RegisterLink,
 };
 use alloy_primitives::Address;
 use cryptlet_chain::{Chain, EvmChain, EvmConfig, EvmLogChain, Head, LogChain, RegisterChain};
@@ -93,6 +94,7 @@ pub struct Parts {
     pub register_max_head_age: Option<u64>,
     pub(crate) fetcher: Arc<Fetcher>,
     pub(crate) manifests: Arc<Manifests>,
+    pub(crate) recordings: Recordings,
 }
 
 /// What a host is given that is not opened from a configuration: each as the field of [`Parts`] with its name.
@@ -146,6 +148,7 @@ impl Parts {
             transmitter: vault.address(&KeyId::Transmitter).await?,
             fetcher: Arc::new(Fetcher::new(replica.clone(), vec![])?),
             manifests: Arc::new(Manifests::new(replica.clone())),
+            recordings: Recordings::nowhere(),
             journal,
             chain,
             vault,
@@ -223,6 +226,7 @@ impl Parts {
                 config.packages.registries.clone(),
             )?),
             manifests: Arc::new(Manifests::new(replica.clone())),
+            recordings: Recordings::in_folder(data.recordings()),
             register_chain: Arc::new(register_chain),
             replica,
             rules: Arc::new(rules),

@@ -6,6 +6,7 @@ use crate::{
     crew::{Crew, Word},
     delivery::Delivery,
     read_until::ReadUntil,
+    recordings::Recordings,
     sequences::Sequences,
 };
 use cryptlet_chain::Chain;
@@ -30,6 +31,7 @@ pub(crate) struct Yard {
     pub(crate) delivery: Delivery,
     pub(crate) deliverer: Arc<Deliverer>,
     pub(crate) clock: HostClock,
+    pub(crate) recordings: Recordings,
     /// Up to which block the delegate's chain was read.
     pub(crate) read: Arc<ReadUntil>,
     pub(crate) progress: broadcast::Sender<Progress>,

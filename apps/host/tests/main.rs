@@ -23,6 +23,7 @@ mod mirror;
 mod policy;
 mod reads;
 mod receipts;
+mod recordings;
 mod register;
 mod slow;
 mod sources;

@@ -452,10 +452,7 @@ fn measure(
     let doing = "cannot measure the cryptlet";
     let files = store.get(cryptlet.package).doing(doing)?;
     let manifest = package::open(&files).doing(doing)?.manifest;
-    let settings = RegionSettings {
-        limits: manifest.config.limits.within(policy.limits),
-        egress: policy.egress_of(&manifest),
-    };
+    let settings = RegionSettings::decided_by(policy, &manifest, manifest.config.limits);
     ProcessProvider::new(&config.container)
         .doing(doing)?
         .measurement(&files, &settings)

@@ -15,15 +15,19 @@
 //! 11. `time`: the block was made while the report was valid
 //!
 //! All checks are made and each is reported; a receipt is good only if all of them hold.
+//!
+//! Beside that, a [`Claim`] is compared with what comes of repeating a run from its recording.
 
 mod chain_of_trust;
 mod checks;
 mod inclusion;
 mod queue;
+mod replay;
 mod trust;
 
 pub use chain_of_trust::{Link, chain_of_trust};
 pub use checks::{Check, Verdict, verify};
 pub use inclusion::{DeliveredCall, Included, block_number, included};
 pub use queue::{QueueLink, queue_chain};
+pub use replay::Claim;
 pub use trust::{TrustRoots, TrustedCryptlet};

@@ -4,12 +4,16 @@
 //! gives that if it has no import but our own, no threads, no relaxed SIMD, and NaNs of one kind (the container makes them
 //! canonical). Imports are compared with what the manifest declares, both ways: a component's imports show what it can do.
 //!
-//! The author's tools, the host at upload and auditors ask the same question here: [`check()`]. Time is linear in the size of
+//! The author's tools, the host at upload and auditors ask the same question here: [`check()`]. What policy demands of the
+//! verdict is compared by [`Code::meets`]. Time is linear in the size of
 //! the component, which is bounded.
 
 mod code;
+mod demand;
 mod manifest;
 mod world;
+
+pub use demand::Code;
 
 use cryptlet_types::{
     bounded::{MAX_COMPONENT_BYTES, clip},

@@ -4,7 +4,8 @@ use crate::SealError;
 use alloy_primitives::B256;
 use cryptlet_types::{
     Measurement, Sha256Digest,
-    region::{RegionSettings, encode},
+    recording::{ExchangeOutcome, Recording},
+    region::{RegionSettings, SourceProof, encode},
 };
 use sha2::{Digest, Sha256};
 
@@ -32,16 +33,52 @@ pub fn measure(
     Ok(Measurement(B256::from(<[u8; 32]>::from(hash.finalize()))))
 }
 
+/// What the sources of a recording prove: what a region's own word about them was, if this is what they said.
+#[must_use]
+pub fn recorded_sources(recording: &Recording) -> Vec<SourceProof> {
+    let proof = |exchange: &cryptlet_types::recording::Exchange| match &exchange.outcome {
+        ExchangeOutcome::Response(response) => Some(SourceProof {
+            url: exchange.url.clone(),
+            status: response.status,
+            certificate: response.certificate,
+            request: exchange.request,
+            body: sha256(&response.body),
+        }),
+        ExchangeOutcome::Failure(_) => None,
+    };
+    recording.exchanges.iter().filter_map(proof).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cryptlet_types::Limits;
+    use alloy_primitives::hex;
+    use cryptlet_types::{Limits, policy::RecordingRule};
+
+    #[test]
+    fn settings_without_recording_measure_what_they_measured_before_there_was_any() {
+        let off = RegionSettings {
+            limits: Limits::default(),
+            egress: vec![],
+            recording: RecordingRule::Off,
+        };
+        // The map has the two members that settings always had.
+        let encoded = encode(&off).unwrap();
+        assert_eq!(encoded.first(), Some(&0xa2), "{}", hex::encode(&encoded));
+        let on = RegionSettings {
+            recording: RecordingRule::Exchanges,
+            ..off.clone()
+        };
+        let a = sha256(b"a");
+        assert_ne!(measure(a, &off, a).unwrap(), measure(a, &on, a).unwrap());
+    }
 
     #[test]
     fn every_part_changes_the_measurement() {
         let settings = RegionSettings {
             limits: Limits::default(),
             egress: vec![],
+            recording: RecordingRule::Off,
         };
         let other_limits = Limits {
             fuel: 1,
@@ -57,6 +94,7 @@ mod tests {
                 &RegionSettings {
                     limits: other_limits,
                     egress: vec![],
+                    recording: RecordingRule::Off,
                 },
                 a,
             )

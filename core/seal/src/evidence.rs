@@ -195,6 +195,7 @@ mod tests {
                 minimum_validity_seconds: 1,
                 maximum_callback_gas: 0,
             },
+            ..Policy::closed(1)
         }
     }
 

@@ -15,7 +15,7 @@ pub mod package;
 pub mod sign;
 
 pub use approval::check_approvals;
-pub use digest::{measure, sha256};
+pub use digest::{measure, recorded_sources, sha256};
 pub use exchange::{ExchangeKey, key_binding, wrap};
 pub use sign::{SigningKey, check, recover};
 

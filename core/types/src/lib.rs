@@ -3,7 +3,8 @@
 //! Read in this order, the modules retell the path of one wake-up:
 //! [`subscription`] (what a contract asked for) and [`delegation`] (in whose name) → [`event`] (it is due)
 //! → [`job`] (work to be done once) → [`region`] (how the work is asked of an isolated region) → [`report`] (what a cryptlet says to a
-//! contract; many of them: [`batch`]) → [`receipt`] (what an auditor checks, offline).
+//! contract; many of them: [`batch`]) → [`receipt`] (what an auditor checks, offline)
+//! → [`recording`] (from which a run can be repeated).
 //! [`answer`] is what a contract gets that asks off the chain and waits.
 //! [`manifest`], [`register`], [`policy`] and [`evidence`] are the documents that say what is allowed and what ran.
 
@@ -23,6 +24,7 @@ pub mod manifest;
 pub mod outbox;
 pub mod policy;
 pub mod receipt;
+pub mod recording;
 pub mod region;
 pub mod register;
 pub mod report;

@@ -36,6 +36,71 @@ pub struct Policy {
     pub evidence: EvidenceRule,
     /// Whom cryptlets are woken for, and at whose cost.
     pub serve: ServeRule,
+    /// What is demanded of code. Left out where nothing is, so that such a policy has the digest that it had before.
+    #[serde(default, skip_serializing_if = "CodeRule::demands_nothing")]
+    pub code: CodeRule,
+    /// Whether hosts keep what sources said to runs. Left out where they do not.
+    #[serde(default, skip_serializing_if = "RecordingRule::is_off")]
+    pub recording: RecordingRule,
+}
+
+/// What is demanded of code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CodeRule {
+    /// How sure it has to be that a run can be repeated; none: nothing is demanded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub determinism: Option<Determinism>,
+}
+
+impl CodeRule {
+    /// Whether any code may run.
+    #[must_use]
+    pub fn demands_nothing(&self) -> bool {
+        self.determinism.is_none()
+    }
+}
+
+/// Least that a check of a component has to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Determinism {
+    /// It does the same each time, by its instructions alone.
+    Deterministic,
+    /// It may compute with floats: it does the same where NaNs are made canonical, as the container does.
+    CanonicalNan,
+}
+
+impl Determinism {
+    /// Its name, as policies write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deterministic => "deterministic",
+            Self::CanonicalNan => "canonicalNan",
+        }
+    }
+}
+
+/// What is kept of what sources said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RecordingRule {
+    /// Nothing: what a source says stays in the region, but for digests.
+    #[default]
+    Off,
+    /// Each exchange of a run that ended in a report, with the response's headers and body. What a source says may be secret (an
+    /// answer to a request with a password, somebody's data): with this it leaves the region in the clear, and lies in a file of
+    /// the host.
+    Exchanges,
+}
+
+impl RecordingRule {
+    /// Whether nothing is kept.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        matches!(self, Self::Off)
+    }
 }
 
 /// Accounts that something is open to.
@@ -333,6 +398,8 @@ impl Policy {
                 minimum_validity_seconds: 60,
                 maximum_callback_gas: 1_000_000,
             },
+            code: CodeRule::default(),
+            recording: RecordingRule::Off,
         }
     }
 
@@ -484,6 +551,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_asked_for_is_not_in_the_document() {
+        let json = String::from_utf8(policy().to_json().unwrap()).unwrap();
+        assert!(
+            !json.contains("code") && !json.contains("recording"),
+            "{json}"
+        );
+        let off =
+            json.strip_suffix('}').unwrap().to_owned() + ",\"code\":{},\"recording\":\"off\"}";
+        let read = Policy::from_json(off.as_bytes()).unwrap();
+        assert_eq!(read, policy());
+        assert_eq!(read.to_json().unwrap(), json.as_bytes());
+        let asking = Policy {
+            code: CodeRule {
+                determinism: Some(Determinism::CanonicalNan),
+            },
+            recording: RecordingRule::Exchanges,
+            ..policy()
+        };
+        let json = String::from_utf8(asking.to_json().unwrap()).unwrap();
+        let end = ",\"code\":{\"determinism\":\"canonicalNan\"},\"recording\":\"exchanges\"}";
+        assert!(json.ends_with(end), "{json}");
+        assert_eq!(Policy::from_json(json.as_bytes()), Ok(asking));
+    }
+
+    #[test]
     fn an_empty_policy_allows_nothing() {
         let nothing = Policy {
             isolation: vec![],
@@ -497,6 +589,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         let json = String::from_utf8(policy().to_json().unwrap()).unwrap();
         assert_eq!(Policy::from_json(json.as_bytes()), Ok(policy()));
+        let with = |member: &str| format!("{},{member}}}", json.strip_suffix('}').unwrap());
         let cases = [
             (json.replace("\"version\":1", "\"version\":2"), "version"),
             (
@@ -509,6 +602,12 @@ mod tests {
             ),
             (json.replace("webPki", "anybody"), "anybody"),
             (json.replace("\"epoch\"", "\"epock\""), "epock"),
+            (with("\"code\":{\"determinism\":\"perhaps\"}"), "perhaps"),
+            (
+                with("\"code\":{\"determinsm\":\"canonicalNan\"}"),
+                "determinsm",
+            ),
+            (with("\"recording\":\"on\""), "`on`"),
         ];
         for (text, field) in cases {
             let error = Policy::from_json(text.as_bytes()).unwrap_err().to_string();

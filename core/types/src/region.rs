@@ -12,10 +12,11 @@ mod input;
 pub use input::{CallInput, InputError, ObserveInput, RunInput};
 
 use crate::{
-    EvidenceStatement, Limits, Measurement, ReportDomain, Sha256Digest, SignedAnswer, SignedReport,
-    UnixSeconds,
+    EvidenceStatement, Limits, Manifest, Measurement, Policy, ReportDomain, Sha256Digest,
+    SignedAnswer, SignedReport, UnixSeconds,
     event::{Observation, Step},
-    policy::EgressRule,
+    policy::{EgressRule, RecordingRule},
+    recording::{Divergence, Recorded, ReplayInput, Replayed},
     report::CompactSignature,
 };
 use alloy_primitives::{Address, B256, Bytes, keccak256};
@@ -62,6 +63,9 @@ pub enum CallIn {
     Observe(Box<ObserveInput>),
     /// Have the cryptlet answer a contract that asks off the chain. As [`CallIn::Run`].
     Call(Box<CallInput>),
+    /// Repeat a run from what was recorded of it, without asking anybody. Any number of times, after [`CallIn::Create`]: nothing is
+    /// signed, so that no key is needed.
+    Replay(Box<ReplayInput>),
     /// Sign reports that this cryptlet's key has signed one by one once more, as one [batch](crate::batch), so that they can be
     /// delivered in one transaction. As [`CallIn::Run`].
     SignBatch {
@@ -88,6 +92,8 @@ pub enum CallInAnswer {
     Observed(Box<ObserveAnswer>),
     /// The contract has its answer.
     Called(Box<CallAnswer>),
+    /// The run has been repeated.
+    Replayed(Box<Replayed>),
     /// The cryptlet's signature over the batch.
     BatchSigned(CompactSignature),
 }
@@ -170,6 +176,22 @@ pub struct RegionSettings {
     pub limits: Limits,
     /// Where it may connect, and whom it believes there.
     pub egress: Vec<EgressRule>,
+    /// Whether it hands over what sources said to a run. Left out where it does not, so that such settings measure what they
+    /// measured before there were recordings.
+    #[serde(default, skip_serializing_if = "RecordingRule::is_off")]
+    pub recording: RecordingRule,
+}
+
+impl RegionSettings {
+    /// What `policy` decides for a package with this manifest, of which a run may use up `limits` at most.
+    #[must_use]
+    pub fn decided_by(policy: &Policy, manifest: &Manifest, limits: Limits) -> Self {
+        Self {
+            limits: limits.within(policy.limits),
+            egress: policy.egress_of(manifest),
+            recording: policy.recording,
+        }
+    }
 }
 
 /// How a region's reports get the cryptlet's signature.
@@ -209,6 +231,9 @@ pub struct RunAnswer {
     pub sources: Vec<SourceProof>,
     /// Fuel used up.
     pub fuel_used: u64,
+    /// What sources said, word for word, or that it is too much to be kept; none where the settings ask for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<Recorded>,
 }
 
 /// What came of an observation.
@@ -309,6 +334,9 @@ pub enum RegionFault {
     /// The cryptlet's answer is none to what it was asked.
     #[error("cryptlet answered {0}")]
     Answer(String),
+    /// A repeated run left its recording.
+    #[error("replay diverged at {0}")]
+    Diverged(Divergence),
 }
 
 impl RegionFault {

@@ -4,12 +4,14 @@ use crate::{
     channel::SharedHost,
     deadline::Deadline,
     http::{Abort, Egress, ExchangeError, Request, Surroundings, exchange},
+    recording::Answers,
 };
 use bindings::bletchley::cryptlet::{http as wire, log};
 use cryptlet_types::{
     Limits, UnixSeconds,
     bounded::clip,
-    region::{CallOut, LogLevel, SourceProof},
+    recording::{MAX_EXCHANGES, Recorded},
+    region::{CallOut, LogLevel, RegionFault, SourceProof},
 };
 use std::sync::Arc;
 use wasmtime::ResourceLimiter;
@@ -32,8 +34,6 @@ pub(crate) mod bindings {
 
 /// Lines of a run that are passed on; further ones are dropped.
 const MAX_LOG_LINES: u32 = 256;
-/// Exchanges that a run may make.
-const MAX_EXCHANGES: usize = 64;
 /// Core instances, tables and memories of a component.
 pub(crate) const MAX_PARTS: usize = 32;
 /// Elements of a table: functions that a component calls indirectly.
@@ -47,6 +47,7 @@ pub(crate) struct RunState {
     deadline: Deadline,
     now: UnixSeconds,
     sources: Vec<SourceProof>,
+    answers: Answers,
     exchanges: usize,
     log_lines: u32,
     pub(crate) memory: MemoryLimit,
@@ -59,6 +60,7 @@ impl RunState {
         limits: Limits,
         deadline: Deadline,
         now: UnixSeconds,
+        answers: Answers,
     ) -> Self {
         Self {
             host,
@@ -67,6 +69,7 @@ impl RunState {
             deadline,
             now,
             sources: Vec::new(),
+            answers,
             exchanges: 0,
             log_lines: 0,
             memory: MemoryLimit {
@@ -75,8 +78,9 @@ impl RunState {
         }
     }
 
-    pub(crate) fn into_sources(self) -> Vec<SourceProof> {
-        self.sources
+    /// What sources said when the run is over, and what was recorded of it.
+    pub(crate) fn end(self) -> Result<(Vec<SourceProof>, Option<Recorded>), RegionFault> {
+        Ok((self.sources, self.answers.end()?))
     }
 
     fn exchange(&mut self, request: &Request) -> Result<wire::Response, ExchangeError> {
@@ -92,7 +96,7 @@ impl RunState {
             now: self.now,
             response_bytes: self.limits.response_bytes,
         };
-        let (response, proof) = exchange(request, &around)?;
+        let (response, proof) = exchange(request, &around, &mut self.answers)?;
         self.sources.push(proof);
         Ok(wire::Response {
             status: response.status,

@@ -4,8 +4,8 @@
 //! ([`zygote`]): into processes that load a package each, and these into regions. With each it speaks frames over a stream
 //! (see `cryptlet_types::region`). The container hashes its own executable, gives up everything that it does not need
 //! ([`sandbox`]), makes its keys, and answers calls ([`session`]) until the host closes the stream. [`runtime`] runs the
-//! component, [`imports`] is what the component may ask for, [`http`] is TLS and HTTP that end here, [`signing`] holds the
-//! cryptlet's key.
+//! component, [`imports`] is what the component may ask for, [`http`] is TLS and HTTP that end here, [`recording`] keeps
+//! what sources said and repeats it, [`signing`] holds the cryptlet's key.
 //!
 //! The host is not believed: it may end a region or let it starve, and nothing else.
 
@@ -13,6 +13,7 @@ pub mod channel;
 pub mod deadline;
 pub mod http;
 mod imports;
+pub mod recording;
 pub mod runtime;
 pub mod sandbox;
 pub mod session;

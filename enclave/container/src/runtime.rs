@@ -8,10 +8,12 @@ use crate::{
     deadline::{Deadline, Watchdog},
     http::{Abort, Egress},
     imports::{RunState, bindings::UtilityPre},
+    recording::Answers,
 };
 use cryptlet_types::{
     Limits, UnixSeconds,
     bounded::clip,
+    recording::Recorded,
     region::{RegionFault, SourceProof},
 };
 use std::{rc::Rc, sync::Arc};
@@ -59,6 +61,8 @@ pub struct Ran {
     pub sources: Vec<SourceProof>,
     /// Fuel used up.
     pub fuel_used: u64,
+    /// What was recorded of it, if anything was to be.
+    pub recorded: Option<Recorded>,
 }
 
 /// Why a run has no answer.
@@ -111,7 +115,7 @@ impl Runtime {
         &self.imports
     }
 
-    /// Wakes the cryptlet in a fresh instance, which `watchdog` stops when its time is up.
+    /// Wakes the cryptlet in a fresh instance, whose requests `answers` answers, and which `watchdog` stops when its time is up.
     ///
     /// # Errors
     /// See [`RunError`].
@@ -121,12 +125,14 @@ impl Runtime {
         host: &SharedHost,
         egress: &Arc<Egress>,
         now: UnixSeconds,
+        answers: Answers,
         watchdog: &Watchdog,
     ) -> Result<Ran, RunError> {
         let limits = self.limits;
         let deadline =
             Deadline::after(limits.wall_millis).ok_or(RegionFault::Deadline(limits.wall_millis))?;
-        let state = RunState::new(Rc::clone(host), Arc::clone(egress), limits, deadline, now);
+        let (host, egress) = (Rc::clone(host), Arc::clone(egress));
+        let state = RunState::new(host, egress, limits, deadline, now, answers);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_epoch_deadline(1);
@@ -140,10 +146,12 @@ impl Runtime {
                     Failure::Unavailable(reason) => RegionFault::Unavailable(clip(&reason)),
                     Failure::Refused(reason) => RegionFault::Refused(clip(&reason)),
                 })?;
+        let (sources, recorded) = store.into_data().end()?;
         Ok(Ran {
             answer,
-            sources: store.into_data().into_sources(),
+            sources,
             fuel_used: limits.fuel.saturating_sub(fuel_left),
+            recorded,
         })
     }
 
@@ -162,6 +170,7 @@ impl Runtime {
             return match abort {
                 Abort::Deadline(passed) => RegionFault::Deadline(passed.0).into(),
                 Abort::Channel(error) => error.clone().into(),
+                Abort::Diverged(divergence) => RegionFault::Diverged(divergence.clone()).into(),
             };
         }
         if error.downcast_ref::<MemoryExceeded>().is_some() {

@@ -1,9 +1,12 @@
 //! The region's side of the conversation: loaded and created once, given its key once, then woken any number of times.
 
+mod replay;
+
 use crate::{
     channel::{ChannelError, SharedHost},
     deadline::Watchdog,
     http::Egress,
+    recording::{Answers, Recorder},
     runtime::{Answer, MAX_MEMORY_BYTES, Progress, Ran, RunError, Runtime, Wake},
     signing::{CALLS, FEEDS, Record, STEPS, Signer, SigningError},
     wake,
@@ -16,6 +19,7 @@ use cryptlet_types::{
     answer::window,
     bounded::{MAX_PAYLOAD_BYTES, MAX_SUBSCRIPTION_BYTES, clip},
     event::{MAX_TRIGGER_BYTES, Step},
+    policy::RecordingRule,
     region::{
         CallAnswer, CallIn, CallInAnswer, CallInput, KeyGrant, ObserveAnswer, ObserveInput,
         RegionConfig, RegionFault, RegionSettings, RunAnswer, RunInput, RunOutcome, SourceProof,
@@ -54,6 +58,7 @@ struct Loaded {
     manifest: Manifest,
     runtime: Runtime,
     egress: Arc<Egress>,
+    recording: RecordingRule,
     measurement: Measurement,
 }
 
@@ -106,6 +111,7 @@ impl Session {
             CallIn::Run(input) => self.run(*input, host),
             CallIn::Observe(input) => self.observe(&input, host),
             CallIn::Call(input) => self.call(&input, host),
+            CallIn::Replay(input) => self.replay(*input, host),
             CallIn::SignBatch { domain, reports } => {
                 self.sign_batch(domain, &reports).map_err(RunError::Fault)
             }
@@ -179,7 +185,7 @@ impl Session {
         region.check_input(&input)?;
         record.check(&input).map_err(signing)?;
         let wake = wake::job(&input);
-        let ran = region.wake(wake, host, input.issued_at)?;
+        let ran = region.wake(wake, host, input.issued_at, region.answers())?;
         let answer = region.conclude(&input, ran, record)?;
         Ok(CallInAnswer::Ran(Box::new(answer)))
     }
@@ -196,11 +202,12 @@ impl Session {
             .speaks_for(input.cryptlet, input.domain)
             .map_err(signing)?;
         let wake = wake::observe(input);
-        let ran = region.wake(wake, host, input.at)?;
+        let ran = region.wake(wake, host, input.at, Answers::Sources)?;
         let Ran {
             answer,
             sources,
             fuel_used,
+            ..
         } = ran;
         let value = int256(&at_once(answer)?)?;
         let observation = record.sign_observation(input, value).map_err(signing)?;
@@ -222,7 +229,7 @@ impl Session {
             .speaks_for(input.cryptlet, input.domain)
             .map_err(signing)?;
         let wake = wake::call(input);
-        let ran = region.wake(wake, host, input.at)?;
+        let ran = region.wake(wake, host, input.at, Answers::Sources)?;
         let value = at_once(ran.answer)?;
         let answer = input
             .answer(region.statement.measurement, value)
@@ -262,6 +269,7 @@ impl Loaded {
             manifest: opened.manifest,
             runtime,
             egress: Arc::new(egress),
+            recording: settings.recording,
         })
     }
 }
@@ -286,11 +294,17 @@ impl Region {
         }
     }
 
-    fn wake(&self, wake: Wake, host: &SharedHost, now: UnixSeconds) -> Result<Ran, RunError> {
+    fn wake(
+        &self,
+        wake: Wake,
+        host: &SharedHost,
+        now: UnixSeconds,
+        answers: Answers,
+    ) -> Result<Ran, RunError> {
         let Loaded {
             runtime, egress, ..
         } = &self.loaded;
-        runtime.run(wake, host, egress, now, &self.watchdog)
+        runtime.run(wake, host, egress, now, answers, &self.watchdog)
     }
 
     /// Who signs for the cryptlet: whoever the manifest names, and nobody else.
@@ -349,6 +363,14 @@ impl Region {
         }
     }
 
+    /// Who answers what a run asks for: its sources, which are recorded if policy has said so.
+    fn answers(&self) -> Answers {
+        match self.loaded.recording {
+            RecordingRule::Off => Answers::Sources,
+            RecordingRule::Exchanges => Answers::Recorded(Recorder::default()),
+        }
+    }
+
     fn conclude(
         &self,
         input: &RunInput,
@@ -359,6 +381,7 @@ impl Region {
             answer,
             sources,
             fuel_used,
+            recorded,
         } = ran;
         let (outcome, proceed) = match answer {
             Answer::Skip(reason) => (RunOutcome::Skip(clip(&reason)), None),
@@ -367,7 +390,7 @@ impl Region {
                 let step = next_step(input, state, record)?;
                 let outcome = match payload {
                     Some(payload) => self.report(input, payload, &sources, record)?,
-                    None => RunOutcome::Skip(format!("goes on in step {}", step.number)),
+                    None => RunOutcome::Skip(goes_on(step.number)),
                 };
                 (outcome, Some(step))
             }
@@ -377,6 +400,7 @@ impl Region {
             proceed,
             sources,
             fuel_used,
+            recording: recorded,
         })
     }
 
@@ -406,14 +430,25 @@ fn sized(payload: Vec<u8>) -> Result<Bytes, RegionFault> {
 
 fn next_step(input: &RunInput, state: Vec<u8>, record: &Record) -> Result<Step, RegionFault> {
     record.needs_key(STEPS).map_err(signing)?;
+    record
+        .sign_step(input, next_state(input, state)?)
+        .map_err(signing)
+}
+
+/// Where the computation goes on, unsigned.
+fn next_state(input: &RunInput, state: Vec<u8>) -> Result<Step, RegionFault> {
     if state.len() > MAX_TRIGGER_BYTES {
         let what = format!("with a state of {} bytes, at most 16384", state.len());
         return Err(RegionFault::Answer(what));
     }
-    let step = input
+    input
         .next_step(state.into())
-        .ok_or_else(|| RegionFault::Answer("with one step too many".into()))?;
-    record.sign_step(input, step).map_err(signing)
+        .ok_or_else(|| RegionFault::Answer("with one step too many".into()))
+}
+
+/// What is said of a run that has nothing to tell until its next step.
+fn goes_on(step: u32) -> String {
+    format!("goes on in step {step}")
 }
 
 /// The answer to somebody who waits for it.

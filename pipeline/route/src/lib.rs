@@ -4,6 +4,7 @@
 //! job before it, always give the same job.
 
 use alloy_primitives::Address;
+use cryptlet_check::Code;
 use cryptlet_types::{
     CryptletId, Event, EventId, Job, Manifest, Provider, Sha256Digest, Subject, Subscription,
     UnixSeconds,
@@ -23,6 +24,8 @@ pub struct Registered {
     pub package: Sha256Digest,
     /// The manifest in that package.
     pub manifest: Manifest,
+    /// What was found in the package's code. None if nobody has looked, which is enough where policy demands nothing of code.
+    pub code: Option<Arc<Code>>,
 }
 
 /// Why an event gets no job. The event is final: it is journalled with this reason and not tried again.
@@ -101,6 +104,14 @@ pub enum Refusal {
         cryptlet: CryptletId,
         /// What its manifest names.
         wanted: Vec<String>,
+    },
+    /// The code is not what policy demands.
+    #[error("policy: code of cryptlet {cryptlet}: {reason}")]
+    CodeRefused {
+        /// The cryptlet.
+        cryptlet: CryptletId,
+        /// What is demanded and what was found, with the places.
+        reason: String,
     },
 }
 
@@ -236,7 +247,21 @@ impl Router {
                 wanted: wanted.clone(),
             });
         }
-        Ok(())
+        check_code(policy, cryptlet, registered)
+    }
+}
+
+/// Whether the code is what policy demands, if it demands anything.
+fn check_code(
+    policy: &Policy,
+    cryptlet: CryptletId,
+    registered: &Registered,
+) -> Result<(), Refusal> {
+    let refuse = |reason| Refusal::CodeRefused { cryptlet, reason };
+    match &registered.code {
+        Some(code) => code.meets(&policy.code).map_err(refuse),
+        None if policy.code.demands_nothing() => Ok(()),
+        None => Err(refuse("its code was not looked at".to_owned())),
     }
 }
 
@@ -300,7 +325,7 @@ mod tests {
     use cryptlet_types::{
         ClockSpec, Limits, ReportDomain, Trigger, TriggerSpec,
         manifest::{Kind, ManifestConfig},
-        policy::{EgressRule, EvidenceRule, Retry, Signing, Trust, Whom},
+        policy::{Determinism, EgressRule, EvidenceRule, Retry, Signing, Trust, Whom},
     };
 
     const CONSUMER: Address = Address::repeat_byte(4);
@@ -361,6 +386,7 @@ mod tests {
             owner: PUBLISHER,
             package: Sha256Digest(B256::repeat_byte(8)),
             manifest,
+            code: None,
         }
     }
 
@@ -396,6 +422,7 @@ mod tests {
                 minimum_validity_seconds: 60,
                 maximum_callback_gas: 100_000,
             },
+            ..Policy::closed(1)
         };
         PolicyInForce {
             policy,
@@ -506,6 +533,44 @@ mod tests {
         assert_eq!(routed.map(drop), refused);
         let both = under(|policy| policy.publishers = Whom::Only(vec![owner, PUBLISHER]));
         assert_eq!(both.runs(cryptlet, &sold), Ok(()));
+    }
+
+    #[test]
+    fn code_is_as_sure_to_do_the_same_as_policy_demands_or_gets_no_job() {
+        use cryptlet_check::Verdict::{CanonicalNan, Deterministic, NotDeterministic};
+        let demand = |determinism| under(|policy| policy.code.determinism = determinism);
+        let found = |verdict| Registered {
+            code: Some(Arc::new(Code {
+                verdict,
+                reasons: vec![cryptlet_check::Reason {
+                    offset: 0x30,
+                    message: "2 float instructions".into(),
+                }],
+            })),
+            ..registered()
+        };
+        let asks = |router: &Router, registered: &Registered| {
+            let routed = router.route(event(), Some(subscription()), Some(registered), None);
+            let admitted = router.admits(&subscription(), registered);
+            assert_eq!(routed.map(drop), admitted, "before the run as at the event");
+            admitted
+        };
+        let nothing = demand(None);
+        assert_eq!(asks(&nothing, &registered()), Ok(()));
+        assert_eq!(asks(&nothing, &found(NotDeterministic)), Ok(()));
+        let canonical = demand(Some(Determinism::CanonicalNan));
+        assert_eq!(asks(&canonical, &found(CanonicalNan)), Ok(()));
+        assert!(asks(&canonical, &found(NotDeterministic)).is_err());
+        let strict = demand(Some(Determinism::Deterministic));
+        assert_eq!(asks(&strict, &found(Deterministic)), Ok(()));
+        let said = asks(&strict, &found(CanonicalNan)).unwrap_err().to_string();
+        let places = "byte 0x30: 2 float instructions";
+        assert!(
+            said.contains("`code.determinism`") && said.ends_with(places),
+            "{said}"
+        );
+        let unseen = asks(&strict, &registered()).unwrap_err().to_string();
+        assert!(unseen.ends_with("its code was not looked at"), "{unseen}");
     }
 
     #[test]

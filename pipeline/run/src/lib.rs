@@ -6,13 +6,17 @@
 //! the cryptlet's key, or the vault keeps the key and signs what the region has signed with its own. Runs of one region
 //! are one after the other, and those of all regions are few at a time: a cryptlet's jobs wait for its turn first
 //! ([`Runner::turn`]), and only then is it said when a report is issued. Beside jobs, a cryptlet observes feeds, answers contracts
-//! that ask off the chain, and signs reports of its own together.
+//! that ask off the chain, and signs reports of its own together. What was recorded of a run is repeated by [`replay()`].
 
 mod error;
+mod recorded;
 mod regions;
+mod replay;
 
 pub use error::RunError;
+pub use recorded::RunRecording;
 pub use regions::{Ports, Program, Runner, Turn};
+pub use replay::replay;
 
 use cryptlet_types::{event::Step, outbox::RunRecord};
 
@@ -25,6 +29,8 @@ pub enum Ran {
         run: Box<RunRecord>,
         /// Where the computation goes on, if this is not its last word.
         next: Option<Box<Step>>,
+        /// What its sources said, where policy has that kept.
+        recording: Option<Box<RunRecording>>,
     },
     /// Nothing to deliver.
     Skipped {

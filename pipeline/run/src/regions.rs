@@ -1,6 +1,6 @@
 //! Regions and what is asked of them.
 
-use crate::{Ran, RunError};
+use crate::{Ran, RunError, RunRecording};
 use alloy_primitives::{Address, B256, Bytes};
 use cryptlet_isolation::{CallOutHandler, IsolationError, IsolationProvider, Region};
 use cryptlet_register::Register;
@@ -71,6 +71,7 @@ struct Live {
 struct Terms {
     package: Sha256Digest,
     limits: Limits,
+    settings: RegionSettings,
     policy: Arc<PolicyInForce>,
     manifest: Manifest,
     evidence: Evidence,
@@ -457,17 +458,19 @@ impl Runner {
     ) -> Result<Live, RunError> {
         let files = self.ports.register.package(program.package).await?;
         let manifest = package::open(&files)?.manifest;
-        let egress = policy.policy.egress_of(&manifest);
-        let settings = RegionSettings { limits, egress };
+        let settings = RegionSettings::decided_by(&policy.policy, &manifest, limits);
         let measurement = self.ports.isolation.measurement(&files, &settings)?;
         let nonce = B256::from(rand::random::<[u8; 32]>());
         let call_out = self.ports.call_out.clone();
         let isolation = &self.ports.isolation;
-        let region = isolation.create(files, settings, nonce, call_out).await?;
+        let region = isolation
+            .create(files, settings.clone(), nonce, call_out)
+            .await?;
         let evidence = self.vouch(region.statement().clone(), now).await?;
         let terms = Terms {
             package: program.package,
             limits,
+            settings,
             policy,
             manifest,
             evidence,
@@ -585,6 +588,7 @@ impl Runner {
             proceed,
             sources,
             fuel_used,
+            recording,
         } = answer;
         let cryptlet = input.subscription.cryptlet;
         let next = proceed
@@ -620,6 +624,8 @@ impl Runner {
             &report.signature,
             terms.manifest.public_key,
         )?;
+        let recording = RunRecording::of(&terms.settings, &sources, recording)
+            .map_err(|what| RunError::WrongAnswer { cryptlet, what })?;
         let evidence = terms.evidence.clone();
         let run = Box::new(RunRecord {
             input,
@@ -630,7 +636,11 @@ impl Runner {
             policy_epoch: terms.policy.policy.epoch,
             policy: terms.policy.digest,
         });
-        Ok(Ran::Reported { run, next })
+        Ok(Ran::Reported {
+            run,
+            next,
+            recording,
+        })
     }
 
     /// Has the vault sign the report, which looks at evidence and the region's signature by itself.

@@ -265,7 +265,7 @@ async fn nobody_runs_in_another_cryptlets_turn() {
 async fn a_computation_goes_on_where_it_stood_in_another_region_too() {
     let world = World::new(Keys::Released);
     let first = told(&world, "count", "2");
-    let Ok(Ran::Reported { run, next }) = run(&world, &first, 1, DUE, None).await else {
+    let Ok(Ran::Reported { run, next, .. }) = run(&world, &first, 1, DUE, None).await else {
         panic!("no report")
     };
     assert_eq!(run.report.report.payload[64], b'.');
@@ -273,7 +273,8 @@ async fn a_computation_goes_on_where_it_stood_in_another_region_too() {
     assert_eq!((step.of, step.number), (first.event.id, 1));
     let later = DUE + world.policy().policy.evidence.max_age_seconds + 1;
     let second = with_trigger(&world, &first, Trigger::Step(step.clone()));
-    let Ok(Ran::Reported { run, next }) = self::run(&world, &second, 2, later, None).await else {
+    let Ok(Ran::Reported { run, next, .. }) = self::run(&world, &second, 2, later, None).await
+    else {
         panic!("no report")
     };
     assert_eq!(world.created(), 2);

@@ -23,7 +23,7 @@ use cryptlet_types::{
     ClockSpec, CryptletId, Job, JobId, Limits, Manifest, ReportDomain, Subject, Subscription,
     Trigger, TriggerSpec,
     manifest::{Kind, ManifestConfig, TriggerKind},
-    policy::{EgressRule, Trust},
+    policy::{EgressRule, RecordingRule, Trust},
     region::{
         KeyGrant, LogLevel, Package, RegionFault, RegionSettings, RunAnswer, RunInput, RunOutcome,
     },
@@ -75,6 +75,7 @@ pub struct Setup {
     pub code: &'static [u8],
     pub limits: Limits,
     pub trust: Trust,
+    pub recording: RecordingRule,
     pub addresses: BTreeMap<String, SocketAddr>,
     pub lines: Lines,
     pub key: SigningKey,
@@ -91,6 +92,7 @@ impl Setup {
                 response_bytes: 64 << 10,
             },
             trust: Trust::WebPki,
+            recording: RecordingRule::Off,
             addresses: BTreeMap::new(),
             lines: Lines::default(),
             key: SigningKey::generate(),
@@ -134,6 +136,7 @@ impl Setup {
                 place: PLACE.into(),
                 trust: self.trust.clone(),
             }],
+            recording: self.recording,
         }
     }
 

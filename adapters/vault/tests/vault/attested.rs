@@ -135,5 +135,6 @@ fn policy() -> Policy {
             minimum_validity_seconds: 1,
             maximum_callback_gas: 1_000_000,
         },
+        ..Policy::closed(1)
     }
 }

@@ -134,6 +134,32 @@ pub(crate) struct TraceOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ReplayOptions {
+    /// Job of a stopped host, whose latest run is repeated.
+    #[arg(
+        value_name = "JOB",
+        required_unless_present = "receipt",
+        requires = "data"
+    )]
+    pub(crate) job: Option<JobId>,
+    /// Data folder of the stopped host, with its journal, packages and recordings.
+    #[arg(long, value_name = "DIR", required_unless_present = "receipt")]
+    pub(crate) data: Option<PathBuf>,
+    /// Receipt of the run, in place of a job of a host. Whether the receipt holds is for `cryptlet verify`.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["job", "data"], requires_all = ["recording", "package"])]
+    pub(crate) receipt: Option<PathBuf>,
+    /// Recording of the run. Default: the data folder's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recording: Option<PathBuf>,
+    /// OCI layout that holds the package. Default: the data folder's.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) package: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ImportOptions {
     /// Name or id. With --check, all that is imported unless one is named.
     #[arg(value_name = "CRYPTLET", required_unless_present = "check")]

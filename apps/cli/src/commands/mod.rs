@@ -15,6 +15,7 @@ pub(crate) mod mirror;
 pub(crate) mod node;
 pub(crate) mod publish;
 pub(crate) mod region;
+pub(crate) mod replay;
 pub(crate) mod session;
 pub(crate) mod source;
 pub(crate) mod subscribe;

@@ -23,19 +23,33 @@ pub(crate) async fn run(options: &TraceOptions) -> Result<ExitCode, CliError> {
     }
 }
 
-/// Jobs of a stopped host.
-async fn stopped(folder: &Path, options: &TraceOptions) -> Result<ExitCode, CliError> {
+/// The journal of a stopped host.
+pub(crate) async fn open_journal(folder: &Path) -> Result<Journal, CliError> {
     let path = DataFolder::at(folder).journal();
     if !path.is_file() {
         let what = format!("no journal at {}", path.display());
         return Err(CliError::new(what).next("name the host's data folder with --data"));
     }
-    let journal = Journal::open(&path, wall_clock())
+    Journal::open(&path, wall_clock())
         .await
         .map_err(|error| match error {
             JournalError::InUse(_) => CliError::new(&error).next("stop the host first"),
             error => CliError::new(error),
-        })?;
+        })
+}
+
+/// The journal's word on a job.
+pub(crate) async fn job_of(journal: &Journal, id: JobId) -> Result<JobRecord, CliError> {
+    let record = journal.job(id).await.doing("cannot read the journal")?;
+    record.ok_or_else(|| {
+        CliError::new(format_args!("the journal knows no job {id}"))
+            .next("list them all: cryptlet trace --data DIR")
+    })
+}
+
+/// Jobs of a stopped host.
+async fn stopped(folder: &Path, options: &TraceOptions) -> Result<ExitCode, CliError> {
+    let journal = open_journal(folder).await?;
     match options.job {
         Some(job) => one(&journal, job, options.list.json).await?,
         None => list(&journal, &options.list).await?,
@@ -68,11 +82,7 @@ async fn list(journal: &Journal, options: &ListOptions) -> Result<(), CliError> 
 }
 
 async fn one(journal: &Journal, id: JobId, json: bool) -> Result<(), CliError> {
-    let record = journal.job(id).await.doing("cannot read the journal")?;
-    let record = record.ok_or_else(|| {
-        CliError::new(format_args!("the journal knows no job {id}"))
-            .next("list them all: cryptlet trace --data DIR")
-    })?;
+    let record = job_of(journal, id).await?;
     let history = journal.history(id).await.doing("cannot read the journal")?;
     let receipt = journal.receipt(id).await.doing("cannot read the journal")?;
     if json {

@@ -260,11 +260,15 @@ impl Service {
                 "key {key}, which the package names, is no valid signer of the version"
             ));
         }
+        let rule = self.router.policy().policy.code;
+        let code = self.manifests.code(version.package, &rule).await;
+        let code = code.map_err(package_problem)?;
         let registered = cryptlet_route::Registered {
             package: version.package,
             publisher: record.publisher,
             owner: record.owner,
             manifest,
+            code,
         };
         let refused = self.router.runs(record.cryptlet, &registered).err();
         reasons.extend(refused.map(|refusal| refusal.to_string()));

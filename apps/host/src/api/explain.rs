@@ -8,7 +8,7 @@ use cryptlet_api::types::{CryptletRef, Explanation, ExplanationRow, Result};
 use cryptlet_types::{
     Limits, Manifest, Policy,
     manifest::TriggerKind,
-    policy::{EgressRule, Signing, Trust, Whom},
+    policy::{EgressRule, RecordingRule, Signing, Trust, Whom},
     register::CryptletRecord,
 };
 
@@ -50,6 +50,8 @@ fn rows(record: &CryptletRecord, manifest: &Manifest, policy: &Policy) -> Vec<Ex
     rows.extend(limits(manifest.config.limits, policy.limits));
     rows.push(retry(policy));
     rows.extend(service(policy));
+    rows.extend(code(policy));
+    rows.extend(recording(policy));
     rows
 }
 
@@ -75,6 +77,21 @@ fn signing(policy: &Policy) -> ExplanationRow {
     let Signing::Ecdsa = policy.signing;
     let key = "the version's own key";
     row("signing", key, "one ECDSA signature", key, false)
+}
+
+/// A row only where policy has a word on it. Whether the code is so is in the verdict.
+fn code(policy: &Policy) -> Option<ExplanationRow> {
+    let least = policy.code.determinism?.as_str();
+    let result = "what is less does not run";
+    Some(row("code.determinism", "none", least, result, false))
+}
+
+fn recording(policy: &Policy) -> Option<ExplanationRow> {
+    let result = match policy.recording {
+        RecordingRule::Off => return None,
+        RecordingRule::Exchanges => "the host keeps what sources say",
+    };
+    Some(row("recording", "none", "exchanges", result, true))
 }
 
 fn retry(policy: &Policy) -> ExplanationRow {

@@ -67,6 +67,7 @@ impl Service {
         .await
         .map_err(|error| Problem::internal(&error))?
         .map_err(|reason| Problem::refused(reason, "mend it and see: cryptlet check"))?;
+        self.check_code(&accepted)?;
         self.check_key(&accepted).await?;
         let digest = match self.replica.put(files).await {
             Ok(digest) => digest,
@@ -85,6 +86,7 @@ impl Service {
             manifest,
             header,
             manifest_digest,
+            ..
         } = accepted;
         tracing::info!(caller = caller.name, %cryptlet, name = manifest.name, %digest, "package taken");
         Ok(StoredPackage {
@@ -95,6 +97,16 @@ impl Service {
             header_digest: header.0.into(),
             manifest_digest: manifest_digest.0.into(),
             uri: String::new(),
+        })
+    }
+
+    /// What policy demands of code holds from the upload on; it is asked again before each job.
+    fn check_code(&self, accepted: &Accepted) -> Result<()> {
+        let policy = self.rules.standing().policy;
+        let rule = policy.map(|policy| policy.policy.code).unwrap_or_default();
+        accepted.code.meets(&rule).map_err(|reason| {
+            let next = "see all places: cryptlet check";
+            Problem::refused(format!("policy: {reason}"), next)
         })
     }
 

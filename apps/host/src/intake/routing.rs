@@ -203,11 +203,14 @@ impl Intake {
                 Hope::None(reason) => nothing(reason),
             });
         };
+        let rule = self.router.policy().policy.code;
+        let code = self.manifests.code(entry.version.package, &rule).await?;
         Ok(Runs::This(Box::new(Registered {
             package: entry.version.package,
             publisher,
             owner,
             manifest,
+            code,
         })))
     }
 }

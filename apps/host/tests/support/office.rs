@@ -245,10 +245,8 @@ impl Play {
     pub(crate) fn measurement(&self, files: &PackageFiles) -> Measurement {
         let Stage { policy, config, .. } = &self.stage;
         let manifest = package::open_files(files).unwrap().manifest;
-        let settings = RegionSettings {
-            limits: manifest.config.limits.within(policy.policy.limits),
-            egress: policy.policy.egress_of(&manifest),
-        };
+        let settings =
+            RegionSettings::decided_by(&policy.policy, &manifest, manifest.config.limits);
         let provider = ProcessProvider::new(&config.container).unwrap();
         provider.measurement(&files.package, &settings).unwrap()
     }

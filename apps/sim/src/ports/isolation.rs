@@ -10,6 +10,7 @@ use cryptlet_seal::{ExchangeKey, SealError, SigningKey, key_binding, measure, pa
 use cryptlet_types::{
     Batch, EvidenceStatement, Measurement, Provider, Report, ReportDomain, SignedReport, Subject,
     UnixSeconds,
+    recording::{ReplayInput, Replayed},
     region::{
         CallAnswer, CallInput, CallOut, CallOutAnswer, KeyGrant, ObserveAnswer, ObserveInput,
         Package, RegionFault, RegionSettings, RegionStatement, RunAnswer, RunInput, RunOutcome,
@@ -231,6 +232,7 @@ impl Region for SimulatedRegion {
             proceed: None,
             sources: vec![],
             fuel_used: 1,
+            recording: None,
         })
     }
 
@@ -240,6 +242,10 @@ impl Region for SimulatedRegion {
 
     async fn call(&mut self, _input: CallInput) -> Result<CallAnswer, IsolationError> {
         Err(RegionFault::Unavailable("nobody calls".to_owned()).into())
+    }
+
+    async fn replay(&mut self, _input: ReplayInput) -> Result<Replayed, IsolationError> {
+        Err(RegionFault::Unavailable("nothing is recorded here".to_owned()).into())
     }
 
     async fn sign_batch(

@@ -11,7 +11,7 @@ mod tls;
 pub use response::{Response, ResponseError, read_response};
 pub use tls::Roots;
 
-use crate::{channel::SharedHost, deadline::Deadline};
+use crate::{channel::SharedHost, deadline::Deadline, recording::Answers};
 use cryptlet_seal::sha256;
 use cryptlet_types::{
     UnixSeconds,
@@ -20,11 +20,10 @@ use cryptlet_types::{
     region::{CallOut, SourceProof},
 };
 use relay::RelayStream;
-use request::Checked;
 use std::{collections::BTreeMap, io};
 
 pub use relay::Abort;
-pub use request::Request;
+pub use request::{Checked, Request};
 
 /// Why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,13 +86,14 @@ pub struct Surroundings<'a> {
     pub response_bytes: u64,
 }
 
-/// Sends a request and reads the whole response.
+/// Sends a request and reads the whole response, or reads back what was answered to it.
 ///
 /// # Errors
 /// See [`ExchangeError`].
 pub fn exchange(
     request: &Request,
     around: &Surroundings<'_>,
+    answers: &mut Answers,
 ) -> Result<(Response, SourceProof), ExchangeError> {
     let checked = Checked::new(request).map_err(ExchangeError::Refused)?;
     let Some(roots) = around.egress.rules.get(&checked.place) else {
@@ -102,8 +102,24 @@ pub fn exchange(
             clip(&checked.place)
         )));
     };
+    match answers {
+        Answers::Sources => ask(&checked, roots, around),
+        Answers::Recorded(recorder) => {
+            let result = ask(&checked, roots, around);
+            recorder.note(&checked, &result);
+            result
+        }
+        Answers::Replayed(replayer) => replayer.answer(&checked),
+    }
+}
+
+fn ask(
+    checked: &Checked,
+    roots: &Roots,
+    around: &Surroundings<'_>,
+) -> Result<(Response, SourceProof), ExchangeError> {
     let mut relay = RelayStream::connect(around.host, around.deadline, &checked.place)?;
-    let result = converse(&checked, roots, around, &mut relay);
+    let result = converse(checked, roots, around, &mut relay);
     let aborted = relay.take_abort();
     let closed = match aborted {
         Some(abort) => return Err(abort.into()),

@@ -8,6 +8,7 @@ use crate::{
 use alloy_primitives::Bytes;
 use cryptlet_types::{
     bounded::clip,
+    recording::Divergence,
     region::{CallOut, CallOutAnswer},
 };
 use std::io::{self, Read, Write};
@@ -24,6 +25,9 @@ pub enum Abort {
     /// The conversation with the host cannot go on.
     #[error(transparent)]
     Channel(#[from] ChannelError),
+    /// It left the recording from which it is repeated.
+    #[error("replay diverged at {0}")]
+    Diverged(Divergence),
 }
 
 /// A connected stream. The host has one stream for a region; connecting closes the one before.

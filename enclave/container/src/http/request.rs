@@ -40,15 +40,15 @@ pub struct Request {
 
 /// A request that may be sent, if policy knows the place.
 #[derive(Debug)]
-pub(super) struct Checked {
+pub struct Checked {
     /// The URL in its normal form, without fragment.
-    pub(super) url: String,
+    pub(crate) url: String,
     /// Name that the certificate must bear.
     pub(super) host: String,
     /// `host:port`.
     pub(super) place: String,
     /// The request as it is sent.
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Checked {

@@ -7,7 +7,8 @@ use cryptlet_types::{
     answer::{MAX_WINDOW_SECONDS, request_id},
     event::Observation,
     manifest::{Kind, ManifestConfig, TriggerKind},
-    region::{CallOut, CallOutAnswer, Package},
+    recording::{Recording, ReplayInput, ReplayedOutcome},
+    region::{CallOut, CallOutAnswer, Package, sources_digest},
     report::CompactSignature,
     subscription::{Direction, ThresholdSpec},
 };
@@ -73,6 +74,7 @@ fn load(package: Package) -> CallIn {
         settings: RegionSettings {
             limits: Limits::default(),
             egress: Vec::new(),
+            recording: RecordingRule::Off,
         },
     }))
 }
@@ -783,4 +785,30 @@ fn a_number_is_said_once_until_nobody_takes_it_any_more() {
     assert!(run(&mut session, at(1, 10)).is_ok(), "it is the same");
     assert!(run(&mut session, at(1, 21)).is_ok());
     assert!(run(&mut session, at(2, 21)).is_ok());
+}
+
+#[test]
+fn a_run_is_repeated_after_creation_without_a_key_and_calls_nobody() {
+    let replay = || {
+        CallIn::Replay(Box::new(ReplayInput {
+            input: input(1),
+            recording: Recording::default(),
+        }))
+    };
+    let mut session = session();
+    let early = session.answer(replay(), &host()).unwrap();
+    assert!(matches!(early, Err(RegionFault::Protocol(_))), "{early:?}");
+    created(&mut session, package(&manifest()));
+    for _ in 0..2 {
+        let answer = session.answer(replay(), &host()).unwrap();
+        let Ok(CallInAnswer::Replayed(replayed)) = answer else {
+            panic!("not repeated: {answer:?}")
+        };
+        assert!(matches!(replayed.outcome, ReplayedOutcome::Payload(_)));
+        assert_eq!(replayed.sources, sources_digest(&[]).unwrap());
+        assert!(replayed.fuel_used > 0);
+    }
+    // It has signed nothing, and still takes its key.
+    let run = session.answer(CallIn::Run(Box::new(input(1))), &host());
+    assert!(matches!(run, Ok(Err(RegionFault::Protocol(_)))), "{run:?}");
 }

@@ -1,8 +1,11 @@
-//! A runner on real parts: the container that was built, the hostile cryptlet, and vaults of both kinds.
+//! A runner on real parts: the container that was built, the hostile cryptlet or the market watcher with its source, and vaults
+//! of both kinds.
+#![allow(dead_code, reason = "each test program needs a part of it")]
 
 use alloy_primitives::{Address, B256, Bytes};
 use alloy_sol_types::SolValue;
 use async_trait::async_trait;
+use cryptlet_feed::{Feed, Rates};
 use cryptlet_isolation::{
     CallOutHandler, IsolationError, IsolationProvider, ProcessProvider, Region, Relay, TracingLog,
 };
@@ -20,7 +23,10 @@ use cryptlet_types::{
     ClockSpec, CryptletId, Event, Evidence, Job, Limits, Manifest, Measurement, Policy, Provider,
     ReportDomain, Sha256Digest, Subject, Subscription, Trigger, TriggerSpec,
     manifest::{Kind, ManifestConfig, TriggerKind},
-    policy::{EvidenceRule, PolicyInForce, Retry, ServeRule, Signing, Whom},
+    policy::{
+        CodeRule, EgressRule, EvidenceRule, PolicyInForce, RecordingRule, Retry, ServeRule,
+        Signing, Trust, Whom,
+    },
     region::{KeyGrant, Package, RegionSettings, RegionStatement},
     report::CompactSignature,
 };
@@ -29,6 +35,7 @@ use cryptlet_vault::{
 };
 use std::{
     collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{
         Arc,
@@ -38,6 +45,8 @@ use std::{
 
 pub(crate) const DUE: u64 = 1_792_159_200;
 const CRYPTLET: CryptletId = CryptletId(Address::repeat_byte(3));
+const SOURCE: &str = "rates.bletchley.example";
+const MARKET_WATCHER: &[u8] = include_bytes!("../../../../cryptlets/dist/market-watcher.wasm");
 const HOSTILE: &[u8] = include_bytes!("../../../../cryptlets/dist/hostile.wasm");
 
 /// Where the cryptlet's key lies.
@@ -109,6 +118,70 @@ impl World {
     }
 }
 
+/// A runner of the market watcher, and its source.
+pub(crate) struct Watched {
+    pub(crate) runner: Runner,
+    pub(crate) package: Package,
+    relay: Relay,
+    _feed: Feed,
+    _folder: tempfile::TempDir,
+}
+
+impl Watched {
+    /// Under a policy that has runs recorded as `recording` says.
+    pub(crate) async fn new(recording: RecordingRule) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let host = SigningKey::from_secret(&[1; 32]).unwrap();
+        let key = SigningKey::from_secret(&[2; 32]).unwrap();
+        let rates = Rates::parse("Date,USD,GBP\n2026-10-16,1.1172,0.8338\n").unwrap();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let feed = Feed::start(rates, SOURCE, any).await.unwrap();
+        let place = format!("{SOURCE}:443");
+        let mut manifest = manifest(&key);
+        manifest.config.egress = vec![place.clone()];
+        manifest.config.settings = BTreeMap::from([("feed".into(), format!("https://{SOURCE}/"))]);
+        let built = package::build(&manifest, MARKET_WATCHER, b"{}", None).unwrap();
+        let relay = Relay::new(
+            BTreeMap::from([(place.clone(), feed.address())]),
+            Arc::new(TracingLog::new("tested")),
+        );
+        let ports = Ports {
+            isolation: Arc::new(ProcessProvider::new(&container()).unwrap()),
+            vault: Arc::new(file_vault(folder.path(), &host, &key)),
+            register: Arc::new(Store(built.package.clone())),
+            call_out: Arc::new(relay.clone()),
+        };
+        let mut policy = policy().policy;
+        policy.recording = recording;
+        policy.egress = vec![EgressRule {
+            place,
+            trust: Trust::Roots(feed.root_pem().to_owned()),
+        }];
+        let digest = sha256(&policy.to_json().unwrap());
+        let policy = PolicyInForce { policy, digest };
+        Self {
+            runner: Runner::new(ports, domain(), policy, host.address()),
+            package: built.package,
+            relay,
+            _feed: feed,
+            _folder: folder,
+        }
+    }
+
+    pub(crate) fn relay(&self) -> Arc<dyn CallOutHandler> {
+        Arc::new(self.relay.clone())
+    }
+
+    /// A job for the rate of a currency.
+    pub(crate) fn watch(&self, currency: &str, nonce: u64) -> Job {
+        let params = (true, vec![currency.to_owned()]).abi_encode_params();
+        job(sha256(&self.package.index), |subscription| {
+            subscription.nonce = nonce;
+            subscription.params = params.into();
+        })
+    }
+}
+
 fn domain() -> ReportDomain {
     ReportDomain {
         chain_id: 31_337,
@@ -118,6 +191,14 @@ fn domain() -> ReportDomain {
 
 /// A job that has the cryptlet say `detail`, for a subscription that `change` has changed.
 pub(crate) fn behave(world: &World, detail: &str, change: impl FnOnce(&mut Subscription)) -> Job {
+    job(world.package, |subscription| {
+        let params = ("echo".to_owned(), detail.to_owned()).abi_encode_params();
+        subscription.params = Bytes::from(params);
+        change(subscription);
+    })
+}
+
+fn job(package: Sha256Digest, change: impl FnOnce(&mut Subscription)) -> Job {
     let clock = ClockSpec {
         cron: "0 16 * * *".into(),
         time_zone: "Europe/Berlin".into(),
@@ -132,7 +213,7 @@ pub(crate) fn behave(world: &World, detail: &str, change: impl FnOnce(&mut Subsc
         callback_gas: 50_000,
         validity: 3_600,
         trigger: TriggerSpec::Clock(clock),
-        params: Bytes::from(("echo".to_owned(), detail.to_owned()).abi_encode_params()),
+        params: Bytes::new(),
         since: 1,
     };
     change(&mut subscription);
@@ -142,7 +223,7 @@ pub(crate) fn behave(world: &World, detail: &str, change: impl FnOnce(&mut Subsc
         id: Job::id_of(&event),
         event,
         subscription,
-        package: world.package,
+        package,
         limits: Limits::default(),
         policy_epoch: 1,
     }
@@ -191,13 +272,15 @@ fn policy() -> PolicyInForce {
             minimum_validity_seconds: 1,
             maximum_callback_gas: 1_000_000,
         },
+        code: CodeRule::default(),
+        recording: RecordingRule::Off,
     };
     let digest = sha256(&policy.to_json().unwrap());
     PolicyInForce { policy, digest }
 }
 
 /// The container beside the test program.
-fn container() -> PathBuf {
+pub(crate) fn container() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let path = test.parent().unwrap().with_file_name("cryptlet-container");
     assert!(
