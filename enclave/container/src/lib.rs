@@ -13,6 +13,7 @@ pub mod channel;
 pub mod deadline;
 pub mod http;
 mod imports;
+mod promises;
 pub mod runtime;
 pub mod sandbox;
 pub mod session;
