@@ -15,7 +15,7 @@ mod zygote;
 pub use process::ProcessProvider;
 pub use relay::{LogSink, Relay, TracingLog};
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, Bytes};
 use async_trait::async_trait;
 use cryptlet_seal::{SealError, recover};
 use cryptlet_types::{
@@ -140,6 +140,25 @@ pub trait Region: Send {
     /// See [`IsolationError`].
     async fn provision(&mut self, grant: KeyGrant) -> Result<Address, IsolationError>;
 
+    /// [`Region::provision`] with the last sealed image of the cryptlet under this measurement: the region goes on from what its
+    /// predecessor promised. After a refusal it may be tried again, with the image that is the last one.
+    ///
+    /// # Errors
+    /// See [`IsolationError`]; [`RegionFault::Sealed`] if the image is not the last one, or nothing is sealed here.
+    async fn resume(&mut self, _grant: KeyGrant, _image: Bytes) -> Result<Address, IsolationError> {
+        Err(seals_nothing())
+    }
+
+    /// Has the region leave what it promised to its successor: a sealed image, which the vault is to take as the last one
+    /// (`Vault::advance`). The region signs nothing any more.
+    ///
+    /// # Errors
+    /// See [`IsolationError`]; [`RegionFault::Sealed`] where the vault gave nothing to seal with, or nothing is sealed here.
+    /// Then the region signs as before.
+    async fn seal(&mut self) -> Result<Bytes, IsolationError> {
+        Err(seals_nothing())
+    }
+
     /// Wakes the cryptlet.
     ///
     /// # Errors
@@ -173,6 +192,10 @@ pub trait Region: Send {
         domain: ReportDomain,
         reports: Vec<SignedReport>,
     ) -> Result<CompactSignature, IsolationError>;
+}
+
+fn seals_nothing() -> IsolationError {
+    RegionFault::Sealed("sealed image: regions of this kind seal nothing".into()).into()
 }
 
 /// What the world is to regions (`IsolatedAppIoControl`): opens a session for each region.

@@ -1,11 +1,12 @@
 //! A region in a process: its conversation, and its end.
 
 use crate::{CallOutSession, IsolationError, Region, frames, process::Loaded, zygote::Child};
-use alloy_primitives::Address;
+use alloy_primitives::{Address, Bytes};
 use async_trait::async_trait;
 use cryptlet_types::{
     EvidenceStatement, ReportDomain, SignedReport,
     recording::{ReplayInput, Replayed},
+    bounded::MAX_SEALED_BYTES,
     region::{
         CallAnswer, CallIn, CallInAnswer, CallInput, CallOut, CallOutAnswer, KeyGrant,
         ObserveAnswer, ObserveInput, RunAnswer, RunInput, ToHost, ToRegion,
@@ -18,7 +19,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-/// Time for what the region does without the cryptlet: to make its keys, to open a wrapped one, to sign a batch.
+/// Time for what the region does without the cryptlet: to make its keys, to open a wrapped one, to sign a batch, to seal.
 pub(crate) const OWN_TIME: Duration = Duration::from_secs(5);
 /// How much later than the region the host notices that a run's time is up: the region then hears that its
 /// source is late when it knows already that the run is over, and answers with a deadline fault.
@@ -161,6 +162,25 @@ impl Region for ProcessRegion {
         let call = CallIn::Provision(grant);
         match self.conversation.call(call, OWN_TIME).await? {
             CallInAnswer::Provisioned(address) => Ok(address),
+            _ => other_answer(),
+        }
+    }
+
+    async fn resume(&mut self, grant: KeyGrant, image: Bytes) -> Result<Address, IsolationError> {
+        let call = CallIn::Resume { grant, image };
+        match self.conversation.call(call, OWN_TIME).await? {
+            CallInAnswer::Provisioned(address) => Ok(address),
+            _ => other_answer(),
+        }
+    }
+
+    async fn seal(&mut self) -> Result<Bytes, IsolationError> {
+        match self.conversation.call(CallIn::Seal, OWN_TIME).await? {
+            CallInAnswer::Sealed(image) if image.len() <= MAX_SEALED_BYTES => Ok(image),
+            CallInAnswer::Sealed(_) => {
+                let what = format!("a sealed image of more than {MAX_SEALED_BYTES} bytes");
+                Err(IsolationError::Protocol(what))
+            }
             _ => other_answer(),
         }
     }

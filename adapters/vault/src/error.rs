@@ -2,8 +2,8 @@
 
 use crate::KeyId;
 use alloy_primitives::Address;
-use cryptlet_seal::SealError;
-use cryptlet_types::CryptletId;
+use cryptlet_seal::{SealError, sealed::SealedError};
+use cryptlet_types::{CryptletId, Measurement};
 use std::{io, path::PathBuf};
 
 /// Result of a vault operation.
@@ -149,6 +149,22 @@ pub enum VaultError {
     /// A sealed secret is another vault's, or for something else, or was altered.
     #[error("the secret of {0} was not sealed by this vault, or was altered")]
     NotSealedHere(String),
+    /// The vault does not take an image as the last one.
+    #[error("cryptlet {cryptlet}: {source}")]
+    Image {
+        /// The cryptlet.
+        cryptlet: CryptletId,
+        /// What is wrong with the image.
+        source: SealedError,
+    },
+    /// No region of the cryptlet was ever granted anything under this measurement, or its seal was reset.
+    #[error("the vault has no seal of cryptlet {cryptlet} for measurement {measurement}")]
+    NoSeal {
+        /// The cryptlet.
+        cryptlet: CryptletId,
+        /// What would run.
+        measurement: Measurement,
+    },
     /// The operating system gives no randomness.
     #[error("the operating system gives no randomness")]
     NoRandomness,

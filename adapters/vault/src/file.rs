@@ -11,9 +11,15 @@ use crate::{
 };
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
-use cryptlet_seal::{SigningKey, evidence::Expected, key_binding, wrap};
+use cryptlet_seal::{
+    SigningKey,
+    evidence::Expected,
+    key_binding,
+    sealed::{Release, Seal},
+    wrap,
+};
 use cryptlet_types::{
-    CryptletId, Evidence,
+    CryptletId, Evidence, Measurement, Sha256Digest,
     region::{KeyGrant, RegionStatement},
     report::CompactSignature,
 };
@@ -44,8 +50,9 @@ impl fmt::Debug for Unlock {
 /// Keys in one sealed file (layout: see the source of `format`), open in one process at a time. Writes are atomic:
 /// a process that is killed, or a disk that is full, leaves the old file.
 ///
-/// [`Vault::create`], [`Vault::retire`], [`Vault::discard`] and the first [`Vault::seal_secret`] write and sync a small file on
-/// the calling thread (milliseconds); everything else works in memory.
+/// [`Vault::create`], [`Vault::retire`], [`Vault::discard`], [`Vault::advance`], [`Vault::reset_sealed`], the first
+/// [`Vault::seal_secret`] and the first [`Vault::grant`] for a measurement write and sync a small file on the calling thread
+/// (milliseconds); everything else works in memory.
 pub struct FileVault {
     path: PathBuf,
     schedule: Schedule,
@@ -207,6 +214,37 @@ impl FileVault {
         written.map(|()| key)
     }
 
+    /// The seal of a cryptlet under a measurement, made at its first use.
+    fn seal_of(
+        &self,
+        keys: &mut Keys,
+        cryptlet: CryptletId,
+        measurement: Measurement,
+    ) -> Result<Seal> {
+        if let Ok(seal) = keys.seal(cryptlet, measurement) {
+            return Ok(seal.clone());
+        }
+        let seal = Seal::new(cryptlet, Zeroizing::new(random()?));
+        self.write_seal(keys, cryptlet, measurement, Some(seal.clone()))?;
+        Ok(seal)
+    }
+
+    /// Writes the keys with another seal, or with none; if the old file stays in place, so does what there was.
+    fn write_seal(
+        &self,
+        keys: &mut Keys,
+        cryptlet: CryptletId,
+        measurement: Measurement,
+        seal: Option<Seal>,
+    ) -> Result<()> {
+        let before = keys.set_seal(cryptlet, measurement, seal);
+        let written = self.write(keys);
+        if !is_in_place(&written) {
+            keys.set_seal(cryptlet, measurement, before);
+        }
+        written
+    }
+
     fn destroy(&self, cryptlet: CryptletId, signer: Address, which: Which) -> Result<()> {
         let mut keys = self.keys();
         let (place, key) = keys.remove(cryptlet, signer, which)?;
@@ -251,10 +289,12 @@ impl Vault for FileVault {
     ) -> Result<KeyGrant> {
         approve::region(cryptlet, evidence, expected)?;
         let statement = &evidence.statement;
-        let keys = self.keys();
-        let secret = keys.signer(cryptlet, signer)?.secret();
-        let binding = key_binding(statement);
-        let wrapped = wrap(statement.exchange_key, &binding, secret.as_slice())?;
+        let mut keys = self.keys();
+        let key = keys.signer(cryptlet, signer)?.secret();
+        let seal = self.seal_of(&mut keys, cryptlet, statement.measurement)?;
+        let seal = Some(seal);
+        let release = Release { key, seal }.to_bytes();
+        let wrapped = wrap(statement.exchange_key, &key_binding(statement), &release)?;
         Ok(KeyGrant::Wrapped(wrapped))
     }
 
@@ -300,6 +340,39 @@ impl Vault for FileVault {
             .sealing()
             .and_then(|key| open_secret(key, context, sealed));
         opened.ok_or_else(|| VaultError::NotSealedHere(context.to_owned()))
+    }
+
+    async fn last_image(
+        &self,
+        cryptlet: CryptletId,
+        measurement: Measurement,
+    ) -> Result<Option<Sha256Digest>> {
+        let keys = self.keys();
+        let seal = keys.seal(cryptlet, measurement).ok();
+        let last = seal.filter(|seal| seal.counter > 0);
+        Ok(last.map(|seal| seal.image))
+    }
+
+    async fn advance(
+        &self,
+        cryptlet: CryptletId,
+        measurement: Measurement,
+        image: &[u8],
+    ) -> Result<u64> {
+        let mut keys = self.keys();
+        let seal = keys.seal(cryptlet, measurement)?;
+        let next = seal
+            .succeeded_by(measurement, image)
+            .map_err(|source| VaultError::Image { cryptlet, source })?;
+        let counter = next.counter;
+        self.write_seal(&mut keys, cryptlet, measurement, Some(next))?;
+        Ok(counter)
+    }
+
+    async fn reset_sealed(&self, cryptlet: CryptletId, measurement: Measurement) -> Result<()> {
+        let mut keys = self.keys();
+        keys.seal(cryptlet, measurement)?;
+        self.write_seal(&mut keys, cryptlet, measurement, None)
     }
 }
 

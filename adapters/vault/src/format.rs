@@ -10,12 +10,13 @@
 //! | 37 | 24 | nonce, fresh at every write |
 //! | 61 | … | keys, encrypted with XChaCha20-Poly1305; the 61 bytes before are associated data |
 //!
-//! Decrypted: 53 bytes a key: kind (1 host, 2 transmitter, 3 cryptlet, 4 authority, 5 sealing), registration
-//! address (20 bytes, zero unless kind 3), secret scalar (32 bytes; of P-256 for kind 4, for kind 5 a key of
-//! XChaCha20-Poly1305, else of secp256k1). The entries of
-//! one cryptlet stand in the order in which they were made: the last is current. Nothing protects against an
+//! Decrypted: 53 bytes a key: kind (1 host, 2 transmitter, 3 cryptlet, 4 authority, 5 sealing, 6 seal of a region's state),
+//! registration address (20 bytes, zero unless kind 3 or 6), secret scalar (32 bytes; of P-256 for kind 4, for kinds 5 and 6 a
+//! key of XChaCha20-Poly1305, else of secp256k1). A seal has 72 bytes more: measurement (32), counter of the last image
+//! (big-endian `u64`), SHA-256 of the last image (32; zero as long as the counter is). The entries of
+//! one cryptlet's keys stand in the order in which they were made: the last is current. Nothing protects against an
 //! older copy of the same file being put back: that loses later keys and brings retired ones back, which the
-//! register knows as revoked.
+//! register knows as revoked, and sets the counters of seals back.
 
 use crate::{
     KeyId, Result, VaultError,
@@ -24,8 +25,8 @@ use crate::{
 use alloy_primitives::Address;
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce, aead::Aead, aead::Payload};
-use cryptlet_seal::SigningKey;
-use cryptlet_types::CryptletId;
+use cryptlet_seal::{SigningKey, sealed::Seal};
+use cryptlet_types::{CryptletId, Measurement, Sha256Digest};
 use rand::{TryRngCore, rngs::OsRng};
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -33,16 +34,17 @@ use zeroize::Zeroizing;
 /// A symmetric key, wiped when dropped.
 pub(crate) type SealKey = Zeroizing<[u8; 32]>;
 
-/// Largest file that is read: room for about 19,000 keys.
+/// Largest file that is read: room for about 19,000 keys, or 8,000 seals.
 pub(crate) const MAX_FILE_BYTES: usize = 1 << 20;
 const MAGIC: &[u8; 7] = b"CRVAULT";
 const VERSION: u8 = 2;
 const HEADER_BYTES: usize = 61;
 const ENTRY_BYTES: usize = 53;
+const SEAL_BYTES: usize = ENTRY_BYTES + 72;
 const TAG_BYTES: usize = 16;
 /// Bytes of a nonce of XChaCha20-Poly1305.
 const NONCE_BYTES: usize = 24;
-const MAX_KEYS: usize = (MAX_FILE_BYTES - HEADER_BYTES - TAG_BYTES) / ENTRY_BYTES;
+const MAX_PLAIN_BYTES: usize = MAX_FILE_BYTES - HEADER_BYTES - TAG_BYTES;
 
 /// What deriving a key from a password costs (Argon2id, RFC 9106).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +164,7 @@ impl<'b> Sealed<'b> {
             aad: self.header,
         };
         let plain = cipher(key)
-            .decrypt(XNonce::from_slice(&self.nonce), payload)
+            .decrypt(&XNonce::from(self.nonce), payload)
             .map(Zeroizing::new)
             .ok()?;
         read_keys(&plain)
@@ -171,18 +173,18 @@ impl<'b> Sealed<'b> {
 
 /// Encrypts `keys` with a fresh nonce.
 pub(crate) fn seal(schedule: &Schedule, key: &SealKey, keys: &Keys) -> Result<Vec<u8>> {
-    if keys.len() > MAX_KEYS {
+    let plain = write_keys(keys);
+    if plain.len() > MAX_PLAIN_BYTES {
         return Err(VaultError::Full);
     }
     let nonce = random()?;
     let mut bytes = schedule.header(&nonce);
-    let plain = write_keys(keys);
     let payload = Payload {
         msg: &plain,
         aad: &bytes,
     };
     let body = cipher(key)
-        .encrypt(XNonce::from_slice(&nonce), payload)
+        .encrypt(&XNonce::from(nonce), payload)
         .map_err(|_| VaultError::Full)?;
     bytes.extend(body);
     Ok(bytes)
@@ -231,7 +233,7 @@ pub(crate) fn seal_secret(key: &SealKey, context: &str, secret: &[u8]) -> Result
         aad: context.as_bytes(),
     };
     let body = cipher(key)
-        .encrypt(XNonce::from_slice(&nonce), payload)
+        .encrypt(&XNonce::from(nonce), payload)
         .map_err(|_| VaultError::Full)?;
     Ok([nonce.as_slice(), &body].concat())
 }
@@ -242,22 +244,23 @@ pub(crate) fn open_secret(
     context: &str,
     sealed: &[u8],
 ) -> Option<Zeroizing<Vec<u8>>> {
-    let (nonce, body) = sealed.split_at_checked(NONCE_BYTES)?;
+    let (nonce, body) = sealed.split_first_chunk::<NONCE_BYTES>()?;
     let payload = Payload {
         msg: body,
         aad: context.as_bytes(),
     };
-    let opened = cipher(key).decrypt(XNonce::from_slice(nonce), payload);
+    let opened = cipher(key).decrypt(&XNonce::from(*nonce), payload);
     opened.map(Zeroizing::new).ok()
 }
 
 fn cipher(key: &SealKey) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new(key.as_slice().into())
+    XChaCha20Poly1305::new((&**key).into())
 }
 
 fn write_keys(keys: &Keys) -> Zeroizing<Vec<u8>> {
     // Reserved whole: growing would leave copies of secrets behind.
-    let mut plain = Zeroizing::new(Vec::with_capacity(keys.len() * ENTRY_BYTES));
+    let size = keys.len() * ENTRY_BYTES + keys.seals().len() * SEAL_BYTES;
+    let mut plain = Zeroizing::new(Vec::with_capacity(size));
     let mut write = |kind, address: Address, secret: &Zeroizing<[u8; 32]>| {
         plain.push(kind);
         plain.extend_from_slice(address.as_slice());
@@ -277,6 +280,14 @@ fn write_keys(keys: &Keys) -> Zeroizing<Vec<u8>> {
     }
     if let Some(sealing) = keys.sealing() {
         write(5, Address::ZERO, sealing);
+    }
+    for (measurement, seal) in keys.seals() {
+        plain.push(6);
+        plain.extend_from_slice(seal.cryptlet.0.as_slice());
+        plain.extend_from_slice(seal.key.as_slice());
+        plain.extend_from_slice(measurement.0.as_slice());
+        plain.extend_from_slice(&seal.counter.to_be_bytes());
+        plain.extend_from_slice(seal.image.0.as_slice());
     }
     plain
 }
@@ -299,6 +310,20 @@ fn read_keys(mut plain: &[u8]) -> Option<Keys> {
             }
             5 if address.is_zero() && keys.sealing().is_none() => {
                 keys.set_sealing(Some(secret));
+                continue;
+            }
+            6 => {
+                let cryptlet = CryptletId(address);
+                let measurement = Measurement(take::<32>(&mut plain)?.into());
+                let seal = Seal {
+                    cryptlet,
+                    key: secret,
+                    counter: u64::from_be_bytes(take(&mut plain)?),
+                    image: Sha256Digest(take::<32>(&mut plain)?.into()),
+                };
+                if keys.set_seal(cryptlet, measurement, Some(seal)).is_some() {
+                    return None;
+                }
                 continue;
             }
             _ => return None,

@@ -2,8 +2,8 @@
 
 use crate::{KeyId, KeyRecord, Result, VaultError, key_id::records};
 use alloy_primitives::Address;
-use cryptlet_seal::SigningKey;
-use cryptlet_types::CryptletId;
+use cryptlet_seal::{SigningKey, sealed::Seal};
+use cryptlet_types::{CryptletId, Measurement};
 use p256::{ecdsa::DerSignature, ecdsa::signature::Signer, elliptic_curve::rand_core::OsRng};
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
@@ -64,12 +64,44 @@ pub(crate) struct Keys {
     authority: Option<AuthorityKey>,
     /// Seals what others gave the host to keep. It signs nothing, and so has no [`KeyId`].
     sealing: Option<Zeroizing<[u8; 32]>>,
+    /// What seals regions' states. Each is its cryptlet's.
+    seals: BTreeMap<(CryptletId, Measurement), Seal>,
 }
 
 impl Keys {
+    /// Keys that are no seals.
     pub(crate) fn len(&self) -> usize {
         let signing: usize = self.signing.values().map(Vec::len).sum();
         signing + usize::from(self.authority.is_some()) + usize::from(self.sealing.is_some())
+    }
+
+    /// Every measurement with a seal, in order.
+    pub(crate) fn seals(&self) -> impl ExactSizeIterator<Item = (Measurement, &Seal)> {
+        self.seals
+            .iter()
+            .map(|((_, measurement), seal)| (*measurement, seal))
+    }
+
+    pub(crate) fn seal(&self, cryptlet: CryptletId, measurement: Measurement) -> Result<&Seal> {
+        let none = VaultError::NoSeal {
+            cryptlet,
+            measurement,
+        };
+        self.seals.get(&(cryptlet, measurement)).ok_or(none)
+    }
+
+    /// Puts a seal, or none, in the place of what there was, which it returns.
+    pub(crate) fn set_seal(
+        &mut self,
+        cryptlet: CryptletId,
+        measurement: Measurement,
+        seal: Option<Seal>,
+    ) -> Option<Seal> {
+        let place = (cryptlet, measurement);
+        match seal {
+            Some(seal) => self.seals.insert(place, seal),
+            None => self.seals.remove(&place),
+        }
     }
 
     /// Every id with its keys, in order, without the authority.

@@ -17,6 +17,10 @@
 //! with applications; a token refuses, because a secret that comes out of it would lie in the host's memory all the same
 //! while its operator believes it to be in the token.
 //!
+//! A sealed file keeps a seal for each cryptlet and measurement as well ([`cryptlet_seal::sealed`]): what a region promised is
+//! handed on to its successor in an image that [`Images`] keeps, and the vault knows which image is the last
+//! ([`Vault::advance`]). A token refuses.
+//!
 //! Either way the vault looks at the evidence itself. What a caller *expects* of the evidence (measurement,
 //! challenge, host, age) is the caller's word: the vault trusts the host that it belongs to.
 
@@ -24,6 +28,7 @@ mod approve;
 mod error;
 mod file;
 mod format;
+mod images;
 mod key_id;
 mod keys;
 mod pkcs11;
@@ -32,6 +37,7 @@ mod storage;
 pub use error::{Result, VaultError};
 pub use file::{FileVault, Unlock};
 pub use format::KdfCost;
+pub use images::Images;
 pub use key_id::{KeyId, KeyRecord, KeyState};
 pub use pkcs11::{PinSource, Pkcs11Config, Pkcs11Vault};
 
@@ -39,7 +45,7 @@ use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
 use cryptlet_seal::evidence::Expected;
 use cryptlet_types::{
-    CryptletId, Evidence,
+    CryptletId, Evidence, Measurement, Sha256Digest,
     region::{KeyGrant, RegionStatement},
     report::CompactSignature,
 };
@@ -72,11 +78,13 @@ pub trait Vault: Send + Sync {
     async fn sign(&self, key: &KeyId, digest: B256) -> Result<CompactSignature>;
 
     /// Lets the region that `evidence` speaks of sign as `signer`, if the evidence is what is expected: the key
-    /// wrapped to it and bound to measurement, region key and challenge ([`cryptlet_seal::key_binding`]), or
-    /// word that the key stays here ([`Vault::sign_report`]).
+    /// wrapped to it and bound to measurement, region key and challenge ([`cryptlet_seal::key_binding`]), with the seal for
+    /// this measurement where the vault keeps seals ([`cryptlet_seal::sealed::Release`]); or word that the key stays here
+    /// ([`Vault::sign_report`]).
     ///
     /// # Errors
-    /// [`VaultError::Refused`] if the evidence is not what is expected, [`VaultError::UnknownSigner`].
+    /// [`VaultError::Refused`] if the evidence is not what is expected, [`VaultError::UnknownSigner`], or that the vault could
+    /// not be written: the first grant for a measurement makes its seal.
     async fn grant(
         &self,
         cryptlet: CryptletId,
@@ -149,6 +157,44 @@ pub trait Vault: Send + Sync {
     /// [`VaultError::NotSealedHere`] if it is another vault's, of another context, or was altered;
     /// [`VaultError::NoSealing`] where keys lie in a token.
     async fn open_secret(&self, _context: &str, _sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        Err(VaultError::NoSealing)
+    }
+
+    /// SHA-256 of the last sealed image of a cryptlet under a measurement; `None` before there is any.
+    ///
+    /// # Errors
+    /// [`VaultError::NoSealing`] where keys lie in a token.
+    async fn last_image(
+        &self,
+        _cryptlet: CryptletId,
+        _measurement: Measurement,
+    ) -> Result<Option<Sha256Digest>> {
+        Err(VaultError::NoSealing)
+    }
+
+    /// Takes `image` as the last sealed image, if a region sealed it with the seal of this cryptlet and measurement and it
+    /// follows the last one: compare and set, durable when it returns. Returns its counter. No image before it is good for
+    /// anything afterwards.
+    ///
+    /// # Errors
+    /// [`VaultError::Image`] for any other image, [`VaultError::NoSeal`], or that the vault could not be written; after
+    /// [`VaultError::Unsynced`] it is taken. [`VaultError::NoSealing`] where keys lie in a token.
+    async fn advance(
+        &self,
+        _cryptlet: CryptletId,
+        _measurement: Measurement,
+        _image: &[u8],
+    ) -> Result<u64> {
+        Err(VaultError::NoSealing)
+    }
+
+    /// Destroys the seal of a cryptlet under a measurement: no image of it opens any more, and the next region begins without
+    /// one. An operator's decision, for an image that was lost: what earlier regions promised is forgotten.
+    ///
+    /// # Errors
+    /// [`VaultError::NoSeal`], or that the vault could not be written; after [`VaultError::Unsynced`] it is destroyed.
+    /// [`VaultError::NoSealing`] where keys lie in a token.
+    async fn reset_sealed(&self, _cryptlet: CryptletId, _measurement: Measurement) -> Result<()> {
         Err(VaultError::NoSealing)
     }
 }

@@ -68,7 +68,8 @@ pub(crate) fn read_private(path: &Path, limit: usize) -> Result<Option<Zeroizing
         return Err(VaultError::Exposed { path, mode });
     }
     // Reserved whole: growing would leave copies of secrets behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
+    let size = usize::try_from(metadata.len()).map_or(limit, |size| size.min(limit));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
     let more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     file.take(more).read_to_end(&mut bytes).map_err(at(path))?;
     Ok((bytes.len() <= limit).then_some(bytes))

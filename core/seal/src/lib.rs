@@ -2,6 +2,7 @@
 //!
 //! - [`sign`]: secp256k1 ECDSA as EVM chains check it, compact (EIP-2098) and low-s only
 //! - [`exchange`]: secrets wrapped to a region's key by HPKE (RFC 9180)
+//! - [`sealed`]: what a region leaves to its successor
 //! - [`digest`]: SHA-256 and the measurement of a region
 //! - [`package`]: a package's files and the digests that bind them
 //! - [`approval`]: whether administrators approved a policy
@@ -12,6 +13,7 @@ pub mod digest;
 pub mod evidence;
 pub mod exchange;
 pub mod package;
+pub mod sealed;
 pub mod sign;
 
 pub use approval::check_approvals;

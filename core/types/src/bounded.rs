@@ -14,6 +14,8 @@ pub const MAX_VALIDITY_SECONDS: u64 = 7 * 86_400;
 pub const MAX_PAYLOAD_BYTES: usize = 16 << 10;
 /// Longest reason or message kept from a cryptlet or a peer, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 10;
+/// Largest sealed image of a region, in bytes: 16 MiB. All that a region remembers fits.
+pub const MAX_SEALED_BYTES: usize = 16 << 20;
 /// Largest receipt file that is read, in bytes: 8 MiB.
 pub const MAX_RECEIPT_BYTES: usize = 8 << 20;
 

@@ -57,6 +57,13 @@ pub enum CallIn {
     },
     /// Take the cryptlet's signing key, or learn who signs. Once, after [`CallIn::Create`].
     Provision(KeyGrant),
+    /// [`CallIn::Provision`] with what the region's predecessor left: its last sealed image.
+    Resume {
+        /// As in [`CallIn::Provision`].
+        grant: KeyGrant,
+        /// The image, at most [`MAX_SEALED_BYTES`](crate::bounded::MAX_SEALED_BYTES) long.
+        image: Bytes,
+    },
     /// Wake the cryptlet. Any number of times, after [`CallIn::Provision`].
     Run(Box<RunInput>),
     /// Ask the cryptlet for the value of a feed. As [`CallIn::Run`].
@@ -74,6 +81,9 @@ pub enum CallIn {
         /// 1 to 64, in the order in which they are to be consumed.
         reports: Vec<SignedReport>,
     },
+    /// Leave what was promised to a successor, as a sealed image. Once, after [`CallIn::Provision`], and last: the region signs
+    /// nothing any more.
+    Seal,
 }
 
 /// What a region answers.
@@ -96,6 +106,8 @@ pub enum CallInAnswer {
     Replayed(Box<Replayed>),
     /// The cryptlet's signature over the batch.
     BatchSigned(CompactSignature),
+    /// The sealed image.
+    Sealed(Bytes),
 }
 
 /// What a region asks of its host.
@@ -208,13 +220,14 @@ pub enum KeyGrant {
     },
 }
 
-/// A signing key, encrypted to a region's exchange key (HPKE, RFC 9180).
+/// A signing key, and with it what seals the region's state where the vault keeps that, encrypted to a region's exchange key
+/// (HPKE, RFC 9180).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WrappedKey {
     /// HPKE's encapsulated key.
     pub encapsulated: Bytes,
-    /// The encrypted 32-byte secret; bound to the region's measurement and nonce.
+    /// The encrypted secret: 32 bytes of the key, with a seal 92 more. Bound to the region's measurement and nonce.
     pub ciphertext: Bytes,
 }
 
@@ -299,6 +312,9 @@ pub enum RegionFault {
     /// The signing key could not be opened or is not the manifest's.
     #[error("key: {0}")]
     Key(String),
+    /// What a predecessor left was refused, or is missing; or nothing can be left to a successor.
+    #[error("{0}")]
+    Sealed(String),
     /// The cryptlet trapped.
     #[error("cryptlet trapped: {0}")]
     Trap(String),

@@ -14,6 +14,7 @@ pub mod deadline;
 pub mod http;
 mod imports;
 pub mod recording;
+mod promises;
 pub mod runtime;
 pub mod sandbox;
 pub mod session;

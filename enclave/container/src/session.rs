@@ -12,7 +12,10 @@ use crate::{
     wake,
 };
 use alloy_primitives::{B256, Bytes, I256, U256};
-use cryptlet_seal::{ExchangeKey, SigningKey, key_binding, measure, package};
+use cryptlet_seal::{
+    ExchangeKey, SigningKey, key_binding, measure, package,
+    sealed::{Release, Seal},
+};
 use cryptlet_types::{
     EvidenceStatement, Manifest, Measurement, Provider, ReportDomain, Sha256Digest, SignedReport,
     UnixSeconds,
@@ -50,6 +53,7 @@ enum State {
     Loaded(Box<Loaded>),
     Created(Box<Region>),
     Ready(Box<Region>, Box<Record>),
+    Sealed,
     Failed,
 }
 
@@ -107,7 +111,10 @@ impl Session {
         let result = match call {
             CallIn::Load(config) => self.load(*config).map_err(RunError::Fault),
             CallIn::Create { nonce } => self.create(nonce).map_err(RunError::Fault),
-            CallIn::Provision(grant) => self.provision(&grant).map_err(RunError::Fault),
+            CallIn::Provision(grant) => self.provision(&grant, None).map_err(RunError::Fault),
+            CallIn::Resume { grant, image } => self
+                .provision(&grant, Some(&image))
+                .map_err(RunError::Fault),
             CallIn::Run(input) => self.run(*input, host),
             CallIn::Observe(input) => self.observe(&input, host),
             CallIn::Call(input) => self.call(&input, host),
@@ -115,6 +122,7 @@ impl Session {
             CallIn::SignBatch { domain, reports } => {
                 self.sign_batch(domain, &reports).map_err(RunError::Fault)
             }
+            CallIn::Seal => self.seal().map_err(RunError::Fault),
         };
         match result {
             Ok(answer) => Ok(Ok(answer)),
@@ -153,12 +161,16 @@ impl Session {
         }
     }
 
-    fn provision(&mut self, grant: &KeyGrant) -> Result<CallInAnswer, RegionFault> {
+    fn provision(
+        &mut self,
+        grant: &KeyGrant,
+        image: Option<&[u8]>,
+    ) -> Result<CallInAnswer, RegionFault> {
         match std::mem::replace(&mut self.state, State::Failed) {
-            State::Created(region) => match region.signer(grant) {
-                Ok(signer) => {
-                    let address = signer.address();
-                    self.state = State::Ready(region, Box::new(Record::new(signer)));
+            State::Created(region) => match region.record(grant, image) {
+                Ok(record) => {
+                    let address = region.loaded.manifest.public_key;
+                    self.state = State::Ready(region, Box::new(record));
                     Ok(CallInAnswer::Provisioned(address))
                 }
                 Err(fault) => {
@@ -176,6 +188,7 @@ impl Session {
     fn ready(&mut self) -> Result<(&Region, &mut Record), RegionFault> {
         match &mut self.state {
             State::Ready(region, record) => Ok((region, record)),
+            State::Sealed => Err(protocol("the region was sealed: its successor signs")),
             _ => Err(protocol("a cryptlet runs after its key is provisioned")),
         }
     }
@@ -251,6 +264,14 @@ impl Session {
         let signature = record.sign_batch(domain, reports).map_err(signing)?;
         Ok(CallInAnswer::BatchSigned(signature))
     }
+
+    /// The successor knows all that was signed, because nothing is signed afterwards.
+    fn seal(&mut self) -> Result<CallInAnswer, RegionFault> {
+        let (region, record) = self.ready()?;
+        let image = record.seal(region.statement.measurement).map_err(signing)?;
+        self.state = State::Sealed;
+        Ok(CallInAnswer::Sealed(image.into()))
+    }
 }
 
 impl Loaded {
@@ -307,31 +328,35 @@ impl Region {
         runtime.run(wake, host, egress, now, answers, &self.watchdog)
     }
 
+    /// Who signs for the cryptlet, and what was promised in its name.
+    fn record(&self, grant: &KeyGrant, image: Option<&[u8]>) -> Result<Record, RegionFault> {
+        let (signer, seal) = self.signer(grant)?;
+        Record::resumed(signer, seal, self.statement.measurement, image).map_err(signing)
+    }
+
     /// Who signs for the cryptlet: whoever the manifest names, and nobody else.
-    fn signer(&self, grant: &KeyGrant) -> Result<Signer, RegionFault> {
-        let signer = match grant {
-            KeyGrant::Wrapped(wrapped) => Signer::Here(self.open_key(wrapped)?),
-            KeyGrant::InVault { signer } => Signer::InVault(*signer),
+    fn signer(&self, grant: &KeyGrant) -> Result<(Signer, Option<Seal>), RegionFault> {
+        let (signer, seal) = match grant {
+            KeyGrant::Wrapped(wrapped) => self.open_key(wrapped)?,
+            KeyGrant::InVault { signer } => (Signer::InVault(*signer), None),
         };
         if signer.address() == self.loaded.manifest.public_key {
-            Ok(signer)
+            Ok((signer, seal))
         } else {
             let reason = "key is not the manifest's publicKey";
             Err(RegionFault::Key(reason.into()))
         }
     }
 
-    fn open_key(&self, wrapped: &WrappedKey) -> Result<SigningKey, RegionFault> {
-        let fault = |reason: &dyn std::fmt::Display| RegionFault::Key(reason.to_string());
+    fn open_key(&self, wrapped: &WrappedKey) -> Result<(Signer, Option<Seal>), RegionFault> {
+        let fault = |error: cryptlet_seal::SealError| RegionFault::Key(error.to_string());
         let secret = self
             .exchange_key
             .open(wrapped, &key_binding(&self.statement))
-            .map_err(|error| fault(&error))?;
-        let secret = secret
-            .as_slice()
-            .try_into()
-            .map_err(|_| fault(&"secret is not 32 bytes long"))?;
-        SigningKey::from_secret(secret).map_err(|error| fault(&error))
+            .map_err(fault)?;
+        let Release { key, seal } = Release::from_bytes(&secret).map_err(fault)?;
+        let key = SigningKey::from_secret(&key).map_err(fault)?;
+        Ok((Signer::Here(key), seal))
     }
 
     /// What the host says about a run, as far as the region can know better.
@@ -515,9 +540,14 @@ fn signing(error: SigningError) -> RegionFault {
         SigningError::Promised { sequence, until } => RegionFault::Promised { sequence, until },
         SigningError::Full | SigningError::Past(_) => RegionFault::Exhausted,
         SigningError::InVault(_) => RegionFault::Key(error.to_string()),
+        SigningError::Sealed(_) | SigningError::NoSeal => {
+            RegionFault::Sealed(clip(&error.to_string()))
+        }
         error => RegionFault::Protocol(error.to_string()),
     }
 }
 
+#[cfg(test)]
+mod sealed_tests;
 #[cfg(test)]
 mod tests;

@@ -11,23 +11,25 @@
 //!
 //! So a report that was not delivered in time can be issued anew, and none beside it. The times are those of the reports
 //! themselves, which the delegate holds against its block: a host that lies about the time gets reports that nobody takes.
-//! The invariant does not outlive the region: a host that creates another one can ask again. What makes a second word on
-//! a number worthless is the delegate, which consumes each number once.
+//! The invariant outlives the region if the region is asked to seal what it promised ([`Record::seal`]): its successor takes that
+//! over ([`Record::resumed`]), and without it refuses to sign. It does not outlive a region that was killed: its successor
+//! knows what was sealed before it, and a host that asks it again is told something new. What makes a second word on a number
+//! worthless even so is the delegate, which consumes each number once.
 
+use crate::promises::{MAX_PROMISES, Promises};
 use alloy_primitives::{Address, B256, Bytes, I256};
-use cryptlet_seal::{SealError, SigningKey, check};
+use cryptlet_seal::{
+    SealError, SigningKey, check,
+    sealed::{Seal, SealedError},
+};
 use cryptlet_types::{
-    Answer, Batch, CryptletId, Measurement, Report, ReportDomain, SignedAnswer, SignedReport,
-    Subject, Trigger, UnixSeconds,
+    Answer, Batch, CryptletId, Measurement, ReportDomain, SignedAnswer, SignedReport, Trigger,
+    UnixSeconds,
     batch::BatchError,
     event::{Observation, Step},
     region::{FrameError, ObserveInput, RegionStatement, RunInput, SourceProof, sources_digest},
     report::CompactSignature,
 };
-use std::collections::BTreeMap;
-
-/// Most reports that a region remembers at once, beside those that cannot be delivered any more.
-const MAX_PROMISES: usize = 100_000;
 
 /// Why a region does not sign.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +54,12 @@ pub enum SigningError {
     /// What only the cryptlet's key may sign was asked of a region that does not have it.
     #[error("the key stays in its vault, which signs reports alone: {0}")]
     InVault(&'static str),
+    /// The state of a predecessor is refused, or none can be left to a successor.
+    #[error(transparent)]
+    Sealed(#[from] SealedError),
+    /// The vault gave this region nothing to seal with.
+    #[error("sealed image: the vault keeps no seal, so nothing opens one or makes one")]
+    NoSeal,
     /// Reports cannot go into one batch.
     #[error(transparent)]
     Batch(#[from] BatchError),
@@ -110,116 +118,56 @@ impl Signer {
     }
 }
 
-/// What was said under a number.
-#[derive(Clone, Copy, Debug)]
-struct Promise {
-    digest: B256,
-    issued_at: UnixSeconds,
-    valid_until: UnixSeconds,
-}
-
-/// What was signed, as far as it matters: all that could still be delivered beside another.
-#[derive(Debug)]
-struct Promises {
-    most: usize,
-    kept: BTreeMap<(Subject, u64), Promise>,
-    /// The last second of all that was forgotten. Nothing is issued up to then any more.
-    forgotten: UnixSeconds,
-}
-
-impl Promises {
-    fn new(most: usize) -> Self {
-        Self {
-            most,
-            kept: BTreeMap::new(),
-            forgotten: 0,
-        }
-    }
-
-    /// Whether something may be said under a number at a time. Only a report of the very same time can be the same.
-    fn check(
-        &self,
-        subject: Subject,
-        sequence: u64,
-        issued_at: UnixSeconds,
-    ) -> Result<(), SigningError> {
-        match self.kept.get(&(subject, sequence)) {
-            Some(said) if said.valid_until >= issued_at && said.issued_at != issued_at => {
-                Err(SigningError::Promised {
-                    sequence,
-                    until: said.valid_until,
-                })
-            }
-            None if issued_at <= self.forgotten && self.forgotten > 0 => {
-                Err(SigningError::Past(issued_at))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn keep(&mut self, report: &Report, digest: B256) -> Result<(), SigningError> {
-        self.check(report.subject, report.sequence, report.issued_at)?;
-        let key = (report.subject, report.sequence);
-        if let Some(said) = self.kept.get(&key)
-            && said.digest != digest
-            && said.valid_until >= report.issued_at
-        {
-            return Err(SigningError::Promised {
-                sequence: report.sequence,
-                until: said.valid_until,
-            });
-        }
-        if self.kept.len() >= self.most && !self.kept.contains_key(&key) {
-            self.forget_before(report.issued_at)?;
-        }
-        let promise = Promise {
-            digest,
-            issued_at: report.issued_at,
-            valid_until: report.valid_until,
-        };
-        self.kept.insert(key, promise);
-        Ok(())
-    }
-
-    /// Forgets what cannot be delivered at `now` any more.
-    fn forget_before(&mut self, now: UnixSeconds) -> Result<(), SigningError> {
-        let mut last = self.forgotten;
-        self.kept.retain(|_, said| {
-            let stays = said.valid_until >= now;
-            if !stays {
-                last = last.max(said.valid_until);
-            }
-            stays
-        });
-        self.forgotten = last;
-        if self.kept.len() < self.most {
-            Ok(())
-        } else {
-            Err(SigningError::Full)
-        }
-    }
-}
-
 /// The cryptlet's signer, and what was signed.
 #[derive(Debug)]
 pub struct Record {
     signer: Signer,
     speaker: Option<(CryptletId, ReportDomain)>,
     promises: Promises,
+    seal: Option<Seal>,
 }
 
 impl Record {
-    /// A record of a signer that has signed nothing.
-    #[must_use]
-    pub fn new(signer: Signer) -> Self {
-        Self {
+    /// A record that goes on from the last sealed image of the vault, `image`, or from nothing where there is no such image.
+    ///
+    /// # Errors
+    /// [`SigningError::Sealed`] if `image` is not the last one of the cryptlet under this measurement, or missing;
+    /// [`SigningError::NoSeal`] if it is one too many.
+    pub fn resumed(
+        signer: Signer,
+        seal: Option<Seal>,
+        measurement: Measurement,
+        image: Option<&[u8]>,
+    ) -> Result<Self, SigningError> {
+        let state = match (&seal, image) {
+            (Some(seal), image) => seal.open(measurement, image)?,
+            (None, None) => None,
+            (None, Some(_)) => return Err(SigningError::NoSeal),
+        };
+        let promises = match state {
+            Some(state) => Promises::from_state(&state, MAX_PROMISES)?,
+            None => Promises::new(MAX_PROMISES),
+        };
+        Ok(Self {
             signer,
             speaker: None,
-            promises: Promises::new(MAX_PROMISES),
-        }
+            promises,
+            seal,
+        })
     }
 
-    /// Whether the region speaks for this cryptlet at this delegate; the first to be asked for decides.
+    /// What was promised, as the image that follows the last one. Whoever signs after this breaks the successor's word.
+    ///
+    /// # Errors
+    /// [`SigningError::NoSeal`], or that the image cannot be made.
+    pub fn seal(&self, measurement: Measurement) -> Result<Vec<u8>, SigningError> {
+        let seal = self.seal.as_ref().ok_or(SigningError::NoSeal)?;
+        let state = self.promises.to_state()?;
+        Ok(seal.close(measurement, &state)?)
+    }
+
+    /// Whether the region speaks for this cryptlet at this delegate; the vault decides on the cryptlet where it gave a seal for
+    /// it, and otherwise the first to be asked for.
     ///
     /// # Errors
     /// [`SigningError::Another`].
@@ -228,6 +176,11 @@ impl Record {
         cryptlet: CryptletId,
         domain: ReportDomain,
     ) -> Result<(), SigningError> {
+        if let Some(seal) = &self.seal
+            && seal.cryptlet != cryptlet
+        {
+            return Err(SigningError::Another(seal.cryptlet));
+        }
         let asked = (cryptlet, domain);
         let speaker = *self.speaker.get_or_insert(asked);
         if speaker == asked {
@@ -384,6 +337,3 @@ pub const FEEDS: &str = "nobody could sign the value of a feed";
 pub const CALLS: &str = "nobody could sign the answer to a call";
 /// As [`STEPS`].
 pub const BATCHES: &str = "its reports are delivered one by one";
-
-#[cfg(test)]
-mod tests;

@@ -18,7 +18,7 @@ use cryptlet_types::{
     },
     report::CompactSignature,
 };
-use cryptlet_vault::{KeyId, Vault};
+use cryptlet_vault::{Images, KeyId, Vault};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError, RwLock},
@@ -69,6 +69,7 @@ struct Live {
 
 /// What a region was made of, and what it proved.
 struct Terms {
+    cryptlet: CryptletId,
     package: Sha256Digest,
     limits: Limits,
     settings: RegionSettings,
@@ -144,6 +145,8 @@ pub struct Runner {
     domain: ReportDomain,
     policy: RwLock<Arc<PolicyInForce>>,
     host: Address,
+    /// Where regions leave what they promised to their successors; nowhere, then they forget.
+    images: Option<Images>,
     slots: std::sync::Mutex<Slots>,
     at_work: Semaphore,
 }
@@ -295,10 +298,12 @@ impl Turn<'_> {
                 && terms.policy.digest == policy.digest
                 && !terms.is_stale(now)
         };
-        match self.place.take().filter(fits) {
-            Some(live) => Ok(live),
-            None => self.runner.create(program, limits, policy, now).await,
+        match self.place.take() {
+            Some(live) if fits(&live) => return Ok(live),
+            Some(live) => self.runner.end(live).await,
+            None => {}
         }
+        self.runner.create(program, limits, policy, now).await
     }
 
     /// What the region answered, and the region, which is kept after a fault.
@@ -332,8 +337,12 @@ impl Turn<'_> {
 }
 
 impl Drop for Turn<'_> {
-    /// A policy that came while the turn was waited for or taken could not drop the region: somebody held it.
+    /// A policy that came while the turn was waited for or taken could not drop the region: somebody held it. One that has an
+    /// image to leave waits for the next turn, which can wait for it.
     fn drop(&mut self) {
+        if self.runner.images.is_some() {
+            return;
+        }
         let digest = self.runner.policy().digest;
         self.place
             .take_if(|live| live.terms.policy.digest != digest);
@@ -349,16 +358,49 @@ impl Runner {
             domain,
             policy: RwLock::new(Arc::new(policy)),
             host,
+            images: None,
             slots: std::sync::Mutex::default(),
             at_work: Semaphore::new(MAX_AT_WORK),
         }
     }
 
+    /// Has regions that are replaced leave what they promised to their successors, in sealed images there. A region that ends
+    /// by itself, or makes room for another cryptlet's, leaves nothing: its successor knows what was sealed before.
+    #[must_use]
+    pub fn with_images(mut self, images: Images) -> Self {
+        self.images = Some(images);
+        self
+    }
+
+    /// Ends all regions that nobody has a turn with, and waits until they have left what they promised.
+    pub async fn end_idle(&self) {
+        let slots: Vec<Slot> = {
+            let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots
+                .places
+                .values()
+                .map(|(slot, _)| slot.clone())
+                .collect()
+        };
+        for slot in slots {
+            // The place is held until the image is kept: a successor would begin without it.
+            if let Ok(mut place) = slot.try_lock()
+                && let Some(live) = place.take()
+            {
+                self.end(live).await;
+            }
+        }
+    }
+
     /// Puts another policy in force for every run that begins from now on. Regions made under another one are dropped:
-    /// idle ones now, busy ones when their run is over.
+    /// idle ones now, busy ones when their run is over. Where regions leave sealed images, they do so at their cryptlet's next
+    /// turn instead, and run nothing until then.
     pub fn set_policy(&self, policy: PolicyInForce) {
         let digest = policy.digest;
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        if self.images.is_some() {
+            return;
+        }
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         for (slot, _) in slots.places.values() {
             if let Ok(mut place) = slot.try_lock() {
@@ -468,6 +510,7 @@ impl Runner {
             .await?;
         let evidence = self.vouch(region.statement().clone(), now).await?;
         let terms = Terms {
+            cryptlet: program.cryptlet,
             package: program.package,
             limits,
             settings,
@@ -482,6 +525,46 @@ impl Runner {
             .provision(program.cryptlet, &mut live, measurement, now)
             .await?;
         Ok(live)
+    }
+
+    /// Ends a region, whose promises its successor takes over if they can be kept.
+    async fn end(&self, mut live: Live) {
+        let Some(images) = &self.images else {
+            return;
+        };
+        // Where the key stays in its vault, nothing is sealed.
+        if live.terms.signs == Signs::Vault {
+            return;
+        }
+        let (cryptlet, measurement) = (live.terms.cryptlet, live.region.statement().measurement);
+        let kept = match live.region.seal().await {
+            Ok(image) => images
+                .keep(&*self.ports.vault, cryptlet, measurement, &image)
+                .await
+                .map_err(RunError::from),
+            Err(error) => Err(error.into()),
+        };
+        match kept {
+            Ok(counter) => tracing::info!(%cryptlet, %measurement, counter, "region sealed"),
+            Err(error) => tracing::warn!(
+                %cryptlet, %measurement, %error,
+                "what a region promised is not kept: its successor may say something else"
+            ),
+        }
+    }
+
+    /// The last sealed image of a cryptlet under a measurement.
+    async fn last_image(
+        &self,
+        cryptlet: CryptletId,
+        measurement: Measurement,
+    ) -> Result<Option<Bytes>, RunError> {
+        let Some(images) = &self.images else {
+            return Ok(None);
+        };
+        let vault = &*self.ports.vault;
+        let image = images.last(vault, cryptlet, measurement).await?;
+        Ok(image.map(|image| Bytes::copy_from_slice(&image)))
     }
 
     /// Has the vault verify the evidence, which must be of `measurement`, and hands the region what it is granted.
@@ -503,7 +586,10 @@ impl Runner {
             KeyGrant::Wrapped(_) => Signs::Region,
             KeyGrant::InVault { .. } => Signs::Vault,
         };
-        let signer = live.region.provision(grant).await?;
+        let signer = match self.last_image(cryptlet, measurement).await? {
+            Some(image) => live.region.resume(grant, image).await?,
+            None => live.region.provision(grant).await?,
+        };
         if signer != named {
             let what = format!("signer {signer}, the manifest names {named}");
             return Err(RunError::WrongAnswer { cryptlet, what });

@@ -11,11 +11,12 @@ mod support;
 
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, I256};
 use alloy_sol_types::SolValue;
+use cryptlet_isolation::IsolationError;
 use cryptlet_run::{Program, Ran, RunError};
 use cryptlet_seal::{check, sha256};
 use cryptlet_types::{
     Batch, CryptletId, Delegation, Event, Job, Sha256Digest, SignedDelegation, Trigger,
-    UnixSeconds, event::Step, outbox::RunRecord, policy::PolicyInForce,
+    UnixSeconds, event::Step, outbox::RunRecord, policy::PolicyInForce, region::RegionFault,
 };
 use futures::FutureExt;
 use std::pin::pin;
@@ -112,6 +113,90 @@ async fn a_region_of_another_policy_is_not_used_again() {
     world.runner.set_policy(PolicyInForce { policy, digest });
     let refused = run(&world, &job, 1, DUE, None).await.unwrap_err();
     assert!(refused.to_string().contains("moat"), "{refused}");
+}
+
+/// The fault of a run that must not have a report.
+fn fault(ran: Result<Ran, RunError>) -> RegionFault {
+    match ran {
+        Err(RunError::Isolation(IsolationError::Fault(fault))) => fault,
+        other => panic!("no fault: {other:?}"),
+    }
+}
+
+const PROMISED: RegionFault = RegionFault::Promised {
+    sequence: 1,
+    until: DUE + 3_600,
+};
+
+#[tokio::test]
+async fn a_region_that_is_replaced_leaves_its_promises_to_its_successor() {
+    let world = World::new(Keys::Released).restarted();
+    let job = behave(&world, "x", |_| ());
+    let age = world.policy().policy.evidence.max_age_seconds;
+    let first = reported(run(&world, &job, 1, DUE, None).await);
+    // Old evidence, then another policy that leaves what is measured as it is.
+    let again = run(&world, &job, 1, DUE + age + 1, None).await;
+    assert_eq!(fault(again), PROMISED);
+    let mut policy = world.policy().policy;
+    policy.epoch += 1;
+    let digest = sha256(&policy.to_json().unwrap());
+    world.runner.set_policy(PolicyInForce { policy, digest });
+    let again = run(&world, &job, 1, DUE + age + 2, None).await;
+    assert_eq!(fault(again), PROMISED);
+    assert_eq!(world.created(), 3);
+    let other = reported(run(&world, &job, 2, DUE + age + 3, None).await);
+    assert_eq!(other.policy, digest);
+    let later = reported(run(&world, &job, 1, DUE + 3_601, None).await);
+    assert_ne!(later.report, first.report);
+}
+
+#[tokio::test]
+async fn a_host_that_is_started_again_keeps_what_its_regions_left_and_forgets_what_was_killed() {
+    let world = World::new(Keys::Released).restarted();
+    let job = behave(&world, "x", |_| ());
+    let first = reported(run(&world, &job, 1, DUE, None).await);
+    world.runner.end_idle().await;
+    let world = world.restarted();
+    assert_eq!(fault(run(&world, &job, 1, DUE + 1, None).await), PROMISED);
+    let same = reported(run(&world, &job, 1, DUE, None).await);
+    assert_eq!(same.report.report, first.report.report);
+    assert_ne!(same.evidence, first.evidence, "another region");
+    reported(run(&world, &job, 2, DUE + 1, None).await);
+    // Without a seal, as when it is killed: number 1 is remembered, number 2 is not.
+    let world = world.restarted();
+    assert_eq!(fault(run(&world, &job, 1, DUE + 2, None).await), PROMISED);
+    reported(run(&world, &job, 2, DUE + 2, None).await);
+}
+
+#[tokio::test]
+async fn without_the_image_that_it_left_nothing_runs_until_the_vault_resets_the_seal() {
+    let world = World::new(Keys::Released).restarted();
+    let job = behave(&world, "x", |_| ());
+    let record = reported(run(&world, &job, 1, DUE, None).await);
+    world.runner.end_idle().await;
+    std::fs::remove_dir_all(world.images()).unwrap();
+    let world = world.restarted();
+    let refused = fault(run(&world, &job, 1, DUE + 1, None).await);
+    assert_eq!(
+        refused.to_string(),
+        "sealed image: missing, the vault's counter is 1"
+    );
+    assert!(!refused.is_retryable());
+    let (cryptlet, measurement) = (job.subscription.cryptlet, record.report.report.region);
+    let reset = world.ports.vault.reset_sealed(cryptlet, measurement).await;
+    reset.unwrap();
+    reported(run(&world, &job, 1, DUE + 1, None).await);
+}
+
+#[tokio::test]
+async fn a_key_that_stays_in_its_vault_needs_no_images() {
+    let world = World::new(Keys::Kept).restarted();
+    let job = behave(&world, "x", |_| ());
+    reported(run(&world, &job, 1, DUE, None).await);
+    world.runner.end_idle().await;
+    reported(run(&world, &job, 1, DUE + 1, None).await);
+    assert_eq!(world.created(), 2);
+    assert_eq!(std::fs::read_dir(world.images()).unwrap().count(), 0);
 }
 
 #[tokio::test]

@@ -1,16 +1,22 @@
 //! A region whose evidence holds, to be altered by the tests.
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 use cryptlet_seal::{
     ExchangeKey, SigningKey,
     evidence::{Expected, vouch},
+    key_binding,
+    sealed::{Release, Seal},
 };
 use cryptlet_types::{
-    Evidence, EvidenceStatement, Limits, Measurement, Policy, Provider,
+    CryptletId, Evidence, EvidenceStatement, Limits, Measurement, Policy, Provider,
     policy::{EvidenceRule, Retry, ServeRule, Signing, Whom},
-    region::RegionStatement,
+    region::{KeyGrant, RegionStatement, WrappedKey},
     report::CompactSignature,
 };
+use cryptlet_vault::Vault;
+
+/// What runs in all of them.
+pub(crate) const MEASURED: Measurement = Measurement(B256::repeat_byte(1));
 
 pub(crate) struct Attested {
     pub(crate) host: SigningKey,
@@ -23,12 +29,21 @@ pub(crate) struct Attested {
 impl Attested {
     /// A region of a host, vouched for at second 100.
     pub(crate) fn new() -> Self {
+        Self::of(MEASURED)
+    }
+
+    /// The same, in which something else runs.
+    pub(crate) fn with_measurement(n: u8) -> Self {
+        Self::of(Measurement(B256::repeat_byte(n)))
+    }
+
+    fn of(measurement: Measurement) -> Self {
         let (host, region) = (SigningKey::generate(), SigningKey::generate());
         let exchange = ExchangeKey::generate();
         let statement = EvidenceStatement {
             provider: Provider::Process,
             controls: vec!["seccomp".into()],
-            measurement: Measurement(B256::repeat_byte(1)),
+            measurement,
             region_key: region.address(),
             exchange_key: exchange.public(),
             nonce: B256::repeat_byte(4),
@@ -50,6 +65,28 @@ impl Attested {
             host: self.host.address(),
             from: 90,
             to: 110,
+        }
+    }
+
+    /// What was wrapped to this region.
+    pub(crate) fn open(&self, wrapped: &WrappedKey) -> Release {
+        let binding = key_binding(&self.evidence.statement);
+        Release::from_bytes(&self.exchange.open(wrapped, &binding).unwrap()).unwrap()
+    }
+
+    /// The seal that comes with a grant, where the vault keeps seals.
+    pub(crate) async fn seal(
+        &self,
+        vault: &dyn Vault,
+        cryptlet: CryptletId,
+        signer: Address,
+    ) -> Option<Seal> {
+        let granted = vault
+            .grant(cryptlet, signer, &self.evidence, &self.expected())
+            .await;
+        match granted.unwrap() {
+            KeyGrant::Wrapped(wrapped) => self.open(&wrapped).seal,
+            KeyGrant::InVault { .. } => None,
         }
     }
 

@@ -1,8 +1,14 @@
 //! What every back end promises: the same tests, over a sealed file and over a token.
 
-use crate::{Place, attested::Attested, block_on, file::Place as FilePlace, id, softhsm};
+use crate::{
+    Place,
+    attested::{Attested, MEASURED},
+    block_on,
+    file::Place as FilePlace,
+    id, softhsm,
+};
 use alloy_primitives::{Address, B256, U256, keccak256, uint};
-use cryptlet_seal::{key_binding, recover};
+use cryptlet_seal::{key_binding, recover, sealed::SealedError, sha256};
 use cryptlet_types::region::KeyGrant;
 use cryptlet_vault::{KeyId, KeyRecord, KeyState, Vault, VaultError};
 use p256::ecdsa::{DerSignature, VerifyingKey, signature::Verifier};
@@ -38,6 +44,8 @@ conforms! {
     a_key_that_was_never_used_can_be_discarded,
     cryptlets_do_not_share_signers,
     grants_need_evidence_that_holds,
+    sealed_state_goes_on_and_never_back_or_is_refused,
+    a_reset_forgets_and_is_said_twice_in_vain,
     callers_do_not_disturb_each_other,
 }
 
@@ -281,14 +289,108 @@ async fn grants_need_evidence_that_holds(place: &dyn Place) {
         KeyGrant::InVault { signer: told } => assert_eq!(told, signer),
         KeyGrant::Wrapped(wrapped) => {
             let binding = key_binding(&region.evidence.statement);
-            let secret = region.exchange.open(&wrapped, &binding).unwrap();
-            let secret = secret.as_slice().try_into().unwrap();
-            let key = cryptlet_seal::SigningKey::from_secret(secret).unwrap();
+            let released = region.open(&wrapped);
+            let key = cryptlet_seal::SigningKey::from_secret(&released.key).unwrap();
             assert_eq!(key.address(), signer);
             let other = Attested::new().exchange.open(&wrapped, &binding);
             assert!(other.is_err(), "another region opens it");
         }
     }
+}
+
+/// Compare and set, durable: what was taken is the last after a restart too. A token keeps no seals, and says so.
+async fn sealed_state_goes_on_and_never_back_or_is_refused(place: &dyn Place) {
+    let mut vault = place.reopen();
+    let signer = vault.create(&KeyId::Cryptlet(id(1))).await.unwrap();
+    vault.create(&KeyId::Cryptlet(id(2))).await.unwrap();
+    let region = Attested::new();
+    let Some(first) = region.seal(&*vault, id(1), signer).await else {
+        let last = vault.last_image(id(1), MEASURED).await.unwrap_err();
+        let taken = vault.advance(id(1), MEASURED, b"image").await.unwrap_err();
+        for refused in [last, taken] {
+            assert!(matches!(refused, VaultError::NoSealing), "{refused}");
+        }
+        return;
+    };
+    assert_eq!(first.counter, 0);
+    assert_eq!(vault.last_image(id(1), MEASURED).await.unwrap(), None);
+    let (mut seal, mut images) = (first, vec![]);
+    for n in 1..=3u64 {
+        let image = seal.close(MEASURED, b"promises").unwrap();
+        // A second region that had the same grant: the vault takes one image.
+        let twin = seal.close(MEASURED, b"other promises").unwrap();
+        assert_eq!(vault.advance(id(1), MEASURED, &image).await.unwrap(), n);
+        images.push(image);
+        drop(vault);
+        vault = place.reopen();
+        let last = vault.last_image(id(1), MEASURED).await.unwrap();
+        assert_eq!(last, images.last().map(|image| sha256(image)));
+        for old in images.iter().chain([&twin]) {
+            let back = vault.advance(id(1), MEASURED, old).await.unwrap_err();
+            assert!(
+                matches!(&back, VaultError::Image { cryptlet, source: SealedError::RolledBack { last, .. } }
+                    if *cryptlet == id(1) && *last == n),
+                "{back}"
+            );
+            assert!(!back.is_retryable());
+        }
+        let next = region.seal(&*vault, id(1), signer).await.unwrap();
+        assert_eq!((next.counter, &next.key), (n, &seal.key), "one key");
+        let opened = next.open(MEASURED, images.last().map(Vec::as_slice));
+        assert_eq!(opened.unwrap().unwrap().as_slice(), b"promises");
+        seal = next;
+    }
+    let mut forged = seal.close(MEASURED, b"promises").unwrap();
+    *forged.last_mut().unwrap() ^= 1;
+    let refused = vault.advance(id(1), MEASURED, &forged).await;
+    assert!(matches!(refused, Err(VaultError::Image { .. })));
+    // Each cryptlet has its own seal, once something was granted to it.
+    let image = seal.close(MEASURED, b"promises").unwrap();
+    let none = vault.advance(id(2), MEASURED, &image).await;
+    assert!(matches!(none, Err(VaultError::NoSeal { cryptlet, .. }) if cryptlet == id(2)));
+    let second = vault.address(&KeyId::Cryptlet(id(2))).await.unwrap();
+    let other = region.seal(&*vault, id(2), second).await.unwrap();
+    assert_ne!(other.key, seal.key);
+    let refused = vault.advance(id(2), MEASURED, &image).await;
+    assert!(matches!(
+        refused,
+        Err(VaultError::Image {
+            source: SealedError::OtherCryptlet { .. },
+            ..
+        })
+    ));
+}
+
+async fn a_reset_forgets_and_is_said_twice_in_vain(place: &dyn Place) {
+    let vault = place.reopen();
+    let signer = vault.create(&KeyId::Cryptlet(id(1))).await.unwrap();
+    let region = Attested::new();
+    let Some(seal) = region.seal(&*vault, id(1), signer).await else {
+        let reset = vault.reset_sealed(id(1), MEASURED).await;
+        assert!(matches!(reset, Err(VaultError::NoSealing)));
+        return;
+    };
+    let image = seal.close(MEASURED, b"promises").unwrap();
+    vault.advance(id(1), MEASURED, &image).await.unwrap();
+    vault.reset_sealed(id(1), MEASURED).await.unwrap();
+    let again = vault.reset_sealed(id(1), MEASURED).await;
+    assert!(matches!(again, Err(VaultError::NoSeal { .. })));
+    drop(vault);
+    let vault = place.reopen();
+    assert_eq!(vault.last_image(id(1), MEASURED).await.unwrap(), None);
+    let fresh = region.seal(&*vault, id(1), signer).await.unwrap();
+    assert_eq!(fresh.counter, 0);
+    let taken = vault.advance(id(1), MEASURED, &image).await;
+    assert!(
+        matches!(
+            taken,
+            Err(VaultError::Image {
+                source: SealedError::Altered,
+                ..
+            })
+        ),
+        "the key is gone with the image"
+    );
 }
 
 async fn callers_do_not_disturb_each_other(place: &dyn Place) {

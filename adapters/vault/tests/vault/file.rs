@@ -2,7 +2,7 @@
 
 use crate::{attested::Attested, id};
 use alloy_primitives::{Address, hex};
-use cryptlet_seal::{SealError, key_binding};
+use cryptlet_seal::SealError;
 use cryptlet_types::region::KeyGrant;
 use cryptlet_vault::{FileVault, KdfCost, KeyId, KeyState, Unlock, Vault, VaultError};
 use proptest::prelude::*;
@@ -54,7 +54,7 @@ impl Place {
         place
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -66,7 +66,7 @@ impl Place {
         Unlock::KeyFile(self.at("vault.key"))
     }
 
-    fn open(&self) -> Result<FileVault, VaultError> {
+    pub(crate) fn open(&self) -> Result<FileVault, VaultError> {
         FileVault::open(&self.vault(), &self.unlock())
     }
 }
@@ -459,9 +459,7 @@ async fn an_imported_key_is_the_cryptlets_current_one() {
     let Ok(KeyGrant::Wrapped(wrapped)) = granted else {
         panic!("{granted:?}")
     };
-    let binding = key_binding(&region.evidence.statement);
-    let opened = region.exchange.open(&wrapped, &binding).unwrap();
-    assert_eq!(opened.as_slice(), secret.as_slice());
+    assert_eq!(region.open(&wrapped).key, secret);
 }
 
 proptest! {

@@ -13,6 +13,7 @@ mod conformance;
 mod file;
 mod pkcs11;
 mod reports;
+mod sealed;
 mod softhsm;
 
 use alloy_primitives::Address;

@@ -26,15 +26,15 @@ impl Host for Nobody {
     }
 }
 
-fn host() -> SharedHost {
+pub(super) fn host() -> SharedHost {
     Rc::new(RefCell::new(Nobody))
 }
 
-fn key() -> SigningKey {
+pub(super) fn key() -> SigningKey {
     SigningKey::from_secret(&[7; 32]).unwrap()
 }
 
-fn session() -> Session {
+pub(super) fn session() -> Session {
     let identity = Identity {
         container: sha256(b"container"),
         controls: vec!["none".into()],
@@ -44,7 +44,7 @@ fn session() -> Session {
     session
 }
 
-fn manifest() -> Manifest {
+pub(super) fn manifest() -> Manifest {
     Manifest {
         name: "hostile".into(),
         public_key: key().address(),
@@ -62,7 +62,7 @@ fn manifest() -> Manifest {
     }
 }
 
-fn package(manifest: &Manifest) -> Package {
+pub(super) fn package(manifest: &Manifest) -> Package {
     package::build(manifest, HOSTILE, b"{}", None)
         .unwrap()
         .package
@@ -100,7 +100,7 @@ const DOMAIN: ReportDomain = ReportDomain {
     delegate: Address::ZERO,
 };
 
-fn input(sequence: u64) -> RunInput {
+pub(super) fn input(sequence: u64) -> RunInput {
     let domain = DOMAIN;
     let clock = ClockSpec {
         cron: "* * * * *".into(),
@@ -260,7 +260,7 @@ fn two_regions_of_one_package_share_the_measurement_and_no_key() {
 }
 
 /// The session becomes a region of `package`.
-fn created(session: &mut Session, package: Package) -> EvidenceStatement {
+pub(super) fn created(session: &mut Session, package: Package) -> EvidenceStatement {
     let loaded = session.answer(load(package), &host()).unwrap().unwrap();
     match session.answer(CREATE, &host()) {
         Ok(Ok(CallInAnswer::Created(statement))) => {
@@ -282,7 +282,7 @@ fn ready(grant: impl FnOnce(&EvidenceStatement) -> KeyGrant) -> (Session, Eviden
     (session, statement)
 }
 
-fn run(session: &mut Session, input: RunInput) -> Result<RunAnswer, RegionFault> {
+pub(super) fn run(session: &mut Session, input: RunInput) -> Result<RunAnswer, RegionFault> {
     match session
         .answer(CallIn::Run(Box::new(input)), &host())
         .unwrap()

@@ -31,7 +31,7 @@ use cryptlet_types::{
     report::CompactSignature,
 };
 use cryptlet_vault::{
-    FileVault, KeyId, KeyRecord, Result as VaultResult, Unlock, Vault, VaultError,
+    FileVault, Images, KeyId, KeyRecord, Result as VaultResult, Unlock, Vault, VaultError,
 };
 use std::{
     collections::BTreeMap,
@@ -64,9 +64,11 @@ pub(crate) enum Keys {
 pub(crate) struct World {
     pub(crate) runner: Runner,
     pub(crate) cryptlet_key: SigningKey,
+    pub(crate) ports: Ports,
+    host: Address,
     package: Sha256Digest,
     isolation: Arc<Counting>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl World {
@@ -96,12 +98,28 @@ impl World {
         };
         let policy = policy();
         Self {
-            runner: Runner::new(ports, domain(), policy, address),
+            runner: Runner::new(ports.clone(), domain(), policy, address),
             cryptlet_key,
+            ports,
+            host: address,
             package: sha256(&files.package.index),
             isolation,
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// Where sealed images lie.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.folder.path().join("sealed")
+    }
+
+    /// With another runner on the same vault, the register and the images, as a host that was started again has. The one before
+    /// is dropped, and its regions with it.
+    pub(crate) fn restarted(mut self) -> Self {
+        let images = Images::at(&self.images()).unwrap();
+        self.runner =
+            Runner::new(self.ports.clone(), domain(), policy(), self.host).with_images(images);
+        self
     }
 
     pub(crate) fn domain(&self) -> ReportDomain {
