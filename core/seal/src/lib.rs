@@ -5,9 +5,11 @@
 //! - [`digest`]: SHA-256 and the measurement of a region
 //! - [`package`]: a package's files and the digests that bind them
 //! - [`approval`]: whether administrators approved a policy
+//! - [`certificate`]: certificates of attested TLS
 //! - [`evidence`]: vouching for a region and checking who vouched for what
 
 pub mod approval;
+pub mod certificate;
 pub mod digest;
 pub mod evidence;
 pub mod exchange;
@@ -15,7 +17,7 @@ pub mod package;
 pub mod sign;
 
 pub use approval::check_approvals;
-pub use digest::{measure, sha256};
+pub use digest::{measure, measure_container, sha256};
 pub use exchange::{ExchangeKey, key_binding, wrap};
 pub use sign::{SigningKey, check, recover};
 
