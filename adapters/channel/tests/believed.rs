@@ -3,6 +3,7 @@
 
 mod support;
 
+use alloy_primitives::B256;
 use cryptlet_channel::{ChannelError, Peer, Wanted};
 use cryptlet_seal::{
     SealError, SigningKey,
@@ -20,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// A region that a host vouches for; what it vouches for may be changed first, and its word afterwards.
 fn vouched(world: &World, made_at: u64, change: impl FnOnce(&mut Evidence)) -> Identity {
     let (region, draft) = (SigningKey::generate(), Draft::new(NOW, 3_600).unwrap());
-    let mut said = statement(&region, alloy_primitives::B256::repeat_byte(9));
+    let mut said = statement(&region, B256::repeat_byte(9));
     said.provider = Provider::Process;
     let mut evidence = vouch(said, made_at, &world.host).unwrap();
     change(&mut evidence);
@@ -144,7 +145,7 @@ async fn another_measurement_is_refused_and_none_expected_is_none_accepted() {
         "{error}"
     );
 
-    let nothing = world.container_identity_with(|said| said.measurement = Measurement::default());
+    let nothing = world.container_identity_with(|said| said.measurement = Measurement(B256::ZERO));
     let host = world.host_identity();
     let wanted = Wanted::Region(vec![]);
     let error = evidence(world.meet_as(&host, &nothing, &wanted).await.refused());
@@ -153,7 +154,7 @@ async fn another_measurement_is_refused_and_none_expected_is_none_accepted() {
         "{error}"
     );
 
-    let either = Wanted::Region(vec![Measurement::default(), CONTAINER]);
+    let either = Wanted::Region(vec![Measurement(B256::ZERO), CONTAINER]);
     world
         .meet_as(&host, &world.container_identity(), &either)
         .await
