@@ -5,10 +5,12 @@
 //! - [`digest`]: SHA-256 and the measurement of a region
 //! - [`package`]: a package's files and the digests that bind them
 //! - [`approval`]: whether administrators approved a policy
+//! - [`attester`]: who asks hardware to speak for a region
 //! - [`certificate`]: certificates of attested TLS
 //! - [`evidence`]: vouching for a region and checking who vouched for what
 
 pub mod approval;
+pub mod attester;
 pub mod certificate;
 pub mod digest;
 pub mod evidence;
