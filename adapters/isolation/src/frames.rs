@@ -25,7 +25,9 @@ pub(crate) async fn send(
     let mut frame = Vec::with_capacity(body.len() + 4);
     frame.extend_from_slice(&length.to_be_bytes());
     frame.extend_from_slice(&body);
-    stream.write_all(&frame).await.map_err(|error| died(&error))
+    let written = stream.write_all(&frame).await;
+    written.map_err(|error| died(&error))?;
+    stream.flush().await.map_err(|error| died(&error))
 }
 
 /// Receives a message.

@@ -3,23 +3,26 @@
 //!
 //! An [`IsolationProvider`] creates a [`Region`] for a package under settings that policy decided. What the
 //! region asks of the world comes to a [`CallOutHandler`]; [`Relay`] is the one that hosts use. The
-//! [`process`] provider runs the container as a process of its own. The region's protocol is described in
+//! [`process`] provider runs the container as a process of its own, the [`remote`] one on another machine. The region's protocol is described in
 //! `cryptlet_types::region`.
 
 mod frames;
 pub mod process;
 mod region;
 pub mod relay;
+pub mod remote;
 mod zygote;
 
 pub use process::ProcessProvider;
 pub use relay::{LogSink, Relay, TracingLog};
+pub use remote::{HostKey, RemoteProvider};
 
 use alloy_primitives::{Address, B256, Bytes};
 use async_trait::async_trait;
+use cryptlet_channel::ChannelError;
 use cryptlet_seal::{SealError, recover};
 use cryptlet_types::{
-    EvidenceStatement, Measurement, Provider, ReportDomain, SignedReport,
+    Attestation, EvidenceStatement, Measurement, Provider, ReportDomain, SignedReport,
     recording::{ReplayInput, Replayed},
     region::{
         CallAnswer, CallInput, CallOut, CallOutAnswer, FrameError, KeyGrant, ObserveAnswer,
@@ -65,6 +68,9 @@ pub enum IsolationError {
     /// The region does not keep to the protocol; it was ended.
     #[error("region broke the protocol: {0}")]
     Protocol(String),
+    /// The region's machine could not be reached, or is not believed.
+    #[error("remote region: {0}")]
+    Channel(#[from] ChannelError),
     /// The package cannot be measured.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -78,6 +84,7 @@ impl IsolationError {
             Self::Fault(fault) => fault.is_retryable(),
             Self::Start { .. } | Self::Died(_) | Self::Timeout(_) => true,
             Self::Mismatch { .. } | Self::Protocol(_) => false,
+            Self::Channel(error) => error.is_retryable(),
             Self::Seal(error) => error.is_retryable(),
         }
     }
@@ -111,8 +118,8 @@ pub trait IsolationProvider: Send + Sync {
         settings: &RegionSettings,
     ) -> Result<Measurement, IsolationError>;
 
-    /// Creates a region (`IsolatedRegionCreate`). Its measurement and nonce are those asked for, or it is
-    /// ended and refused.
+    /// Creates a region (`IsolatedRegionCreate`). Its measurement is that of what was asked for, and its nonce answers the
+    /// challenge ([`Region::nonce`]), or it is ended and refused.
     ///
     /// # Errors
     /// See [`IsolationError`].
@@ -131,6 +138,14 @@ pub trait IsolationProvider: Send + Sync {
 pub trait Region: Send {
     /// What the region says about itself.
     fn statement(&self) -> &EvidenceStatement;
+
+    /// What hardware says about the statement, for providers that [attest](Provider::attests). Whether it is believed, those decide
+    /// who verify evidence.
+    fn attestation(&self) -> Option<&Attestation>;
+
+    /// The challenge that the statement has to repeat, as this side knows it: the one that was asked for, or, on another machine,
+    /// that one bound to the connection.
+    fn nonce(&self) -> B256;
 
     /// Hands over the cryptlet's signing key, wrapped to [`EvidenceStatement::exchange_key`] and bound by
     /// `cryptlet_seal::key_binding`, or says that the vault signs in the region's stead. Once. Returns the key's

@@ -8,14 +8,14 @@
 
 use crate::{
     CallOutHandler, IsolationError, IsolationProvider, Region, frames,
-    region::{Conversation, OWN_TIME, RegionProcess},
+    region::{Conversation, Expected, Line, RegionProcess},
     zygote::{Child, Requests, stream_of},
 };
 use alloy_primitives::B256;
 use async_trait::async_trait;
 use cryptlet_seal::{measure, package, sha256};
 use cryptlet_types::{
-    EvidenceStatement, Measurement, Provider, Sha256Digest,
+    Measurement, Provider, Sha256Digest,
     region::{
         CallIn, CallInAnswer, Package, RegionConfig, RegionFault, RegionSettings, ToHost, ToRegion,
     },
@@ -38,10 +38,16 @@ use std::{
     thread,
     time::Duration,
 };
-use tokio::{net::UnixStream, process::Command, sync::Mutex as AsyncMutex, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
+    process::Command,
+    sync::Mutex as AsyncMutex,
+    time::timeout,
+};
 
 /// Time to load a package: the largest component compiles in a fraction of it.
-const LOAD_TIME: Duration = Duration::from_secs(60);
+pub(crate) const LOAD_TIME: Duration = Duration::from_secs(60);
 /// Most packages that are kept loaded for their next region; beyond that, the one that was asked for longest ago makes room.
 const MAX_LOADED: usize = 128;
 
@@ -244,7 +250,7 @@ impl ProcessProvider {
         &self,
         measurement: Measurement,
         config: &RegionConfig,
-    ) -> Result<RegionProcess, IsolationError> {
+    ) -> Result<Line, IsolationError> {
         let mut loaded = self.loaded(measurement, config, None).await?;
         let (ours, theirs) = StdStream::pair().map_err(start("cannot be reached"))?;
         let (divided, ours) = match loaded.dividing.divide(vec![theirs.into()]).await {
@@ -256,41 +262,22 @@ impl ProcessProvider {
                 (loaded.dividing.divide(vec![theirs.into()]).await?, ours)
             }
         };
-        Ok(RegionProcess {
-            child: divided,
-            stream: stream_of(ours).map_err(start("cannot be reached"))?,
-            _loaded: loaded,
+        let stream = stream_of(ours).map_err(start("cannot be reached"))?;
+        Ok(Line {
+            stream: Box::new(stream),
+            process: Some(RegionProcess {
+                child: divided,
+                _loaded: loaded,
+            }),
         })
-    }
-
-    fn compare(
-        statement: &EvidenceStatement,
-        measurement: Measurement,
-        nonce: B256,
-    ) -> Result<(), IsolationError> {
-        let mismatch = |what, expected: String, found: String| {
-            Err(IsolationError::Mismatch {
-                what,
-                expected,
-                found,
-            })
-        };
-        if statement.provider != Provider::Process {
-            let (expected, found) = (Provider::Process, statement.provider);
-            return mismatch("provider", expected.as_str().into(), found.as_str().into());
-        }
-        if statement.measurement != measurement {
-            let (expected, found) = (measurement, statement.measurement);
-            return mismatch("measurement", expected.to_string(), found.to_string());
-        }
-        if statement.nonce != nonce {
-            return mismatch("nonce", nonce.to_string(), statement.nonce.to_string());
-        }
-        Ok(())
     }
 }
 
-async fn told_to_load(mut stream: UnixStream, config: RegionConfig) -> Result<(), IsolationError> {
+/// Has a container load a package.
+pub(crate) async fn told_to_load(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    config: RegionConfig,
+) -> Result<(), IsolationError> {
     let call = ToRegion::Call(CallIn::Load(Box::new(config)));
     // A container that cannot be isolated says so without waiting for the call, which then finds nobody.
     let sent = frames::send(&mut stream, &call).await;
@@ -358,19 +345,15 @@ impl IsolationProvider for ProcessProvider {
         let measurement = measure(self.digest, &settings, sha256(&package.index))?;
         let (session, wall) = (call_out.open(&settings), settings.limits.wall_millis);
         let config = RegionConfig { package, settings };
-        let process = self.divided(measurement, &config).await?;
-        let mut conversation = Conversation::new(process, session);
-        let created = conversation
-            .call(CallIn::Create { nonce }, OWN_TIME)
-            .await?;
-        let CallInAnswer::Created(statement) = created else {
-            return Err(IsolationError::Protocol(
-                "another answer than asked for".into(),
-            ));
+        let line = self.divided(measurement, &config).await?;
+        let expected = Expected {
+            provider: Provider::Process,
+            measurement,
+            nonce,
+            region_key: None,
         };
-        Self::compare(&statement, measurement, nonce)?;
-        Ok(Box::new(
-            conversation.into_region(statement, Duration::from_millis(wall)),
-        ))
+        let conversation = Conversation::new(line, session);
+        let wall = Duration::from_millis(wall);
+        Ok(Box::new(conversation.create(nonce, expected, wall).await?))
     }
 }

@@ -1,21 +1,21 @@
-//! A region in a process: its conversation, and its end.
+//! A region: its conversation, and its end.
 
 use crate::{CallOutSession, IsolationError, Region, frames, process::Loaded, zygote::Child};
-use alloy_primitives::{Address, Bytes};
+use alloy_primitives::{Address, B256, Bytes};
 use async_trait::async_trait;
 use cryptlet_types::{
-    EvidenceStatement, ReportDomain, SignedReport,
-    recording::{ReplayInput, Replayed},
+    Attestation, EvidenceStatement, Measurement, Provider, ReportDomain, SignedReport,
     bounded::MAX_SEALED_BYTES,
+    recording::{ReplayInput, Replayed},
     region::{
-        CallAnswer, CallIn, CallInAnswer, CallInput, CallOut, CallOutAnswer, KeyGrant,
+        CallAnswer, CallIn, CallInAnswer, CallInput, CallOut, CallOutAnswer, Created, KeyGrant,
         ObserveAnswer, ObserveInput, RunAnswer, RunInput, ToHost, ToRegion,
     },
     report::CompactSignature,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    net::UnixStream,
+    io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -27,34 +27,57 @@ const CALL_OUT_GRACE: Duration = Duration::from_millis(250);
 /// How long after that the region has to say so itself, before it is ended.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
+/// Bytes for and from a region.
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
+
+/// A region's stream, and what ends the region.
+pub(crate) struct Line {
+    pub(crate) stream: Box<dyn ByteStream>,
+    /// The region's process, if it is on this machine. Elsewhere it ends with its stream.
+    pub(crate) process: Option<RegionProcess>,
+}
+
 /// A region's process.
 pub(crate) struct RegionProcess {
     pub(crate) child: Child,
-    pub(crate) stream: UnixStream,
     /// The process that it was copied from, with which it would end.
     pub(crate) _loaded: Arc<Loaded>,
 }
 
-/// The host's side of the conversation. Dropping it kills the process.
+/// The host's side of the conversation. Dropping it ends the region.
 pub(crate) struct Conversation {
-    process: Option<RegionProcess>,
+    line: Option<Line>,
     session: Box<dyn CallOutSession>,
 }
 
 impl Conversation {
-    pub(crate) fn new(process: RegionProcess, session: Box<dyn CallOutSession>) -> Self {
+    pub(crate) fn new(line: Line, session: Box<dyn CallOutSession>) -> Self {
         Self {
-            process: Some(process),
+            line: Some(line),
             session,
         }
     }
 
-    pub(crate) fn into_region(self, statement: EvidenceStatement, wall: Duration) -> ProcessRegion {
-        ProcessRegion {
+    /// Has the region make its keys. What it says is compared with what is `expected`, and what it says it is of.
+    pub(crate) async fn create(
+        mut self,
+        challenge: B256,
+        expected: Expected,
+        wall: Duration,
+    ) -> Result<LiveRegion, IsolationError> {
+        let call = CallIn::Create { nonce: challenge };
+        let CallInAnswer::Created(created) = self.call(call, OWN_TIME).await? else {
+            return other_answer();
+        };
+        expected.compare(&created)?;
+        Ok(LiveRegion {
             conversation: self,
-            statement,
+            created: *created,
+            nonce: expected.nonce,
             wall,
-        }
+        })
     }
 
     /// Calls in and answers the calls out until the region has answered, within `time` and its graces. The
@@ -64,25 +87,36 @@ impl Conversation {
         call: CallIn,
         time: Duration,
     ) -> Result<CallInAnswer, IsolationError> {
-        let Some(mut process) = self.process.take() else {
+        let Some(mut line) = self.line.take() else {
             return Err(IsolationError::Died("in an earlier call".into()));
         };
         let start = Instant::now();
         let late = start + time + CALL_OUT_GRACE;
         let end = late + ANSWER_GRACE;
-        let talk = converse(&mut process.stream, self.session.as_mut(), call, late);
+        let talk = converse(line.stream.as_mut(), self.session.as_mut(), call, late);
         let result = timeout_at(end, talk).await;
         self.session.run_ended();
         match result {
             Ok(Ok(answer)) => {
-                self.process = Some(process);
+                self.line = Some(line);
                 Ok(answer?)
             }
-            Ok(Err(error)) => Err(process.end(error).await),
+            Ok(Err(error)) => Err(line.end(error).await),
             Err(_) => {
                 let millis = u64::try_from((end - start).as_millis()).unwrap_or(u64::MAX);
-                Err(process.end(IsolationError::Timeout(millis)).await)
+                Err(line.end(IsolationError::Timeout(millis)).await)
             }
+        }
+    }
+}
+
+impl Line {
+    /// Ends the region: closes its stream, kills its process.
+    async fn end(self, error: IsolationError) -> IsolationError {
+        drop(self.stream);
+        match self.process {
+            Some(process) => process.end(error).await,
+            None => error,
         }
     }
 }
@@ -106,19 +140,19 @@ impl RegionProcess {
 type Answer = Result<CallInAnswer, cryptlet_types::region::RegionFault>;
 
 async fn converse(
-    stream: &mut UnixStream,
+    mut stream: &mut dyn ByteStream,
     session: &mut dyn CallOutSession,
     call: CallIn,
     late: Instant,
 ) -> Result<Answer, IsolationError> {
     // A region that refuses to start says so without waiting for the call, which then finds nobody.
-    let sent = frames::send(stream, &ToRegion::Call(call)).await;
+    let sent = frames::send(&mut stream, &ToRegion::Call(call)).await;
     loop {
-        match frames::receive(stream).await {
+        match frames::receive(&mut stream).await {
             Ok(ToHost::Answer(answer)) => return Ok(answer),
             Ok(ToHost::Call(call_out)) => {
                 let answer = answer(session, call_out, late).await;
-                frames::send(stream, &ToRegion::Answer(answer)).await?;
+                frames::send(&mut stream, &ToRegion::Answer(answer)).await?;
             }
             Err(error) => return Err(sent.err().unwrap_or(error)),
         }
@@ -139,23 +173,77 @@ async fn answer(
     }
 }
 
-/// A region in a process of its own.
-pub(crate) struct ProcessRegion {
+/// What a region has to say about itself.
+pub(crate) struct Expected {
+    pub(crate) provider: Provider,
+    pub(crate) measurement: Measurement,
+    pub(crate) nonce: B256,
+    /// The key that it has shown already, if it has.
+    pub(crate) region_key: Option<Address>,
+}
+
+impl Expected {
+    fn compare(&self, created: &Created) -> Result<(), IsolationError> {
+        let mismatch = |what, expected: String, found: String| {
+            Err(IsolationError::Mismatch {
+                what,
+                expected,
+                found,
+            })
+        };
+        let said = &created.statement;
+        if said.provider != self.provider {
+            let (expected, found) = (self.provider, said.provider);
+            return mismatch("provider", expected.as_str().into(), found.as_str().into());
+        }
+        let attested = created.attestation.as_ref().map(Attestation::provider);
+        if attested != Some(self.provider).filter(|provider| provider.attests()) {
+            let name = |by: Option<Provider>| by.map_or("none", Provider::as_str).to_owned();
+            let expected = Some(self.provider).filter(|provider| provider.attests());
+            return mismatch("attestation", name(expected), name(attested));
+        }
+        if said.measurement != self.measurement {
+            let (expected, found) = (self.measurement, said.measurement);
+            return mismatch("measurement", expected.to_string(), found.to_string());
+        }
+        if said.nonce != self.nonce {
+            return mismatch("nonce", self.nonce.to_string(), said.nonce.to_string());
+        }
+        match self.region_key {
+            Some(key) if said.region_key != key => {
+                mismatch("key", key.to_string(), said.region_key.to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A region that was created.
+pub(crate) struct LiveRegion {
     conversation: Conversation,
-    statement: EvidenceStatement,
+    created: Created,
+    nonce: B256,
     wall: Duration,
 }
 
-fn other_answer<T>() -> Result<T, IsolationError> {
+pub(crate) fn other_answer<T>() -> Result<T, IsolationError> {
     Err(IsolationError::Protocol(
         "another answer than asked for".into(),
     ))
 }
 
 #[async_trait]
-impl Region for ProcessRegion {
+impl Region for LiveRegion {
     fn statement(&self) -> &EvidenceStatement {
-        &self.statement
+        &self.created.statement
+    }
+
+    fn attestation(&self) -> Option<&Attestation> {
+        self.created.attestation.as_ref()
+    }
+
+    fn nonce(&self) -> B256 {
+        self.nonce
     }
 
     async fn provision(&mut self, grant: KeyGrant) -> Result<Address, IsolationError> {

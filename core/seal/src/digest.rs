@@ -49,6 +49,14 @@ pub fn recorded_sources(recording: &Recording) -> Vec<SourceProof> {
     recording.exchanges.iter().filter_map(proof).collect()
 }
 
+/// What a container measures that has no package yet: SHA-256 over a label and the digest of its binary.
+#[must_use]
+pub fn measure_container(container: Sha256Digest) -> Measurement {
+    let mut hash = Sha256::new_with_prefix(b"bletchley container v1");
+    hash.update(container.0);
+    Measurement(B256::from(<[u8; 32]>::from(hash.finalize())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

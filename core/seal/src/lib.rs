@@ -6,9 +6,13 @@
 //! - [`digest`]: SHA-256 and the measurement of a region
 //! - [`package`]: a package's files and the digests that bind them
 //! - [`approval`]: whether administrators approved a policy
+//! - [`attester`]: who asks hardware to speak for a region
+//! - [`certificate`]: certificates of attested TLS
 //! - [`evidence`]: vouching for a region and checking who vouched for what
 
 pub mod approval;
+pub mod attester;
+pub mod certificate;
 pub mod digest;
 pub mod evidence;
 pub mod exchange;
@@ -17,7 +21,7 @@ pub mod sealed;
 pub mod sign;
 
 pub use approval::check_approvals;
-pub use digest::{measure, recorded_sources, sha256};
+pub use digest::{measure, measure_container, recorded_sources, sha256};
 pub use exchange::{ExchangeKey, key_binding, wrap};
 pub use sign::{SigningKey, check, recover};
 

@@ -12,6 +12,7 @@ pub mod answer;
 pub mod attestation;
 pub mod batch;
 pub mod bounded;
+pub mod channel;
 mod decimal;
 pub mod delegation;
 pub mod descriptor;

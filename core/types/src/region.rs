@@ -12,8 +12,8 @@ mod input;
 pub use input::{CallInput, InputError, ObserveInput, RunInput};
 
 use crate::{
-    EvidenceStatement, Limits, Manifest, Measurement, Policy, ReportDomain, Sha256Digest,
-    SignedAnswer, SignedReport, UnixSeconds,
+    Attestation, EvidenceStatement, Limits, Manifest, Measurement, Policy, ReportDomain,
+    Sha256Digest, SignedAnswer, SignedReport, UnixSeconds,
     event::{Observation, Step},
     policy::{EgressRule, RecordingRule},
     recording::{Divergence, Recorded, ReplayInput, Replayed},
@@ -93,7 +93,7 @@ pub enum CallInAnswer {
     /// The package is loaded; what regions of it measure.
     Loaded(Measurement),
     /// The region has its keys; this is what it says about itself.
-    Created(EvidenceStatement),
+    Created(Box<Created>),
     /// The key is in place, or will sign in the vault; its address.
     Provisioned(Address),
     /// The cryptlet has answered.
@@ -229,6 +229,16 @@ pub struct WrappedKey {
     pub encapsulated: Bytes,
     /// The encrypted secret: 32 bytes of the key, with a seal 92 more. Bound to the region's measurement and nonce.
     pub ciphertext: Bytes,
+}
+
+/// What a region says about itself, and what vouches for it below its host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Created {
+    /// What the region says.
+    pub statement: EvidenceStatement,
+    /// What hardware says, for providers that attest.
+    pub attestation: Option<Attestation>,
 }
 
 /// What came of a run.

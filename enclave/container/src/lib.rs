@@ -7,19 +7,26 @@
 //! component, [`imports`] is what the component may ask for, [`http`] is TLS and HTTP that end here, [`recording`] keeps
 //! what sources said and repeats it, [`signing`] holds the cryptlet's key.
 //!
+//! With `--listen ADDRESS` it serves hosts on other machines ([`listen`]): one process a connection ([`apart`]), over TLS that
+//! ends in the region ([`attested`]), attested by what the machine has ([`witness`]).
+//!
 //! The host is not believed: it may end a region or let it starve, and nothing else.
 
+pub mod apart;
+pub mod attested;
 pub mod channel;
 pub mod deadline;
 pub mod http;
 mod imports;
-pub mod recording;
+pub mod listen;
 mod promises;
+pub mod recording;
 pub mod runtime;
 pub mod sandbox;
 pub mod session;
 pub mod signing;
 mod wake;
+pub mod witness;
 pub mod zygote;
 
 use channel::{Channel, ChannelError, SharedHost};

@@ -1,21 +1,28 @@
 //! `cryptlet-container`: see the library.
 
 use cryptlet_container::{
+    apart,
     channel::Channel,
     deadline::Watchdog,
+    listen::listen,
     load, sandbox, serve,
     session::{Identity, Session},
     zygote::{Child, divide},
 };
+use cryptlet_seal::attester::{Attester, Simulator};
 use cryptlet_types::{
     Sha256Digest,
     region::{RegionFault, ToHost},
 };
 use rustix::{
-    net::{SocketType, sockopt::socket_type},
+    net::{
+        AddressFamily, SocketType,
+        sockopt::{socket_domain, socket_type},
+    },
     thread::UnshareFlags,
 };
 use std::{
+    env,
     error::Error,
     fs,
     io::{self, Write},
@@ -24,12 +31,13 @@ use std::{
         unix::net::UnixStream,
     },
     process::ExitCode,
+    sync::Arc,
 };
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    match zygote() {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Standard error may be closed; the exit code says enough then.
@@ -39,14 +47,43 @@ fn main() -> ExitCode {
     }
 }
 
-fn zygote() -> Outcome<()> {
+fn run() -> Outcome<()> {
     let container = cryptlet_seal::sha256(&fs::read("/proc/self/exe")?);
-    let requests = io::stdin().as_fd().try_clone_to_owned()?;
-    if socket_type(&requests).ok() != Some(SocketType::STREAM) {
-        return Err("a host starts this program, with a socket as its standard input".into());
+    let mut arguments = env::args().skip(1);
+    match (arguments.next(), arguments.next(), arguments.next()) {
+        (None, ..) => started(container),
+        (Some(mode), Some(address), None) if mode == "--listen" => {
+            Ok(listen(&address, hardware()?, container)?)
+        }
+        (Some(mode), Some(address), None) if mode == "--simulate" => Ok(listen(
+            &address,
+            Arc::new(Simulator::everybodys()?),
+            container,
+        )?),
+        _ => Err("usage: cryptlet-container [--listen ADDRESS | --simulate ADDRESS]".into()),
     }
+}
+
+/// What speaks for regions of this machine.
+fn hardware() -> Outcome<Arc<dyn Attester>> {
+    Err("nothing on this machine attests its regions".into())
+}
+
+/// What it was started for is what its standard input leads to: a host on this machine, or one on another.
+fn started(container: Sha256Digest) -> Outcome<()> {
+    let input = io::stdin().as_fd().try_clone_to_owned()?;
+    let stream = socket_type(&input).ok() == Some(SocketType::STREAM);
+    let leads_to = socket_domain(&input).ok().filter(|_| stream);
     // The copy of the descriptor would be closed with what was inherited.
-    drop(requests);
+    drop(input);
+    match leads_to {
+        Some(AddressFamily::UNIX) => zygote(container),
+        Some(AddressFamily::INET | AddressFamily::INET6) => apart::region(container),
+        _ => Err("a host starts this program, with a socket as its standard input".into()),
+    }
+}
+
+fn zygote(container: Sha256Digest) -> Outcome<()> {
     let controls = sandbox::enter()?;
     let requests = io::stdin().as_fd().try_clone_to_owned()?;
     match divide(&requests, UnshareFlags::empty())? {

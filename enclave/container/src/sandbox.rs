@@ -36,6 +36,8 @@ const DESCRIPTORS: u64 = 1_000;
 const FIRST_UNKNOWN: u32 = 3;
 /// The first that a region does not keep.
 const FIRST_BUT_STREAM: u32 = 1;
+/// The first that a region does not keep whose host is on another machine.
+const FIRST_BUT_BOTH: u32 = 2;
 
 /// Why the container cannot be isolated. No retry helps on this system.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +112,6 @@ pub fn settle(
     stream: OwnedFd,
     namespaces: UnshareFlags,
 ) -> Result<(UnixStream, Vec<&'static str>), SandboxError> {
-    let mut controls = Vec::new();
     dup2_stdin(&stream).map_err(refused("descriptors"))?;
     drop(stream);
     close_descriptors(FIRST_BUT_STREAM).map_err(refused("descriptors"))?;
@@ -119,8 +120,29 @@ pub fn settle(
         control: "descriptors",
         source,
     })?;
+    Ok((UnixStream::from(stream), confine(namespaces)?))
+}
+
+/// The same in a region whose host is on another machine, which keeps standard input, a TCP stream, and standard output, where it
+/// asks for what hardware says. Returns both.
+///
+/// # Errors
+/// A control of the floor was refused.
+pub fn settle_apart() -> Result<(OwnedFd, OwnedFd, Vec<&'static str>), SandboxError> {
+    close_descriptors(FIRST_BUT_BOTH).map_err(refused("descriptors"))?;
+    let refuse = |source| SandboxError::Refused {
+        control: "descriptors",
+        source,
+    };
+    let stream = io::stdin().as_fd().try_clone_to_owned().map_err(refuse)?;
+    let witness = io::stdout().as_fd().try_clone_to_owned().map_err(refuse)?;
+    Ok((stream, witness, confine(UnshareFlags::empty())?))
+}
+
+/// What [`settle`] does about everything but descriptors that are open.
+fn confine(namespaces: UnshareFlags) -> Result<Vec<&'static str>, SandboxError> {
     setrlimit(Resource::Nofile, fixed(0)).map_err(refused("descriptors"))?;
-    controls.push("descriptors");
+    let mut controls = vec!["descriptors"];
     if namespaces.contains(UnshareFlags::NEWPID) {
         controls.push("pid-namespace");
     }
@@ -129,7 +151,7 @@ pub fn settle(
     }
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(refused("ends-with-parent"))?;
     controls.push("ends-with-parent");
-    Ok((UnixStream::from(stream), controls))
+    Ok(controls)
 }
 
 /// Forbids, for all threads and for good, every system call that a running region does not need.

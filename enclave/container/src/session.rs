@@ -17,16 +17,17 @@ use cryptlet_seal::{
     sealed::{Release, Seal},
 };
 use cryptlet_types::{
-    EvidenceStatement, Manifest, Measurement, Provider, ReportDomain, Sha256Digest, SignedReport,
-    UnixSeconds,
+    Attestation, EvidenceStatement, Manifest, Measurement, Provider, ReportDomain, Sha256Digest,
+    SignedReport, UnixSeconds,
     answer::window,
     bounded::{MAX_PAYLOAD_BYTES, MAX_SUBSCRIPTION_BYTES, clip},
+    channel::session_nonce,
     event::{MAX_TRIGGER_BYTES, Step},
     policy::RecordingRule,
     region::{
-        CallAnswer, CallIn, CallInAnswer, CallInput, KeyGrant, ObserveAnswer, ObserveInput,
-        RegionConfig, RegionFault, RegionSettings, RunAnswer, RunInput, RunOutcome, SourceProof,
-        WrappedKey,
+        CallAnswer, CallIn, CallInAnswer, CallInput, Created, KeyGrant, ObserveAnswer,
+        ObserveInput, RegionConfig, RegionFault, RegionSettings, RunAnswer, RunInput, RunOutcome,
+        SourceProof, WrappedKey,
     },
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -40,10 +41,57 @@ pub struct Identity {
     pub controls: Vec<String>,
 }
 
+/// The keys of one region.
+pub struct Keys {
+    /// Signs what it says.
+    pub region_key: SigningKey,
+    /// Secrets for it are wrapped to this.
+    pub exchange_key: ExchangeKey,
+}
+
+impl Keys {
+    /// Fresh ones.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self {
+            region_key: SigningKey::generate(),
+            exchange_key: ExchangeKey::generate(),
+        }
+    }
+}
+
+/// Who has hardware speak for a region.
+pub trait Witness {
+    /// Hears what will be loaded, before anything of it is compiled. It attests nothing else from here on.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    fn measured(&mut self, measurement: Measurement) -> Result<(), String>;
+
+    /// What hardware says about a statement.
+    ///
+    /// # Errors
+    /// Why there is nothing, for people.
+    fn attest(&mut self, statement: &EvidenceStatement) -> Result<Attestation, String>;
+}
+
+/// What a region has whose host is on another machine.
+pub struct Remote {
+    /// Whose hardware speaks for it.
+    pub provider: Provider,
+    /// Its keys: the host has seen the region key in the certificate.
+    pub keys: Keys,
+    /// What only the two ends of the connection can compute.
+    pub exporter: B256,
+    /// Who asks the hardware.
+    pub witness: Box<dyn Witness>,
+}
+
 /// A region's conversation. It has no thread and no key as long as nothing but a package is loaded: until then a process
 /// that holds it can be divided.
 pub struct Session {
     identity: Identity,
+    remote: Option<Remote>,
     watchdog: Option<Watchdog>,
     state: State,
 }
@@ -81,6 +129,7 @@ impl Session {
     pub fn new(identity: Identity) -> Self {
         Self {
             identity,
+            remote: None,
             watchdog: None,
             state: State::New,
         }
@@ -97,6 +146,11 @@ impl Session {
         self.watchdog = Some(watchdog);
         let added = controls.iter().map(|name| (*name).to_owned());
         self.identity.controls.extend(added);
+    }
+
+    /// From here on the host is on another machine, which hears what hardware says.
+    pub fn speak_to(&mut self, remote: Remote) {
+        self.remote = Some(remote);
     }
 
     /// Answers a call of the host.
@@ -136,7 +190,14 @@ impl Session {
             return Err(protocol("a package is loaded once, and first"));
         }
         self.state = State::Failed;
-        let loaded = Loaded::new(config, self.identity.container)?;
+        let mut witness = self.remote.as_mut().map(|remote| remote.witness.as_mut());
+        let announce = |measurement| match &mut witness {
+            Some(witness) => witness
+                .measured(measurement)
+                .map_err(|error| protocol(&error)),
+            None => Ok(()),
+        };
+        let loaded = Loaded::new(config, self.identity.container, announce)?;
         let measurement = loaded.measurement;
         self.state = State::Loaded(Box::new(loaded));
         Ok(CallInAnswer::Loaded(measurement))
@@ -147,10 +208,15 @@ impl Session {
             State::Loaded(loaded) => {
                 let watchdog = self.watchdog.clone();
                 let watchdog = watchdog.ok_or_else(|| protocol("a region is not made here"))?;
-                let region = Region::new(*loaded, &self.identity, watchdog, nonce);
+                let remote = self.remote.take();
+                let (region, attestation) =
+                    Region::new(*loaded, &self.identity, remote, watchdog, nonce)?;
                 let statement = region.statement.clone();
                 self.state = State::Created(Box::new(region));
-                Ok(CallInAnswer::Created(statement))
+                Ok(CallInAnswer::Created(Box::new(Created {
+                    statement,
+                    attestation,
+                })))
             }
             other => {
                 self.state = other;
@@ -275,18 +341,25 @@ impl Session {
 }
 
 impl Loaded {
-    fn new(config: RegionConfig, container: Sha256Digest) -> Result<Self, RegionFault> {
+    /// `announce` hears what will be loaded before anything of it is compiled.
+    fn new(
+        config: RegionConfig,
+        container: Sha256Digest,
+        announce: impl FnOnce(Measurement) -> Result<(), RegionFault>,
+    ) -> Result<Self, RegionFault> {
         let RegionConfig { package, settings } = config;
         let fault =
             |error: cryptlet_seal::SealError| RegionFault::Package(clip(&error.to_string()));
         let opened = package::open(&package).map_err(fault)?;
         check_settings(&settings, &opened.manifest)?;
         let egress = Egress::new(&settings.egress).map_err(RegionFault::Package)?;
+        let measurement = measure(container, &settings, opened.digest).map_err(fault)?;
+        announce(measurement)?;
         let runtime =
             Runtime::load(&package.code, settings.limits).map_err(RegionFault::Package)?;
         check_imports(&runtime, &opened.manifest)?;
         Ok(Self {
-            measurement: measure(container, &settings, opened.digest).map_err(fault)?,
+            measurement,
             manifest: opened.manifest,
             runtime,
             egress: Arc::new(egress),
@@ -296,23 +369,43 @@ impl Loaded {
 }
 
 impl Region {
-    fn new(loaded: Loaded, identity: &Identity, watchdog: Watchdog, nonce: B256) -> Self {
-        let (region_key, exchange_key) = (SigningKey::generate(), ExchangeKey::generate());
+    /// The region, and what hardware says about it: with its own keys, or with those that `remote` has shown already.
+    fn new(
+        loaded: Loaded,
+        identity: &Identity,
+        remote: Option<Remote>,
+        watchdog: Watchdog,
+        nonce: B256,
+    ) -> Result<(Self, Option<Attestation>), RegionFault> {
+        let (provider, keys, nonce, witness) = match remote {
+            Some(remote) => {
+                let nonce = session_nonce(nonce, remote.exporter);
+                (remote.provider, remote.keys, nonce, Some(remote.witness))
+            }
+            None => (Provider::Process, Keys::generate(), nonce, None),
+        };
+        let Keys {
+            region_key,
+            exchange_key,
+        } = keys;
         let statement = EvidenceStatement {
-            provider: Provider::Process,
+            provider,
             controls: identity.controls.clone(),
             measurement: loaded.measurement,
             region_key: region_key.address(),
             exchange_key: exchange_key.public(),
             nonce,
         };
-        Self {
+        let attested = witness.map(|mut witness| witness.attest(&statement));
+        let attestation = attested.transpose().map_err(|error| protocol(&error))?;
+        let region = Self {
             loaded,
             watchdog,
             region_key,
             exchange_key,
             statement,
-        }
+        };
+        Ok((region, attestation))
     }
 
     fn wake(

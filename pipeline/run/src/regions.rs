@@ -6,8 +6,8 @@ use cryptlet_isolation::{CallOutHandler, IsolationError, IsolationProvider, Regi
 use cryptlet_register::Register;
 use cryptlet_seal::{check, evidence, package};
 use cryptlet_types::{
-    Batch, CryptletId, Evidence, EvidenceStatement, Job, Limits, Manifest, Measurement,
-    ReportDomain, Sha256Digest, SignedAnswer, SignedDelegation, SignedReport, UnixSeconds,
+    Batch, CryptletId, Evidence, Job, Limits, Manifest, Measurement, ReportDomain, Sha256Digest,
+    SignedAnswer, SignedDelegation, SignedReport, UnixSeconds,
     bounded::{MAX_VALIDITY_SECONDS, clip},
     event::{MAX_TRIGGER_BYTES, Observation, Step},
     outbox::RunRecord,
@@ -508,7 +508,7 @@ impl Runner {
         let region = isolation
             .create(files, settings.clone(), nonce, call_out)
             .await?;
-        let evidence = self.vouch(region.statement().clone(), now).await?;
+        let evidence = self.vouch(region.as_ref(), now).await?;
         let terms = Terms {
             cryptlet: program.cryptlet,
             package: program.package,
@@ -517,7 +517,7 @@ impl Runner {
             policy,
             manifest,
             evidence,
-            nonce,
+            nonce: region.nonce(),
             signs: Signs::Vault,
         };
         let mut live = Live { region, terms };
@@ -616,11 +616,9 @@ impl Runner {
         }
     }
 
-    async fn vouch(
-        &self,
-        statement: EvidenceStatement,
-        made_at: UnixSeconds,
-    ) -> Result<Evidence, RunError> {
+    /// The host's word for a region, with what hardware says about it.
+    async fn vouch(&self, region: &dyn Region, made_at: UnixSeconds) -> Result<Evidence, RunError> {
+        let statement = region.statement().clone();
         let signature = self
             .ports
             .vault
@@ -631,7 +629,7 @@ impl Runner {
             made_at,
             host: self.host,
             signature,
-            attestation: None,
+            attestation: region.attestation().cloned(),
         })
     }
 

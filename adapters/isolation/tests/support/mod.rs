@@ -10,6 +10,7 @@
     reason = "test support, shared by several test programs"
 )]
 
+pub mod elsewhere;
 pub mod process;
 pub mod source;
 

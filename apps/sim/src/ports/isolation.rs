@@ -8,8 +8,8 @@ use cryptlet_isolation::{
 };
 use cryptlet_seal::{ExchangeKey, SealError, SigningKey, key_binding, measure, package, sha256};
 use cryptlet_types::{
-    Batch, EvidenceStatement, Measurement, Provider, Report, ReportDomain, SignedReport, Subject,
-    UnixSeconds,
+    Attestation, Batch, EvidenceStatement, Measurement, Provider, Report, ReportDomain,
+    SignedReport, Subject, UnixSeconds,
     recording::{ReplayInput, Replayed},
     region::{
         CallAnswer, CallInput, CallOut, CallOutAnswer, KeyGrant, ObserveAnswer, ObserveInput,
@@ -198,6 +198,14 @@ impl SimulatedRegion {
 impl Region for SimulatedRegion {
     fn statement(&self) -> &EvidenceStatement {
         &self.statement
+    }
+
+    fn attestation(&self) -> Option<&Attestation> {
+        None
+    }
+
+    fn nonce(&self) -> B256 {
+        self.statement.nonce
     }
 
     async fn provision(&mut self, grant: KeyGrant) -> Result<Address, IsolationError> {

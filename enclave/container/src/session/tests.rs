@@ -242,7 +242,7 @@ proptest! {
             let (succeeds, next) = expected(model, step);
             prop_assert_eq!(answer.is_ok(), succeeds, "{:?} in {:?}: {:?}", step, model, answer);
             if let Ok(CallInAnswer::Created(created)) = answer {
-                statement = Some(created);
+                statement = Some(created.statement);
             }
             model = next;
         }
@@ -263,7 +263,9 @@ fn two_regions_of_one_package_share_the_measurement_and_no_key() {
 pub(super) fn created(session: &mut Session, package: Package) -> EvidenceStatement {
     let loaded = session.answer(load(package), &host()).unwrap().unwrap();
     match session.answer(CREATE, &host()) {
-        Ok(Ok(CallInAnswer::Created(statement))) => {
+        Ok(Ok(CallInAnswer::Created(created))) => {
+            let statement = created.statement;
+            assert_eq!(created.attestation, None);
             assert!(matches!(loaded, CallInAnswer::Loaded(said) if said == statement.measurement));
             statement
         }
