@@ -1,7 +1,9 @@
 //! What no genuine sample shows: a vendor of our own says it, and a verifier that believes this vendor is asked.
 
+mod altered;
 mod forge;
 mod genuine;
+mod sample;
 
 use super::*;
 use cryptlet_types::policy::{ImageRule, TcbStatus};
