@@ -4,6 +4,7 @@
 //! Nothing here reads a clock, a file or the network: the moment, the vendors' collateral and the revocation lists come with
 //! the question. Roots of the vendors are built in; those of TPMs and of the simulator are policy's.
 
+mod intel;
 mod simulator;
 
 use alloy_primitives::B256;
@@ -93,8 +94,18 @@ pub fn judge(
     let _ = (nonce, at);
     match attestation {
         Attestation::Simulator { signature } => simulator::judge(signature, bound, rule),
-        Attestation::Sgx { .. } => Err(AttestError::Unsupported("SGX")),
-        Attestation::Tdx { .. } => Err(AttestError::Unsupported("TDX")),
+        Attestation::Sgx { quote, collateral } => intel::Quoted {
+            tee: intel::Tee::Sgx,
+            quote,
+            collateral,
+        }
+        .judge(bound, rule, at),
+        Attestation::Tdx { quote, collateral } => intel::Quoted {
+            tee: intel::Tee::Tdx,
+            quote,
+            collateral,
+        }
+        .judge(bound, rule, at),
         Attestation::SevSnp { .. } => Err(AttestError::Unsupported("SEV-SNP")),
         Attestation::Nitro { .. } => Err(AttestError::Unsupported("Nitro")),
         Attestation::Tpm { .. } => Err(AttestError::Unsupported("TPM")),

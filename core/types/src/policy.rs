@@ -197,9 +197,10 @@ impl ImageRule {
 pub struct ImageRule {
     /// Whose regions it is for.
     pub provider: Provider,
-    /// Values that its attestation must show, by the provider's names: `mrEnclave` (SGX); `mrTd`, `rtMr0` to `rtMr3` (TDX);
-    /// `measurement` (SEV-SNP); `pcr0` to `pcr15` (Nitro), to `pcr23` (TPM). Those that are not named are not looked at; the
-    /// first of each provider (`mrEnclave`, `mrTd`, `measurement`, `pcr0`) has to be.
+    /// Values that its attestation must show, by the provider's names: `mrEnclave`, `mrSigner` (SGX); `mrTd`, `rtMr0` to
+    /// `rtMr3`, `mrConfigId`, `mrSeam`, `mrSignerSeam` (TDX); `measurement` (SEV-SNP); `pcr0` to `pcr15` (Nitro), to `pcr23`
+    /// (TPM). Those that are not named are not looked at; the first of each provider (`mrEnclave`, `mrTd`, `measurement`,
+    /// `pcr0`) has to be. A name that the provider does not have fits nothing.
     pub registers: BTreeMap<String, Bytes>,
 }
 
