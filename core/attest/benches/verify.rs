@@ -4,7 +4,7 @@
 //! SEV-SNP at the list (one RSA signature is missing to the whole), Nitro at the statement, once all signatures are checked.
 
 use alloy_primitives::{B256, Bytes};
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::Criterion;
 use cryptlet_attest::judge;
 use cryptlet_types::{
     Attestation, Provider,
@@ -101,9 +101,8 @@ fn verify(criterion: &mut Criterion) {
     }
 }
 
-criterion_group! {
-    name = benches;
-    config = Criterion::default().sample_size(20);
-    targets = verify
+fn main() {
+    let mut criterion = Criterion::default().sample_size(20).configure_from_args();
+    verify(&mut criterion);
+    criterion.final_summary();
 }
-criterion_main!(benches);
