@@ -4,8 +4,16 @@
 //! Nothing here reads a clock, a file or the network: the moment, the vendors' collateral and the revocation lists come with
 //! the question. Roots of the vendors are built in; those of TPMs and of the simulator are policy's.
 
+mod image;
 mod intel;
+mod nitro;
+mod read;
 mod simulator;
+mod snp;
+#[cfg(test)]
+mod testing;
+mod tpm;
+mod x509;
 
 use alloy_primitives::B256;
 use cryptlet_seal::{
@@ -91,7 +99,6 @@ pub fn judge(
     rule: &EvidenceRule,
     at: UnixSeconds,
 ) -> Result<(), AttestError> {
-    let _ = (nonce, at);
     match attestation {
         Attestation::Simulator { signature } => simulator::judge(signature, bound, rule),
         Attestation::Sgx { quote, collateral } => intel::Quoted {
@@ -106,8 +113,32 @@ pub fn judge(
             collateral,
         }
         .judge(bound, rule, at),
-        Attestation::SevSnp { .. } => Err(AttestError::Unsupported("SEV-SNP")),
-        Attestation::Nitro { .. } => Err(AttestError::Unsupported("Nitro")),
-        Attestation::Tpm { .. } => Err(AttestError::Unsupported("TPM")),
+        Attestation::SevSnp {
+            report,
+            certificates,
+            revocations,
+        } => {
+            let parts = snp::Parts {
+                report,
+                certificates,
+                revocations,
+            };
+            snp::judge(parts, bound, rule, at)
+        }
+        Attestation::Nitro { document } => nitro::judge(document, bound, nonce, rule, at),
+        Attestation::Tpm {
+            quote,
+            signature,
+            registers,
+            certificates,
+        } => {
+            let parts = tpm::Parts {
+                quote,
+                signature,
+                registers,
+                certificates,
+            };
+            tpm::judge(parts, bound, rule, at)
+        }
     }
 }
