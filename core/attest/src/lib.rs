@@ -50,9 +50,6 @@ pub enum AttestError {
     /// It is true, and policy does not accept what it says.
     #[error("policy: {0}")]
     Refused(String),
-    /// No verifier for it.
-    #[error("{0} is not supported")]
-    Unsupported(&'static str),
 }
 
 impl AttestError {
