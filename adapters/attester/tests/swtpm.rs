@@ -1,5 +1,13 @@
 //! A real TPM in software: `swtpm`, started by the test, with state of its own.
 #![cfg(feature = "tpm")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use alloy_primitives::{B256, Bytes};
 use cryptlet_attester::{Attester, Tpm, tpm::TpmSettings};

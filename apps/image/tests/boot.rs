@@ -4,6 +4,14 @@
 //! ```sh
 //! CRYPTLET_KERNEL=/boot/vmlinuz-6.1.0-cloud-amd64 cargo test --release -p cryptlet-image --test boot -- --ignored
 //! ```
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use cryptlet_image::{Linking, Parts, tdx};
 use std::{

@@ -1,4 +1,12 @@
 //! Whole images, of a small kernel and of real programs.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use cryptlet_image::{ImageDescriptor, Linking, Parts, SnpMachine, nitro, snp, tdx};
 use cryptlet_seal::sha256;
