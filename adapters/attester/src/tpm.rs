@@ -137,22 +137,39 @@ impl Attester for Tpm {
     }
 
     fn attest(&self, bound: B256, _: B256) -> Result<Attestation, AttesterError> {
-        let mut context = self.context.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..ATTEMPTS {
-            let registers = self.registers(&mut context)?;
-            let (quote, signature) = self.quote(&mut context, bound)?;
-            if quoted(&quote) != Some(digest_of(&registers)) {
-                continue;
-            }
-            return bounded(Attestation::Tpm {
-                quote: quote.marshall().map_err(refused)?.into(),
-                signature: signature.marshall().map_err(refused)?.into(),
-                registers,
-                certificates: self.certificates.clone(),
-            });
-        }
-        Err(AttesterError::Busy("tpm (registers)"))
+        let context = &mut *self.context.lock().unwrap_or_else(PoisonError::into_inner);
+        let (registers, (quote, signature)) = settled(
+            context,
+            |context| self.registers(context),
+            |context| {
+                let (quote, signature) = self.quote(context, bound)?;
+                Ok((quoted(&quote), (quote, signature)))
+            },
+        )?;
+        bounded(Attestation::Tpm {
+            quote: quote.marshall().map_err(refused)?.into(),
+            signature: signature.marshall().map_err(refused)?.into(),
+            registers,
+            certificates: self.certificates.clone(),
+        })
     }
+}
+
+/// Registers, and the quote of them as they were read: whoever extends one in between has both done again. `quote` also
+/// returns the digest that it has of the registers.
+fn settled<C, Q>(
+    context: &mut C,
+    registers: impl Fn(&mut C) -> Result<Vec<Bytes>, AttesterError>,
+    quote: impl Fn(&mut C) -> Result<(Option<[u8; 32]>, Q), AttesterError>,
+) -> Result<(Vec<Bytes>, Q), AttesterError> {
+    for _ in 0..ATTEMPTS {
+        let read = registers(context)?;
+        let (digest, quote) = quote(context)?;
+        if digest == Some(digest_of(&read)) {
+            return Ok((read, quote));
+        }
+    }
+    Err(AttesterError::Busy("tpm (registers)"))
 }
 
 fn connect(tcti: &str) -> Result<Context, AttesterError> {
@@ -247,6 +264,31 @@ mod tests {
             let error = slots(numbers).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
         }
+    }
+
+    /// A register that changes after it was read, this many times.
+    fn changing(mut times: u32) -> Result<(Vec<Bytes>, u32), AttesterError> {
+        let value = |times: u32| vec![Bytes::copy_from_slice(&times.to_be_bytes())];
+        settled(
+            &mut times,
+            |times| {
+                let read = value(*times);
+                *times = times.saturating_sub(1);
+                Ok(read)
+            },
+            |times| Ok((Some(digest_of(&value(*times))), *times)),
+        )
+    }
+
+    #[test]
+    fn a_quote_of_other_registers_than_were_read_is_done_again_and_at_last_given_up() {
+        assert_eq!(changing(0).unwrap().1, 0);
+        let (registers, quoted) = changing(2).unwrap();
+        assert_eq!((registers[0].as_ref(), quoted), (&[0; 4][..], 0));
+        let error = changing(3).unwrap_err();
+        assert!(error.is_retryable(), "{error}");
+        let nothing = settled(&mut (), |()| Ok(Vec::new()), |()| Ok((None, ())));
+        assert!(nothing.is_err());
     }
 
     #[test]

@@ -14,8 +14,8 @@ use cryptlet_attester::{Attester, Tpm, tpm::TpmSettings};
 use cryptlet_types::{Attestation, Provider};
 use p256::ecdsa::signature::Verifier;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData,
-    SignatureAlgorithm,
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, PublicKeyData, SignatureAlgorithm,
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -131,6 +131,7 @@ impl Authority {
     fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().unwrap();
         let root = CertifiedIssuer::self_signed(params, key).unwrap();
         Self { root }
@@ -138,9 +139,11 @@ impl Authority {
 
     fn certify(&self, public: &Bytes, path: &Path) {
         let key = AttestationKey(public.clone());
-        let certificate = CertificateParams::default()
-            .signed_by(&key, &self.root)
-            .unwrap();
+        let mut params = CertificateParams::default();
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        // tcg-kp-AIKCertificate: the key signs what its TPM says and nothing else.
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(vec![2, 23, 133, 8, 3])];
+        let certificate = params.signed_by(&key, &self.root).unwrap();
         fs::write(path, certificate.pem()).unwrap();
     }
 }
