@@ -4,25 +4,27 @@
 //!
 //! The same inputs make the same bytes: no clock, no order of a folder and no name of a machine goes into an image.
 
-pub mod cpio;
+mod cpio;
 pub mod descriptor;
-pub mod eif;
-pub mod elf;
-pub mod firmware;
+mod eif;
+mod elf;
+mod firmware;
 mod initramfs;
 mod parts;
-pub mod snp;
+mod snp;
 
 pub use descriptor::ImageDescriptor;
-pub use initramfs::{Initramfs, Linking};
-pub use parts::{Output, Parts};
-pub use snp::SnpMachine;
+pub use initramfs::Linking;
+pub use parts::Parts;
+pub use snp::{SnpMachine, signature_of};
 
 use alloy_primitives::Bytes;
 use cryptlet_seal::sha256;
 use cryptlet_types::Provider;
 use descriptor::ImageFile;
 use firmware::Firmware;
+use initramfs::Initramfs;
+use parts::Output;
 use std::{
     collections::BTreeMap,
     io,

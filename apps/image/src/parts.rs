@@ -1,8 +1,9 @@
 //! What goes into an image, read and checked; and the folder that it comes out in.
 
 use crate::{
-    ImageDescriptor, ImageError, Initramfs, Linking, described,
+    ImageDescriptor, ImageError, Linking, described,
     descriptor::{DESCRIPTOR, ImageFile},
+    initramfs::Initramfs,
 };
 use cryptlet_seal::sha256;
 use cryptlet_types::Sha256Digest;
@@ -94,7 +95,7 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ImageError> {
 
 /// A folder that an image comes out in.
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     folder: PathBuf,
 }
 

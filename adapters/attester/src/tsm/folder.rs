@@ -4,7 +4,7 @@ use cryptlet_types::attestation::MAX_ATTESTATION_BYTES;
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 /// A folder in which every entry is a request for a report.
@@ -48,12 +48,6 @@ impl Configfs {
 
     fn attribute(&self, entry: &str, attribute: &str) -> PathBuf {
         self.root.join(entry).join(attribute)
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
     }
 }
 
