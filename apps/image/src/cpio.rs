@@ -24,7 +24,7 @@ enum Node {
 
 /// Files of the superuser, without times, in the order of their paths: the same content makes the same bytes.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Archive {
+pub struct Archive {
     nodes: BTreeMap<String, Node>,
 }
 
@@ -33,7 +33,7 @@ impl Archive {
     ///
     /// # Errors
     /// If the path is not plain, or something else stands there.
-    pub(crate) fn folder(&mut self, path: &str) -> Result<(), ImageError> {
+    pub fn folder(&mut self, path: &str) -> Result<(), ImageError> {
         self.add(path, Node::Folder)
     }
 
@@ -41,7 +41,7 @@ impl Archive {
     ///
     /// # Errors
     /// As for folders.
-    pub(crate) fn program(&mut self, path: &str, bytes: Vec<u8>) -> Result<(), ImageError> {
+    pub fn program(&mut self, path: &str, bytes: Vec<u8>) -> Result<(), ImageError> {
         self.add(path, Node::Program(bytes))
     }
 
@@ -49,7 +49,7 @@ impl Archive {
     ///
     /// # Errors
     /// As for folders.
-    pub(crate) fn device(&mut self, path: &str, major: u32, minor: u32) -> Result<(), ImageError> {
+    pub fn device(&mut self, path: &str, major: u32, minor: u32) -> Result<(), ImageError> {
         self.add(path, Node::Device { major, minor })
     }
 
@@ -84,7 +84,7 @@ impl Archive {
     ///
     /// # Errors
     /// If a file has 4 GiB or more, which the format has no room for.
-    pub(crate) fn bytes(&self) -> Result<Vec<u8>, ImageError> {
+    pub fn bytes(&self) -> Result<Vec<u8>, ImageError> {
         let mut archive = Vec::new();
         let numbered = (1_u32..).zip(&self.nodes);
         for (number, (path, node)) in numbered {

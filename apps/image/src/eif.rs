@@ -8,6 +8,8 @@ const MAGIC: &[u8; 4] = b".eif";
 const VERSION: u16 = 4;
 const MAX_SECTIONS: usize = 32;
 const HEADER_BYTES: usize = 548;
+#[cfg(test)]
+const SECTION_HEADER_BYTES: usize = 12;
 
 const KERNEL: u16 = 1;
 const CMDLINE: u16 = 2;
@@ -19,18 +21,18 @@ const BUILD: &str = r#"{"ImageName":"cryptlet","ImageVersion":"1","BuildMetadata
 
 /// An image, with what an enclave that boots it reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Eif {
+pub struct Eif {
     /// The file.
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// PCR0, PCR1 and PCR2, SHA-384 each: all of it; kernel, command line and first ramdisk; the other ramdisks.
-    pub(crate) registers: [[u8; 48]; 3],
+    pub registers: [[u8; 48]; 3],
 }
 
 /// Makes an image of a kernel, its command line and ramdisks, of which the first boots.
 ///
 /// # Errors
 /// If there is no ramdisk, or more than the format has sections for.
-pub(crate) fn image(kernel: &[u8], cmdline: &str, ramdisks: &[&[u8]]) -> Result<Eif, ImageError> {
+pub fn image(kernel: &[u8], cmdline: &str, ramdisks: &[&[u8]]) -> Result<Eif, ImageError> {
     let Some((boot, application)) = ramdisks.split_first() else {
         return Err(ImageError::refused("ramdisks", "there is none"));
     };
@@ -176,7 +178,7 @@ mod tests {
         // All 32 places of the header are used, and point to where the sections are.
         let at = 28 + 8 * (MAX_SECTIONS - 1);
         let offset = u64::from_be_bytes(made.bytes[at..at + 8].try_into().unwrap());
-        let last = made.bytes.len() - 12 - 1;
+        let last = made.bytes.len() - SECTION_HEADER_BYTES - 1;
         assert_eq!(usize::try_from(offset).unwrap(), last);
         assert!(image(b"k", "c", &[&b"r"[..]; MAX_SECTIONS - 2]).is_err());
     }

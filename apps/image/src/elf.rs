@@ -9,17 +9,17 @@ use object::{
 
 /// What a program or library names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Needs {
+pub struct Needs {
     /// The program that loads it, an absolute path; none for libraries and for what is linked statically.
-    pub(crate) interpreter: Option<String>,
+    pub interpreter: Option<String>,
     /// Names of shared libraries, in the order in which they stand.
-    pub(crate) libraries: Vec<String>,
+    pub libraries: Vec<String>,
 }
 
 impl Needs {
     /// Whether it runs by itself.
     #[must_use]
-    pub(crate) fn is_static(&self) -> bool {
+    pub fn is_static(&self) -> bool {
         self.interpreter.is_none() && self.libraries.is_empty()
     }
 
@@ -28,7 +28,7 @@ impl Needs {
     /// # Errors
     /// If it is none, is malformed, or names folders to look for libraries in (`RPATH`, `RUNPATH`): what is found there would
     /// depend on the machine.
-    pub(crate) fn read(what: &str, file: &[u8]) -> Result<Self, ImageError> {
+    pub fn read(what: &str, file: &[u8]) -> Result<Self, ImageError> {
         let refuse = |reason: &str| ImageError::refused(what, reason);
         let malformed = |error: object::Error| refuse(&format!("is no ELF file: {error}"));
         let header = elf::FileHeader64::<LittleEndian>::parse(file).map_err(malformed)?;

@@ -24,7 +24,7 @@ const METADATA: [u8; 16] = hex!("666588dc4a989847a75e5585a7bf67cc");
 
 /// A firmware volume that a machine starts with.
 #[derive(Clone, Debug)]
-pub(crate) struct Firmware<'a> {
+pub struct Firmware<'a> {
     /// All of it. It ends at 4 GiB.
     pub(crate) bytes: &'a [u8],
     /// Where other processors than the first start.
@@ -61,7 +61,7 @@ impl<'a> Firmware<'a> {
     ///
     /// # Errors
     /// If it is no firmware for SEV-SNP.
-    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, ImageError> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ImageError> {
         if bytes.is_empty() || !bytes.len().is_multiple_of(PAGE_BYTES) {
             return Err(refuse("is not made of whole pages"));
         }

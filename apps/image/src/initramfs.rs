@@ -24,11 +24,11 @@ pub enum Linking {
 
 /// Two archives.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Initramfs {
+pub struct Initramfs {
     /// Folders and the console.
-    pub(crate) boot: Vec<u8>,
+    pub boot: Vec<u8>,
     /// The container and its libraries.
-    pub(crate) application: Vec<u8>,
+    pub application: Vec<u8>,
 }
 
 impl Initramfs {
@@ -36,7 +36,7 @@ impl Initramfs {
     ///
     /// # Errors
     /// If the container is no program for x86-64, or needs libraries that may not be there or are not found.
-    pub(crate) fn new(container: &[u8], linking: &Linking) -> Result<Self, ImageError> {
+    pub fn new(container: &[u8], linking: &Linking) -> Result<Self, ImageError> {
         let mut application = Archive::default();
         application.program("init", container.to_vec())?;
         let needs = Needs::read("container", container)?;
@@ -44,7 +44,8 @@ impl Initramfs {
             Linking::Static if needs.is_static() => {}
             Linking::Static => {
                 let reason = format!(
-                    "is linked dynamically, to {}: build it statically, or say from which folders to take its libraries",
+                    "is linked dynamically, to {}: build it statically, or say from which \
+                     folders to take its libraries",
                     needs.libraries.join(", ")
                 );
                 return Err(ImageError::refused("container", reason));
@@ -59,7 +60,7 @@ impl Initramfs {
 
     /// Both, as a boot loader that knows of one file wants them.
     #[must_use]
-    pub(crate) fn concatenated(&self) -> Vec<u8> {
+    pub fn concatenated(&self) -> Vec<u8> {
         [self.boot.as_slice(), &self.application].concat()
     }
 }

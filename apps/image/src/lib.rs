@@ -4,27 +4,25 @@
 //!
 //! The same inputs make the same bytes: no clock, no order of a folder and no name of a machine goes into an image.
 
-mod cpio;
+pub mod cpio;
 pub mod descriptor;
-mod eif;
-mod elf;
-mod firmware;
+pub mod eif;
+pub mod elf;
+pub mod firmware;
 mod initramfs;
 mod parts;
-mod snp;
+pub mod snp;
 
 pub use descriptor::ImageDescriptor;
-pub use initramfs::Linking;
-pub use parts::Parts;
-pub use snp::{SnpMachine, signature_of};
+pub use initramfs::{Initramfs, Linking};
+pub use parts::{Output, Parts};
+pub use snp::SnpMachine;
 
 use alloy_primitives::Bytes;
 use cryptlet_seal::sha256;
 use cryptlet_types::Provider;
 use descriptor::ImageFile;
 use firmware::Firmware;
-use initramfs::Initramfs;
-use parts::Output;
 use std::{
     collections::BTreeMap,
     io,

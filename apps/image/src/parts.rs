@@ -1,9 +1,8 @@
 //! What goes into an image, read and checked; and the folder that it comes out in.
 
 use crate::{
-    ImageDescriptor, ImageError, Linking, described,
+    ImageDescriptor, ImageError, Initramfs, Linking, described,
     descriptor::{DESCRIPTOR, ImageFile},
-    initramfs::Initramfs,
 };
 use cryptlet_seal::sha256;
 use cryptlet_types::Sha256Digest;
@@ -95,7 +94,7 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ImageError> {
 
 /// A folder that an image comes out in.
 #[derive(Debug)]
-pub(crate) struct Output {
+pub struct Output {
     folder: PathBuf,
 }
 

@@ -56,7 +56,7 @@ fn signature(family: u32, model: u32, stepping: u32) -> u32 {
 
 /// SHA-256 of what the firmware is to boot: it compares them before it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct KernelHashes {
+pub struct KernelHashes {
     kernel: [u8; 32],
     initramfs: [u8; 32],
     cmdline: [u8; 32],
@@ -65,7 +65,7 @@ pub(crate) struct KernelHashes {
 impl KernelHashes {
     /// Of these.
     #[must_use]
-    pub(crate) fn new(kernel: &[u8], initramfs: &[u8], cmdline: &str) -> Self {
+    pub fn new(kernel: &[u8], initramfs: &[u8], cmdline: &str) -> Self {
         Self {
             kernel: sha256(kernel).0.0,
             initramfs: sha256(initramfs).0.0,
@@ -104,7 +104,7 @@ impl KernelHashes {
 ///
 /// # Errors
 /// If hashes are given and the firmware does not check them, or the machine has no or too many processors.
-pub(crate) fn measurement(
+pub fn measurement(
     firmware: &Firmware<'_>,
     hashes: Option<&KernelHashes>,
     machine: SnpMachine,
