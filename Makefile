@@ -27,7 +27,7 @@ PROGRAMS := -p cryptlet-cli -p cryptlet-container
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 SIM_ARGS ?=
-STEPS := fmt clippy build rust api contracts cryptlets rustdoc
+STEPS := fmt clippy build rust attesters api contracts cryptlets rustdoc
 
 ##@ Use
 .PHONY: help demo bench bench-anvil bench-register install
@@ -62,9 +62,9 @@ install: ## put cryptlet and its container into cargo's bin folder
 	cargo install --locked --path apps/cli
 
 ##@ Check
-.PHONY: test lint fmt clippy build rust sim api contracts cryptlets rustdoc docs setup
+.PHONY: test lint fmt clippy build rust attesters sim api contracts cryptlets rustdoc docs setup
 test: ## everything that CI runs, in its order, with the time of each step
-	@scripts/setup.sh rust cc wasm node services python
+	@scripts/setup.sh rust cc wasm node services python tpm
 	+@MAKE='$(MAKE)' scripts/steps.sh $(STEPS)
 
 lint: fmt clippy ## formatting and lints only
@@ -83,6 +83,13 @@ build: ## programs and tests, with the features that `make rust` uses
 
 rust: build ## Rust tests, those that drive cast, forge, viem, ethers and Anvil included
 	CRYPTLET_CLIENT_TESTS=1 cargo test $(CARGO_ARGS) --workspace
+
+# In a folder of its own: with another set of features, cargo would build half of the workspace again and again.
+attesters: ## quotes of a real TPM in software, which `make rust` leaves out because they need the TPM2 Software Stack
+	@scripts/setup.sh rust cc tpm
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/attesters cargo clippy $(CARGO_ARGS) -p cryptlet-attester --features tpm \
+		--all-targets -- -D warnings
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/attesters cargo test $(CARGO_ARGS) -p cryptlet-attester --features tpm
 
 sim: ## the whole path in simulated worlds, one a seed: make sim SIM_ARGS="--seeds 5000"; a short run is part of `make rust`
 	@scripts/setup.sh rust cc
@@ -107,7 +114,7 @@ docs: ## links, paths and conformance rows of the documents; arrows between crat
 	cargo test $(CARGO_ARGS) --workspace --test docs --test arrows
 
 setup: ## only install what the targets need
-	@scripts/setup.sh rust cc wasm node services python
+	@scripts/setup.sh rust cc wasm node services python tpm
 
 ##@ Clean
 .PHONY: clean

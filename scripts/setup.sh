@@ -2,7 +2,7 @@
 # Installs what a build or a test run needs and a fresh machine may lack. Safe to run again; quick when nothing is missing.
 #
 #   scripts/setup.sh rust cc          what `make demo` needs
-#   scripts/setup.sh rust cc wasm node services python   what `make test` needs
+#   scripts/setup.sh rust cc wasm node services python tpm   what `make test` needs
 #
 # rust  the compiler that rust-toolchain.toml pins, by rustup
 # cc    a C compiler and linker, by apt
@@ -10,6 +10,7 @@
 # node  Node.js 18 or newer and npm, by apt
 # anvil the pinned Anvil, by npm; needs node
 # services  a PKCS#11 token in software (softhsm2) and an OCI registry (docker-registry), by apt
+# tpm       a TPM in software (swtpm) and the TPM2 Software Stack with its headers (libtss2-dev), by apt
 # python    Python 3 with venv, by apt, and the API fuzzer schemathesis, by pip into a folder of its own
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -69,6 +70,12 @@ need_python() {
   python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv)
 }
 
+need_tpm() {
+  command -v swtpm >/dev/null || packages+=(swtpm)
+  command -v pkg-config >/dev/null || packages+=(pkg-config)
+  pkg-config --exists tss2-esys tss2-tctildr tss2-mu 2>/dev/null || packages+=(libtss2-dev)
+}
+
 # The fuzzer lies outside the clone and is shared by all clones: its folder is named after its version.
 check_python() {
   local folder=${XDG_CACHE_HOME:-$HOME/.cache}/bletchley/tools/schemathesis-$SCHEMATHESIS
@@ -109,8 +116,8 @@ install_packages() {
 
 for part in "$@"; do
   case "$part" in
-    rust | cc | wasm | node | anvil | services | python) "need_$part" ;;
-    *) fail "unknown part '$part': rust, cc, wasm, node, anvil, services or python" ;;
+    rust | cc | wasm | node | anvil | services | python | tpm) "need_$part" ;;
+    *) fail "unknown part '$part': rust, cc, wasm, node, anvil, services, python or tpm" ;;
   esac
 done
 [ "${#packages[@]}" -eq 0 ] || install_packages

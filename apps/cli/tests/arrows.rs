@@ -48,6 +48,7 @@ enum Place {
     Feed,
     Api,
     Author,
+    Image,
     Developer,
     Host,
     Stage,
@@ -66,6 +67,7 @@ impl Place {
             Some(("apps", "feed")) => Some(Self::Feed),
             Some(("apps", "api")) => Some(Self::Api),
             Some(("apps", "author")) => Some(Self::Author),
+            Some(("apps", "image")) => Some(Self::Image),
             Some(("apps", "developer")) => Some(Self::Developer),
             Some(("apps", "host")) => Some(Self::Host),
             Some(("apps", "stage")) => Some(Self::Stage),
@@ -89,8 +91,8 @@ struct Arrow {
 /// Why an arrow must not be, or nothing.
 fn objection(arrow: &Arrow) -> Option<&'static str> {
     use Place::{
-        Adapter, Api, Author, Cli, Container, Core, Developer, Feed, Host, Node, Pipeline, Sim,
-        Stage,
+        Adapter, Api, Author, Cli, Container, Core, Developer, Feed, Host, Image, Node, Pipeline,
+        Sim, Stage,
     };
     if arrow.to == Container {
         return Some("the container is started as a program, never linked");
@@ -110,7 +112,7 @@ fn objection(arrow: &Arrow) -> Option<&'static str> {
         return None;
     }
     match (arrow.from, arrow.to) {
-        (Core | Adapter | Container | Feed | Api, Core)
+        (Core | Adapter | Container | Feed | Api | Image, Core)
         | (Pipeline | Author, Core | Adapter)
         | (Developer, Core | Adapter | Api)
         | (Host, Core | Adapter | Pipeline | Api)
@@ -118,12 +120,13 @@ fn objection(arrow: &Arrow) -> Option<&'static str> {
         | (Stage, Core | Adapter | Host | Api | Node | Feed)
         | (
             Cli,
-            Core | Adapter | Pipeline | Host | Api | Author | Developer | Stage | Node | Feed,
+            Core | Adapter | Pipeline | Host | Api | Author | Image | Developer | Stage | Node
+            | Feed,
         ) => None,
         (Node, _) => Some("the node knows nothing of the fabric"),
         (Pipeline, Pipeline) => Some("no stage imports another: the host joins them"),
         (_, Node) => Some("only the stage, the command line and tests start a node"),
-        (_, Host | Stage | Sim | Cli | Feed | Api | Author | Developer) => {
+        (_, Host | Stage | Sim | Cli | Feed | Api | Author | Image | Developer) => {
             Some("nothing points up at an app")
         }
         _ => Some("arrows go apps -> pipeline -> adapters -> core"),
@@ -286,6 +289,9 @@ fn right_arrows_are_let_through() {
         ("apps/cli", "node", false),
         ("apps/cli", "apps/developer", false),
         ("apps/cli", "apps/author", false),
+        ("apps/cli", "apps/image", false),
+        ("apps/image", "core/seal", false),
+        ("adapters/attester", "core/attest", true),
         ("apps/developer", "apps/api", false),
         ("apps/developer", "adapters/chain", false),
         ("apps/developer", "node", true),
@@ -356,6 +362,8 @@ fn wrong_arrows_are_refused() {
         ("apps/developer", "pipeline/run", false, "arrows go"),
         ("apps/developer", "node", false, "tests start a node"),
         ("apps/author", "apps/api", false, "points up"),
+        ("apps/image", "adapters/attester", false, "arrows go"),
+        ("apps/host", "apps/image", false, "points up"),
         ("pipeline/run", "apps/api", false, "points up"),
     ];
     for (from, to, test_only, reason) in cases {

@@ -1,0 +1,199 @@
+//! The initramfs: two archives, one after the other. The first is the same for every container; the second has the container,
+//! as `/init`, and its libraries.
+
+use crate::{ImageError, cpio::Archive, elf::Needs, parts};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+const MAX_LIBRARY_BYTES: u64 = 256 << 20;
+const MAX_LIBRARIES: usize = 64;
+/// Folders that a system without a disk starts with.
+const FOLDERS: [&str; 6] = ["dev", "proc", "run", "sys", "tmp", "etc"];
+
+/// What to do about shared libraries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Linking {
+    /// There are none: a container that needs any is refused.
+    Static,
+    /// They are taken from these folders, absolute paths, the first that has one, and lie at the same path in the image. The
+    /// loader has to look there by itself: `/lib/x86_64-linux-gnu` and `/usr/lib/x86_64-linux-gnu` with Debian's.
+    From(Vec<PathBuf>),
+}
+
+/// Two archives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Initramfs {
+    /// Folders and the console.
+    pub boot: Vec<u8>,
+    /// The container and its libraries.
+    pub application: Vec<u8>,
+}
+
+impl Initramfs {
+    /// Makes them of a container.
+    ///
+    /// # Errors
+    /// If the container is no program for x86-64, or needs libraries that may not be there or are not found.
+    pub fn new(container: &[u8], linking: &Linking) -> Result<Self, ImageError> {
+        let mut application = Archive::default();
+        application.program("init", container.to_vec())?;
+        let needs = Needs::read("container", container)?;
+        match linking {
+            Linking::Static if needs.is_static() => {}
+            Linking::Static => {
+                let reason = format!(
+                    "is linked dynamically, to {}: build it statically, or say from which \
+                     folders to take its libraries",
+                    needs.libraries.join(", ")
+                );
+                return Err(ImageError::refused("container", reason));
+            }
+            Linking::From(folders) => add_libraries(&mut application, needs, folders)?,
+        }
+        Ok(Self {
+            boot: boot()?,
+            application: application.bytes()?,
+        })
+    }
+
+    /// Both, as a boot loader that knows of one file wants them.
+    #[must_use]
+    pub fn concatenated(&self) -> Vec<u8> {
+        [self.boot.as_slice(), &self.application].concat()
+    }
+}
+
+fn boot() -> Result<Vec<u8>, ImageError> {
+    let mut archive = Archive::default();
+    for folder in FOLDERS {
+        archive.folder(folder)?;
+    }
+    // Where the standard streams of `/init` lead (Linux, `Documentation/admin-guide/devices.txt`).
+    archive.device("dev/console", 5, 1)?;
+    archive.bytes()
+}
+
+/// Adds the loader, and libraries until none is missing.
+fn add_libraries(
+    archive: &mut Archive,
+    needs: Needs,
+    folders: &[PathBuf],
+) -> Result<(), ImageError> {
+    let mut wanted = needs.libraries;
+    let mut known: BTreeSet<String> = wanted.iter().cloned().collect();
+    if let Some(interpreter) = needs.interpreter {
+        let bytes = parts::read(Path::new(&interpreter), MAX_LIBRARY_BYTES)?;
+        archive.program(inside(&interpreter)?, bytes)?;
+        known.extend(
+            Path::new(&interpreter)
+                .file_name()
+                .and_then(|name| Some(name.to_str()?.to_owned())),
+        );
+    }
+    while let Some(name) = wanted.pop() {
+        let path = find(&name, folders)?;
+        let bytes = parts::read(Path::new(&path), MAX_LIBRARY_BYTES)?;
+        for further in Needs::read(&path, &bytes)?.libraries {
+            if known.insert(further.clone()) {
+                wanted.push(further);
+            }
+        }
+        if known.len() > MAX_LIBRARIES {
+            let reason = format!("needs more than {MAX_LIBRARIES} libraries");
+            return Err(ImageError::refused("container", reason));
+        }
+        archive.program(inside(&path)?, bytes)?;
+    }
+    Ok(())
+}
+
+fn find(name: &str, folders: &[PathBuf]) -> Result<String, ImageError> {
+    let path = folders
+        .iter()
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file());
+    path.and_then(|path| path.to_str().map(str::to_owned))
+        .ok_or_else(|| ImageError::refused(name, "is in none of the folders of libraries"))
+}
+
+/// An absolute path as archives have it.
+fn inside(path: &str) -> Result<&str, ImageError> {
+    path.strip_prefix('/')
+        .ok_or_else(|| ImageError::refused(path, "is no absolute path"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::BTreeMap, fs};
+
+    fn this_test() -> Vec<u8> {
+        fs::read(std::env::current_exe().unwrap()).unwrap()
+    }
+
+    fn debian() -> Linking {
+        Linking::From(vec![
+            "/lib/x86_64-linux-gnu".into(),
+            "/usr/lib/x86_64-linux-gnu".into(),
+        ])
+    }
+
+    /// Paths in an archive with their sizes, read by nothing that wrote it.
+    fn paths(archive: &[u8]) -> BTreeMap<String, usize> {
+        let mut found = BTreeMap::new();
+        let mut at = 0;
+        loop {
+            let field = |number: usize| {
+                let from = at + 6 + 8 * number;
+                let text = std::str::from_utf8(&archive[from..from + 8]).unwrap();
+                usize::from_str_radix(text, 16).unwrap()
+            };
+            assert_eq!(&archive[at..at + 6], b"070701");
+            let (size, name) = (field(6), field(11));
+            let path = String::from_utf8(archive[at + 110..at + 110 + name - 1].to_vec()).unwrap();
+            if path == "TRAILER!!!" {
+                return found;
+            }
+            found.insert(path, size);
+            at = (at + 110 + name).next_multiple_of(4) + size.next_multiple_of(4);
+        }
+    }
+
+    #[test]
+    fn a_container_that_needs_libraries_is_refused_unless_they_may_come_along() {
+        let error = Initramfs::new(&this_test(), &Linking::Static)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("libc.so.6") && error.contains("build it statically"),
+            "{error}"
+        );
+        let nowhere = Linking::From(vec!["/nowhere".into()]);
+        let error = Initramfs::new(&this_test(), &nowhere)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("is in none of the folders"), "{error}");
+    }
+
+    #[test]
+    fn libraries_and_the_loader_lie_where_the_loader_looks() {
+        let container = this_test();
+        let made = Initramfs::new(&container, &debian()).unwrap();
+        assert_eq!(Initramfs::new(&container, &debian()).unwrap(), made);
+        let application = paths(&made.application);
+        assert_eq!(application["init"], container.len());
+        assert!(application["lib64/ld-linux-x86-64.so.2"] > 0);
+        assert!(
+            application.keys().any(|path| path.ends_with("/libc.so.6")),
+            "{application:?}"
+        );
+        let boot = paths(&made.boot);
+        assert!(boot.contains_key("dev/console") && boot.contains_key("proc"));
+        assert_eq!(
+            made.concatenated().len(),
+            made.boot.len() + made.application.len()
+        );
+    }
+}
