@@ -40,7 +40,6 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::UnixStream,
     process::Command,
     sync::Mutex as AsyncMutex,
     time::timeout,

@@ -30,7 +30,7 @@ fn mode(path: &Path) -> u32 {
 async fn what_sources_said_is_kept_where_policy_asks_and_repeats_the_delivered_run() {
     let mut play = Play::market(retry(3)).await;
     let watched = play.price_consumer(&["USD", "GBP"]).await;
-    let host = play.host().await;
+    let mut host = play.host().await;
     let data = DataFolder::at(&play.config().data);
     play.noon(12).await;
     job_in(&host, watched, due(12), &[JobState::Delivered]).await;
@@ -133,7 +133,7 @@ async fn code_that_is_less_sure_than_policy_demands_gets_no_job() {
 async fn code_that_is_less_sure_than_policy_demands_is_not_taken() {
     let mut play = Play::market(retry(1)).await;
     let config = with_api(play.config());
-    let host = open(&config).await;
+    let mut host = open(&config).await;
     play.in_force(&host, 1).await;
     let publisher = client(&host, &config, Role::Publisher);
     let draft = Draft::of(with_floats());

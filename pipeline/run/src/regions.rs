@@ -6,8 +6,9 @@ use cryptlet_isolation::{CallOutHandler, IsolationError, IsolationProvider, Regi
 use cryptlet_register::Register;
 use cryptlet_seal::{check, evidence, package};
 use cryptlet_types::{
-    Batch, CryptletId, Evidence, Job, Limits, Manifest, Measurement, ReportDomain, Sha256Digest,
-    SignedAnswer, SignedDelegation, SignedReport, UnixSeconds,
+    Attestation, Batch, CryptletId, Evidence, EvidenceStatement, Job, Limits, Manifest,
+    Measurement, ReportDomain, Sha256Digest, SignedAnswer, SignedDelegation, SignedReport,
+    UnixSeconds,
     bounded::{MAX_VALIDITY_SECONDS, clip},
     event::{MAX_TRIGGER_BYTES, Observation, Step},
     outbox::RunRecord,
@@ -508,7 +509,8 @@ impl Runner {
         let region = isolation
             .create(files, settings.clone(), nonce, call_out)
             .await?;
-        let evidence = self.vouch(region.as_ref(), now).await?;
+        let (statement, attestation) = (region.statement().clone(), region.attestation().cloned());
+        let evidence = self.vouch(statement, attestation, now).await?;
         let terms = Terms {
             cryptlet: program.cryptlet,
             package: program.package,
@@ -617,8 +619,12 @@ impl Runner {
     }
 
     /// The host's word for a region, with what hardware says about it.
-    async fn vouch(&self, region: &dyn Region, made_at: UnixSeconds) -> Result<Evidence, RunError> {
-        let statement = region.statement().clone();
+    async fn vouch(
+        &self,
+        statement: EvidenceStatement,
+        attestation: Option<Attestation>,
+        made_at: UnixSeconds,
+    ) -> Result<Evidence, RunError> {
         let signature = self
             .ports
             .vault
@@ -629,7 +635,7 @@ impl Runner {
             made_at,
             host: self.host,
             signature,
-            attestation: region.attestation().cloned(),
+            attestation,
         })
     }
 

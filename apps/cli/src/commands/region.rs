@@ -9,6 +9,7 @@ use cryptlet_types::{
     ClockSpec, CryptletId, Job, JobId, Limits, Manifest, ReportDomain, Subject, Subscription,
     Trigger, TriggerSpec,
     manifest::{Kind, ManifestConfig, TriggerKind},
+    policy::RecordingRule,
     region::{KeyGrant, Package, RegionSettings, RunInput},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -43,6 +44,7 @@ impl Sample {
             settings: RegionSettings {
                 limits,
                 egress: Vec::new(),
+                recording: RecordingRule::Off,
             },
             call_out: Arc::new(Relay::new(
                 BTreeMap::new(),

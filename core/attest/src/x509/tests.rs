@@ -67,7 +67,8 @@ fn changed(change: impl FnOnce(&mut Chain)) -> Result<(), AttestError> {
 
 #[test]
 fn the_roots_and_authorities_of_amd_hold() {
-    let genuine: [(&[u8], &[u8], Option<&[u8]>); 3] = [
+    type Genuine = (&'static [u8], &'static [u8], Option<&'static [u8]>);
+    let genuine: [Genuine; 3] = [
         (
             include_bytes!("../../roots/amd-ark-milan.der"),
             include_bytes!("../../tests/samples/snp/ask-milan.der"),

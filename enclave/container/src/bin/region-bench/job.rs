@@ -6,6 +6,7 @@ use cryptlet_container::{
     channel::SharedHost,
     deadline::Watchdog,
     http::Egress,
+    recording::Answers,
     runtime::{Context, Runtime, Trigger, Wake},
     session::{Identity, Session},
 };
@@ -43,8 +44,14 @@ impl Fresh {
             trigger: Trigger::Clock(10),
             params: Vec::new(),
         };
-        self.runtime
-            .run(wake, &self.host, &self.egress, 10, watchdog)?;
+        self.runtime.run(
+            wake,
+            &self.host,
+            &self.egress,
+            10,
+            Answers::Sources,
+            watchdog,
+        )?;
         Ok(())
     }
 }
@@ -86,10 +93,10 @@ fn ready(watchdog: Watchdog, host: &SharedHost) -> Outcome<Session> {
     session.answer(load(key.address())?, host)??;
     let nonce = B256::ZERO;
     let created = session.answer(CallIn::Create { nonce }, host)??;
-    let CallInAnswer::Created(statement) = created else {
+    let CallInAnswer::Created(created) = created else {
         return Err("no region".into());
     };
-    session.answer(CallIn::Provision(grant(&key, &statement)?), host)??;
+    session.answer(CallIn::Provision(grant(&key, &created.statement)?), host)??;
     Ok(session)
 }
 
@@ -109,6 +116,7 @@ fn load(public_key: Address) -> Outcome<CallIn> {
     let settings = RegionSettings {
         limits: Limits::default(),
         egress: Vec::new(),
+        recording: cryptlet_types::policy::RecordingRule::Off,
     };
     let package = package::build(&manifest, CODE, b"{}", None)?.package;
     Ok(CallIn::Load(Box::new(RegionConfig { package, settings })))
