@@ -88,6 +88,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: Bench,
     },
+    /// Make what hardware boots: kernel and container, with the measurements that it will report.
+    #[command(subcommand)]
+    Image(Image),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -103,6 +106,53 @@ pub(crate) enum Bench {
     Isolation(IsolationBenchOptions),
     /// A host with a million subscriptions: its start, its memory, how fast it matches, how late its timers are.
     Subscriptions(SubscriptionsBenchOptions),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Image {
+    /// An image of an AWS Nitro enclave (EIF).
+    Nitro(ImageParts),
+    /// Files for the direct boot of a SEV-SNP guest, with its launch measurement.
+    Snp(SnpOptions),
+    /// Files for the direct boot of a TDX guest. Its registers are not predicted.
+    Tdx(ImageParts),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageParts {
+    /// A Linux kernel for x86-64 (bzImage).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel: PathBuf,
+    /// The kernel's command line.
+    #[arg(long, value_name = "TEXT", default_value = "console=ttyS0 panic=-1")]
+    pub(crate) cmdline: String,
+    /// The container: the program that becomes /init.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) container: PathBuf,
+    /// Where the container's shared libraries are taken from, the first folder first. None: it has to be linked statically.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) libraries: Vec<PathBuf>,
+    /// Folder for the image; it must not hold one yet.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Print the image's description as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnpOptions {
+    #[command(flatten)]
+    pub(crate) parts: ImageParts,
+    /// Firmware that checks the hashes of kernel, initramfs and command line (OVMF, AmdSev).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) firmware: PathBuf,
+    /// Processors of the guest.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub(crate) processors: u32,
+    /// Their model, as QEMU names it.
+    #[arg(long, value_name = "MODEL", default_value = "EPYC-Milan")]
+    pub(crate) processor: String,
 }
 
 #[derive(Debug, Args)]

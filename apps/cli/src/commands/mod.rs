@@ -9,6 +9,7 @@ pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod govern;
 pub(crate) mod host;
+pub(crate) mod image;
 pub(crate) mod import;
 pub(crate) mod look;
 pub(crate) mod mirror;
