@@ -27,6 +27,8 @@ PROGRAMS := -p cryptlet-cli -p cryptlet-container
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 SIM_ARGS ?=
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
 STEPS := fmt clippy build rust api contracts cryptlets rustdoc
 
 ##@ Use
@@ -62,7 +64,7 @@ install: ## put cryptlet and its container into cargo's bin folder
 	cargo install --locked --path apps/cli
 
 ##@ Check
-.PHONY: test lint fmt clippy build rust sim api contracts cryptlets rustdoc docs setup
+.PHONY: test lint fmt clippy build rust sim fuzz api contracts cryptlets rustdoc docs setup
 test: ## everything that CI runs, in its order, with the time of each step
 	@scripts/setup.sh rust cc wasm node services python
 	+@MAKE='$(MAKE)' scripts/steps.sh $(STEPS)
@@ -88,6 +90,10 @@ sim: ## the whole path in simulated worlds, one a seed: make sim SIM_ARGS="--see
 	@scripts/setup.sh rust cc
 	@cargo build $(CARGO_ARGS) -p cryptlet-sim
 	@$(BIN)/cryptlet-sim $(or $(SIM_ARGS),--seeds 3000)
+
+fuzz: ## each parser at the boundary for a minute, by libFuzzer: make fuzz FUZZ_SECONDS=3600 FUZZ_TARGETS="package policy"
+	@scripts/setup.sh rust cc
+	@scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 api: build ## a real host, asked by schemathesis whatever its OpenAPI document allows, and more
 	scripts/api-fuzz.sh $(BIN)/cryptlet

@@ -11,6 +11,7 @@ use cryptlet_types::{
     },
     report::CompactSignature,
 };
+use rustix::net::{RecvFlags, recv};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     net::UnixStream,
@@ -36,6 +37,7 @@ pub(crate) struct RegionProcess {
 /// The host's side of the conversation. Dropping it kills the process.
 pub(crate) struct Conversation {
     process: Option<RegionProcess>,
+    answered: bool,
     session: Box<dyn CallOutSession>,
 }
 
@@ -43,6 +45,7 @@ impl Conversation {
     pub(crate) fn new(process: RegionProcess, session: Box<dyn CallOutSession>) -> Self {
         Self {
             process: Some(process),
+            answered: false,
             session,
         }
     }
@@ -65,6 +68,10 @@ impl Conversation {
         let Some(mut process) = self.process.take() else {
             return Err(IsolationError::Died("in an earlier call".into()));
         };
+        // A region that refuses to start says so without having been asked.
+        if self.answered && !is_quiet(&process.stream) {
+            return Err(process.end(out_of_turn()).await);
+        }
         let start = Instant::now();
         let late = start + time + CALL_OUT_GRACE;
         let end = late + ANSWER_GRACE;
@@ -74,6 +81,7 @@ impl Conversation {
         match result {
             Ok(Ok(answer)) => {
                 self.process = Some(process);
+                self.answered = true;
                 Ok(answer?)
             }
             Ok(Err(error)) => Err(process.end(error).await),
@@ -83,6 +91,21 @@ impl Conversation {
             }
         }
     }
+}
+
+impl Conversation {
+    /// Ends a region that answers something else than it was asked.
+    async fn other_answer<T>(&mut self) -> Result<T, IsolationError> {
+        let error = other_answer();
+        match self.process.take() {
+            Some(process) => Err(process.end(error).await),
+            None => Err(error),
+        }
+    }
+}
+
+pub(crate) fn other_answer() -> IsolationError {
+    IsolationError::Protocol("another answer than asked for".into())
 }
 
 impl RegionProcess {
@@ -99,6 +122,17 @@ impl RegionProcess {
         let _ = timeout(ANSWER_GRACE, self.child.ended()).await;
         error
     }
+}
+
+/// Whether nothing has been said that nobody asked for. What follows an answer would otherwise be taken for the next one.
+fn is_quiet(stream: &UnixStream) -> bool {
+    // Asked of the system, since the runtime may not have heard yet. That the stream was closed is found out by the call.
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    !matches!(recv(stream, &mut [0_u8], flags), Ok((1.., _)))
+}
+
+fn out_of_turn() -> IsolationError {
+    IsolationError::Protocol("region spoke out of turn".into())
 }
 
 type Answer = Result<CallInAnswer, cryptlet_types::region::RegionFault>;
@@ -144,12 +178,6 @@ pub(crate) struct ProcessRegion {
     wall: Duration,
 }
 
-fn other_answer<T>() -> Result<T, IsolationError> {
-    Err(IsolationError::Protocol(
-        "another answer than asked for".into(),
-    ))
-}
-
 #[async_trait]
 impl Region for ProcessRegion {
     fn statement(&self) -> &EvidenceStatement {
@@ -160,7 +188,7 @@ impl Region for ProcessRegion {
         let call = CallIn::Provision(grant);
         match self.conversation.call(call, OWN_TIME).await? {
             CallInAnswer::Provisioned(address) => Ok(address),
-            _ => other_answer(),
+            _ => self.conversation.other_answer().await,
         }
     }
 
@@ -168,7 +196,7 @@ impl Region for ProcessRegion {
         let call = CallIn::Run(Box::new(input));
         match self.conversation.call(call, self.wall).await? {
             CallInAnswer::Ran(answer) => Ok(*answer),
-            _ => other_answer(),
+            _ => self.conversation.other_answer().await,
         }
     }
 
@@ -176,7 +204,7 @@ impl Region for ProcessRegion {
         let call = CallIn::Observe(Box::new(input));
         match self.conversation.call(call, self.wall).await? {
             CallInAnswer::Observed(answer) => Ok(*answer),
-            _ => other_answer(),
+            _ => self.conversation.other_answer().await,
         }
     }
 
@@ -184,7 +212,7 @@ impl Region for ProcessRegion {
         let call = CallIn::Call(Box::new(input));
         match self.conversation.call(call, self.wall).await? {
             CallInAnswer::Called(answer) => Ok(*answer),
-            _ => other_answer(),
+            _ => self.conversation.other_answer().await,
         }
     }
 
@@ -196,7 +224,7 @@ impl Region for ProcessRegion {
         let call = CallIn::SignBatch { domain, reports };
         match self.conversation.call(call, OWN_TIME).await? {
             CallInAnswer::BatchSigned(signature) => Ok(signature),
-            _ => other_answer(),
+            _ => self.conversation.other_answer().await,
         }
     }
 }

@@ -11,6 +11,7 @@
 )]
 
 pub mod process;
+pub mod raw;
 pub mod source;
 
 use alloy_primitives::{Address, B256, Bytes};
