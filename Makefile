@@ -28,6 +28,8 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 SIM_ARGS ?=
 STEPS := fmt clippy build rust attesters api contracts cryptlets rustdoc
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
 
 ##@ Use
 .PHONY: help demo bench bench-anvil bench-register install
@@ -62,7 +64,7 @@ install: ## put cryptlet and its container into cargo's bin folder
 	cargo install --locked --path apps/cli
 
 ##@ Check
-.PHONY: test lint fmt clippy build rust attesters sim api contracts cryptlets rustdoc docs setup
+.PHONY: test lint fmt clippy build rust attesters sim fuzz api contracts cryptlets rustdoc docs setup
 test: ## everything that CI runs, in its order, with the time of each step
 	@scripts/setup.sh rust cc wasm node services python tpm
 	+@MAKE='$(MAKE)' scripts/steps.sh $(STEPS)
@@ -95,6 +97,10 @@ sim: ## the whole path in simulated worlds, one a seed: make sim SIM_ARGS="--see
 	@scripts/setup.sh rust cc
 	@cargo build $(CARGO_ARGS) -p cryptlet-sim
 	@$(BIN)/cryptlet-sim $(or $(SIM_ARGS),--seeds 3000)
+
+fuzz: ## each parser at the boundary for a minute, by libFuzzer: make fuzz FUZZ_SECONDS=3600 FUZZ_TARGETS="package policy"
+	@scripts/setup.sh rust cc
+	@scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 api: build ## a real host, asked by schemathesis whatever its OpenAPI document allows, and more
 	scripts/api-fuzz.sh $(BIN)/cryptlet

@@ -55,6 +55,7 @@ fn too_long(length: usize) -> IsolationError {
 mod tests {
     use super::*;
     use cryptlet_types::region::{CallOut, CallOutAnswer};
+    use proptest::prelude::*;
 
     #[tokio::test]
     async fn an_oversize_frame_is_refused_before_it_is_read() {
@@ -83,5 +84,14 @@ mod tests {
             .unwrap();
         let error = receive(&mut sent.as_slice()).await.unwrap_err();
         assert!(matches!(error, IsolationError::Protocol(_)), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut stream = bytes.as_slice();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            while runtime.block_on(receive(&mut stream)).is_ok() {}
+        }
     }
 }

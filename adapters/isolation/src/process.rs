@@ -8,7 +8,7 @@
 
 use crate::{
     CallOutHandler, IsolationError, IsolationProvider, Region, frames,
-    region::{Conversation, Expected, Line, RegionProcess},
+    region::{Conversation, Expected, Line, RegionProcess, other_answer},
     zygote::{Child, Requests, stream_of},
 };
 use alloy_primitives::B256;
@@ -74,23 +74,30 @@ pub(crate) struct Loaded {
     _zygote: Arc<Zygote>,
 }
 
-/// A socket for requests to divide, as long as it is of use.
+/// A process that divides, and the socket for requests to it as long as that is of use.
 #[derive(Debug)]
-struct Dividing(AsyncMutex<Option<Requests>>);
+struct Dividing {
+    process: u32,
+    requests: AsyncMutex<Option<Requests>>,
+}
 
 impl Dividing {
-    fn new(requests: Requests) -> Arc<Self> {
-        Arc::new(Self(AsyncMutex::new(Some(requests))))
+    /// Of a process with this number; one that has ended has none, and does not divide.
+    fn new(process: Option<u32>, requests: Requests) -> Arc<Self> {
+        Arc::new(Self {
+            process: process.unwrap_or_default(),
+            requests: AsyncMutex::new(process.map(|_| requests)),
+        })
     }
 
     /// A child that gets `descriptors`. Goes on to the end if it is dropped: others wait for the same process.
     async fn divide(self: &Arc<Self>, descriptors: Vec<OwnedFd>) -> Result<Child, IsolationError> {
         let dividing = self.clone();
         let divided = tokio::spawn(async move {
-            let mut place = dividing.0.lock().await;
+            let mut place = dividing.requests.lock().await;
             let mut requests = place.take().ok_or(io::ErrorKind::BrokenPipe)?;
             let rights: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-            let child = requests.divide(&rights).await?;
+            let child = requests.divide(dividing.process, &rights).await?;
             *place = Some(requests);
             io::Result::Ok(child)
         });
@@ -101,6 +108,9 @@ impl Dividing {
             | io::ErrorKind::ConnectionReset => {
                 IsolationError::Died("the container that was to become it has ended".into())
             }
+            io::ErrorKind::InvalidData => IsolationError::Protocol(
+                "the container that was to become it has answered with something else than its child".into(),
+            ),
             _ => start("cannot be divided")(error),
         })
     }
@@ -172,7 +182,7 @@ impl ProcessProvider {
             .kill_on_drop(true)
             .spawn()?;
         Ok(Zygote {
-            dividing: Dividing::new(requests),
+            dividing: Dividing::new(program.id(), requests),
             _program: program,
         })
     }
@@ -208,7 +218,7 @@ impl ProcessProvider {
         let stream = stream_of(stream).map_err(start("cannot be reached"))?;
         match timeout(LOAD_TIME, told_to_load(stream, config)).await {
             Ok(Ok(())) => Ok(Arc::new(Loaded {
-                dividing: Dividing::new(requests),
+                dividing: Dividing::new(process.number(), requests),
                 _process: process,
                 _zygote: zygote,
             })),
@@ -261,11 +271,13 @@ impl ProcessProvider {
                 (loaded.dividing.divide(vec![theirs.into()]).await?, ours)
             }
         };
+        let socket = ours.try_clone().map_err(start("cannot be reached"))?;
         let stream = stream_of(ours).map_err(start("cannot be reached"))?;
         Ok(Line {
             stream: Box::new(stream),
             process: Some(RegionProcess {
                 child: divided,
+                socket: socket.into(),
                 _loaded: loaded,
             }),
         })
@@ -283,9 +295,7 @@ pub(crate) async fn told_to_load(
     match frames::receive(&mut stream).await {
         Ok(ToHost::Answer(Ok(CallInAnswer::Loaded(_)))) => Ok(()),
         Ok(ToHost::Answer(Err(fault))) => Err(RegionFault::into(fault)),
-        Ok(_) => Err(IsolationError::Protocol(
-            "another answer than asked for".into(),
-        )),
+        Ok(_) => Err(other_answer()),
         Err(error) => Err(sent.err().unwrap_or(error)),
     }
 }

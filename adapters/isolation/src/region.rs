@@ -13,9 +13,10 @@ use cryptlet_types::{
     },
     report::CompactSignature,
 };
-use std::{sync::Arc, time::Duration};
+use rustix::net::{RecvFlags, recv};
+use std::{future::poll_fn, os::fd::OwnedFd, pin::Pin, sync::Arc, task::Poll, time::Duration};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -42,6 +43,8 @@ pub(crate) struct Line {
 /// A region's process.
 pub(crate) struct RegionProcess {
     pub(crate) child: Child,
+    /// The socket of its stream, to be looked at beside the runtime, which may hear later.
+    pub(crate) socket: OwnedFd,
     /// The process that it was copied from, with which it would end.
     pub(crate) _loaded: Arc<Loaded>,
 }
@@ -49,6 +52,7 @@ pub(crate) struct RegionProcess {
 /// The host's side of the conversation. Dropping it ends the region.
 pub(crate) struct Conversation {
     line: Option<Line>,
+    answered: bool,
     session: Box<dyn CallOutSession>,
 }
 
@@ -56,6 +60,7 @@ impl Conversation {
     pub(crate) fn new(line: Line, session: Box<dyn CallOutSession>) -> Self {
         Self {
             line: Some(line),
+            answered: false,
             session,
         }
     }
@@ -69,7 +74,7 @@ impl Conversation {
     ) -> Result<LiveRegion, IsolationError> {
         let call = CallIn::Create { nonce: challenge };
         let CallInAnswer::Created(created) = self.call(call, OWN_TIME).await? else {
-            return other_answer();
+            return self.other_answer().await;
         };
         expected.compare(&created)?;
         Ok(LiveRegion {
@@ -90,6 +95,10 @@ impl Conversation {
         let Some(mut line) = self.line.take() else {
             return Err(IsolationError::Died("in an earlier call".into()));
         };
+        // A region that refuses to start says so without having been asked.
+        if self.answered && !line.is_quiet().await {
+            return Err(line.end(out_of_turn()).await);
+        }
         let start = Instant::now();
         let late = start + time + CALL_OUT_GRACE;
         let end = late + ANSWER_GRACE;
@@ -99,6 +108,7 @@ impl Conversation {
         match result {
             Ok(Ok(answer)) => {
                 self.line = Some(line);
+                self.answered = true;
                 Ok(answer?)
             }
             Ok(Err(error)) => Err(line.end(error).await),
@@ -110,7 +120,38 @@ impl Conversation {
     }
 }
 
+impl Conversation {
+    /// Ends a region that answers something else than it was asked.
+    async fn other_answer<T>(&mut self) -> Result<T, IsolationError> {
+        let error = other_answer();
+        match self.line.take() {
+            Some(line) => Err(line.end(error).await),
+            None => Err(error),
+        }
+    }
+}
+
+pub(crate) fn other_answer() -> IsolationError {
+    IsolationError::Protocol("another answer than asked for".into())
+}
+
 impl Line {
+    /// Whether nothing has been said that nobody asked for. What follows an answer would otherwise be taken for the next one.
+    /// That the stream was closed is found out by the call.
+    async fn is_quiet(&mut self) -> bool {
+        if let Some(process) = &self.process {
+            let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+            return !matches!(recv(&process.socket, &mut [0_u8], flags), Ok((1.., _)));
+        }
+        let (mut byte, stream) = ([0_u8], &mut self.stream);
+        let mut into = ReadBuf::new(&mut byte);
+        poll_fn(|context| {
+            let read = Pin::new(&mut *stream).poll_read(context, &mut into);
+            Poll::Ready(read.is_pending() || into.filled().is_empty())
+        })
+        .await
+    }
+
     /// Ends the region: closes its stream, kills its process.
     async fn end(self, error: IsolationError) -> IsolationError {
         drop(self.stream);
@@ -135,6 +176,10 @@ impl RegionProcess {
         let _ = timeout(ANSWER_GRACE, self.child.ended()).await;
         error
     }
+}
+
+fn out_of_turn() -> IsolationError {
+    IsolationError::Protocol("region spoke out of turn".into())
 }
 
 type Answer = Result<CallInAnswer, cryptlet_types::region::RegionFault>;
@@ -226,12 +271,6 @@ pub(crate) struct LiveRegion {
     wall: Duration,
 }
 
-pub(crate) fn other_answer<T>() -> Result<T, IsolationError> {
-    Err(IsolationError::Protocol(
-        "another answer than asked for".into(),
-    ))
-}
-
 #[async_trait]
 impl Region for LiveRegion {
     fn statement(&self) -> &EvidenceStatement {
@@ -250,7 +289,7 @@ impl Region for LiveRegion {
         let call = CallIn::Provision(grant);
         match self.conversation.call(call, OWN_TIME).await? {
             CallInAnswer::Provisioned(address) => Ok(address),
-            _ => other_answer(),
+            _ => self.conversation.other_answer().await,
         }
     }
 
@@ -258,7 +297,7 @@ impl Region for LiveRegion {
         let call = CallIn::Resume { grant, image };
         match self.conversation.call(call, OWN_TIME).await? {
             CallInAnswer::Provisioned(address) => Ok(address),
-            _ => other_answer(),
+            _ => self.conversation.other_answer().await,
         }
     }
 
@@ -269,7 +308,7 @@ impl Region for LiveRegion {
                 let what = format!("a sealed image of more than {MAX_SEALED_BYTES} bytes");
                 Err(IsolationError::Protocol(what))
             }
-            _ => other_answer(),
+            _ => self.conversation.other_answer().await,
         }
     }
 
@@ -277,7 +316,7 @@ impl Region for LiveRegion {
         let call = CallIn::Run(Box::new(input));
         match self.conversation.call(call, self.wall).await? {
             CallInAnswer::Ran(answer) => Ok(*answer),
-            _ => other_answer(),
+            _ => self.conversation.other_answer().await,
         }
     }
 
@@ -285,7 +324,7 @@ impl Region for LiveRegion {
         let call = CallIn::Observe(Box::new(input));
         match self.conversation.call(call, self.wall).await? {
             CallInAnswer::Observed(answer) => Ok(*answer),
-            _ => other_answer(),
+            _ => self.conversation.other_answer().await,
         }
     }
 
@@ -293,7 +332,7 @@ impl Region for LiveRegion {
         let call = CallIn::Call(Box::new(input));
         match self.conversation.call(call, self.wall).await? {
             CallInAnswer::Called(answer) => Ok(*answer),
-            _ => other_answer(),
+            _ => self.conversation.other_answer().await,
         }
     }
 
@@ -301,7 +340,7 @@ impl Region for LiveRegion {
         let call = CallIn::Replay(Box::new(input));
         match self.conversation.call(call, self.wall).await? {
             CallInAnswer::Replayed(replayed) => Ok(*replayed),
-            _ => other_answer(),
+            _ => self.conversation.other_answer().await,
         }
     }
 
@@ -313,7 +352,7 @@ impl Region for LiveRegion {
         let call = CallIn::SignBatch { domain, reports };
         match self.conversation.call(call, OWN_TIME).await? {
             CallInAnswer::BatchSigned(signature) => Ok(signature),
-            _ => other_answer(),
+            _ => self.conversation.other_answer().await,
         }
     }
 }

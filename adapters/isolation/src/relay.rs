@@ -26,6 +26,10 @@ use tokio::{
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Most bytes that one call receives.
 const MAX_RECEIVE: u32 = 64 << 10;
+/// Most log lines of one run, and most connections: what a container allows a cryptlet. A container that was taken over would
+/// allow more.
+const MAX_LOG_LINES: u32 = 256;
+const MAX_CONNECTIONS: u32 = 64;
 /// What a connection may carry beside the response itself: handshake, certificates, a request's body.
 const OVERHEAD_BYTES: u64 = 2 << 20;
 
@@ -93,6 +97,8 @@ impl CallOutHandler for Relay {
                 .collect(),
             bytes_allowed: limit.saturating_add(OVERHEAD_BYTES),
             stream: None,
+            lines_left: MAX_LOG_LINES,
+            connections_left: MAX_CONNECTIONS,
         })
     }
 }
@@ -102,6 +108,8 @@ struct RelaySession {
     places: BTreeSet<String>,
     bytes_allowed: u64,
     stream: Option<Carried>,
+    lines_left: u32,
+    connections_left: u32,
 }
 
 /// An open stream and what it may still carry.
@@ -116,6 +124,8 @@ impl RelaySession {
         if !self.places.contains(place) {
             return Err(format!("{} is not allowed", clip(place)));
         }
+        let left = self.connections_left.checked_sub(1);
+        self.connections_left = left.ok_or("too many connections in one run")?;
         let connecting = async {
             match self.relay.addresses.get(place) {
                 Some(address) => TcpStream::connect(address).await,
@@ -173,7 +183,11 @@ impl Carried {
 impl CallOutSession for RelaySession {
     async fn call_out(&mut self, call: CallOut) -> Result<CallOutAnswer, String> {
         match call {
-            CallOut::Log { level, message } => self.relay.log.line(level, &clip(&message)),
+            CallOut::Log { level, message } => {
+                let left = self.lines_left.checked_sub(1);
+                self.lines_left = left.ok_or("too many log lines in one run")?;
+                self.relay.log.line(level, &clip(&message));
+            }
             CallOut::Connect { place } => self.connect(&place).await?,
             CallOut::Send(bytes) => self.stream()?.send(&bytes).await?,
             CallOut::Receive(count) => {
@@ -187,5 +201,7 @@ impl CallOutSession for RelaySession {
 
     fn run_ended(&mut self) {
         self.stream = None;
+        self.lines_left = MAX_LOG_LINES;
+        self.connections_left = MAX_CONNECTIONS;
     }
 }

@@ -10,13 +10,14 @@
 
 mod support;
 
-use cryptlet_isolation::IsolationError;
+use alloy_primitives::B256;
+use cryptlet_isolation::{IsolationError, IsolationProvider};
 use cryptlet_types::{
     bounded::{MAX_MESSAGE_BYTES, MAX_PAYLOAD_BYTES},
     region::{RegionFault, RunOutcome},
 };
 use std::time::{Duration, Instant};
-use support::{HOSTILE, Setup, behave, fault, said};
+use support::{HOSTILE, Setup, behave, fault, process, provision, said};
 
 #[tokio::test]
 async fn each_excess_has_its_own_fault_and_the_next_run_is_fresh() {
@@ -106,6 +107,55 @@ async fn shouting_is_cut_and_bounded() {
     let lines = setup.lines.0.lock().unwrap();
     assert_eq!(lines.len(), 256);
     assert!(lines.iter().all(|line| line.len() == MAX_MESSAGE_BYTES));
+}
+
+#[tokio::test]
+async fn a_regions_memory_holds_its_own_key_and_nobody_elses() {
+    let setups = [Setup::new(HOSTILE), Setup::new(HOSTILE)];
+    let provider = support::provider();
+    let mut regions = Vec::new();
+    for setup in &setups {
+        let (package, settings) = (setup.package(), setup.settings());
+        let created = provider.create(package, settings, B256::ZERO, setup.relay());
+        let mut region = created.await.unwrap();
+        provision(region.as_mut(), &setup.key).await.unwrap();
+        assert!(region.run(behave("echo", "x")).await.is_ok());
+        let (process, parent) = (process::newest_region(), process::newest_loaded());
+        regions.push((region, process, parent));
+    }
+    let program = process::newest_program();
+    for (index, (_, process, parent)) in regions.iter().enumerate() {
+        let holds = |process, setup: &Setup| process::holds(process, setup.key.secret().as_slice());
+        // Only root may look into a process that is not dumpable.
+        let Some(own) = holds(*process, &setups[index]) else {
+            return;
+        };
+        assert!(own, "the key is not where it is looked for");
+        assert_eq!(holds(*process, &setups[1 - index]), Some(false));
+        assert_eq!(holds(*parent, &setups[index]), Some(false));
+        assert_eq!(holds(program, &setups[index]), Some(false));
+    }
+}
+
+#[tokio::test]
+async fn a_gigabyte_is_no_answer_however_much_memory_there_is() {
+    let mut setup = Setup::new(HOSTILE);
+    setup.limits.fuel = u64::MAX / 2;
+    setup.limits.memory_bytes = 1 << 30;
+    setup.limits.wall_millis = 60_000;
+    let mut region = setup.ready().await;
+    // The longest that fits: the encoded payload is a copy of it.
+    let long = fault(region.run(behave("huge", &(300 << 20).to_string())).await);
+    assert!(
+        matches!(
+            long,
+            RegionFault::PayloadTooLarge(_) | RegionFault::OutOfMemory(_)
+        ),
+        "{long}"
+    );
+    let longer = fault(region.run(behave("huge", &(1_u32 << 30).to_string())).await);
+    assert_eq!(longer, RegionFault::OutOfMemory(1 << 30));
+    assert_eq!(said(&region.run(behave("echo", "x")).await.unwrap()), "x");
 }
 
 #[tokio::test]

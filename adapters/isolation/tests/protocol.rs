@@ -205,11 +205,20 @@ fn package_fault(result: Result<impl Sized, IsolationError>) -> String {
 #[tokio::test]
 async fn what_is_no_cryptlet_is_refused() {
     let component = b"\0asm\x0d\0\x01\0";
-    let foreign = package_fault(Setup::new(importing(component)).create().await);
-    assert!(
-        foreign.contains("wasi:clocks/wall-clock@0.2.0"),
-        "{foreign}"
-    );
+    for foreign in [
+        "wasi:clocks/wall-clock@0.2.0",
+        "wasi:filesystem/preopens@0.2.0",
+        "wasi:filesystem/types@0.2.0",
+        "wasi:sockets/tcp@0.2.0",
+        "wasi:sockets/udp@0.2.0",
+        "wasi:http/outgoing-handler@0.2.0",
+        "wasi:cli/environment@0.2.0",
+        "wasi:random/random@0.2.0",
+        "bletchley:cryptlet/keys@1.0.0",
+    ] {
+        let refused = package_fault(Setup::new(importing(component, foreign)).create().await);
+        assert!(refused.contains(foreign), "{refused}");
+    }
     let empty = package_fault(Setup::new(component).create().await);
     assert!(
         empty.contains("describe") || empty.contains("on-trigger"),
@@ -220,15 +229,14 @@ async fn what_is_no_cryptlet_is_refused() {
     }
 }
 
-/// `component` with an import of WASI's clock as an instance without items, in the component model's binary
-/// format: a type section and an import section.
-fn importing(component: &[u8]) -> &'static [u8] {
-    let name = b"wasi:clocks/wall-clock@0.2.0";
+/// `component` with an import of an instance without items, in the component model's binary format: a type section and an
+/// import section.
+fn importing(component: &[u8], name: &str) -> &'static [u8] {
     let mut bytes = component.to_vec();
     bytes.extend([0x07, 0x03, 0x01, 0x42, 0x00]);
     bytes.extend([0x0a, u8::try_from(name.len()).unwrap() + 5, 0x01]);
     bytes.extend([0x00, u8::try_from(name.len()).unwrap()]);
-    bytes.extend(name);
+    bytes.extend(name.as_bytes());
     bytes.extend([0x05, 0x00]);
     bytes.leak()
 }

@@ -3,8 +3,9 @@
 //!
 //! Seccomp is the floor: without it the container does not start. Its list has no call that opens a file or
 //! a socket, runs a program or makes a process, so that a cryptlet that broke out of WebAssembly would still
-//! reach nothing but the stream to the host. Everything above the floor is taken where the system grants it,
-//! and the evidence names what is in force.
+//! reach nothing but the stream to the host. Nor has a region a call that makes memory executable: its code was compiled
+//! before it began. `tests/native.rs` tries each of this with machine code. Everything above the floor is taken where the
+//! system grants it, and the evidence names what is in force.
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus,
@@ -16,9 +17,15 @@ use rustix::{
         set_parent_process_death_signal, setrlimit,
     },
     stdio::dup2_stdin,
-    thread::{CapabilitySet, CapabilitySets, UnshareFlags, set_capabilities, set_no_new_privs},
+    thread::{
+        CapabilitySet, CapabilitySets, UnshareFlags, capabilities, set_capabilities,
+        set_no_new_privs,
+    },
 };
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule,
+};
 use std::{
     collections::BTreeMap,
     io,
@@ -30,6 +37,9 @@ use std::{
 
 /// Memory that the process may write to, all told: 3 GiB. A cryptlet's own limit lies below.
 const DATA_BYTES: u64 = 3 << 30;
+/// Addresses that a process may reserve: 256 GiB. Code reserves far more than it touches; what bounds this are page tables,
+/// which no other limit counts.
+const ADDRESS_BYTES: u64 = 256 << 30;
 /// Open descriptors of a process that divides: two for each child, and its own. A region may open none.
 const DESCRIPTORS: u64 = 1_000;
 /// The first descriptor that nobody opened for this program: what lies below are the standard streams.
@@ -97,9 +107,10 @@ pub fn enter() -> Result<Vec<&'static str>, SandboxError> {
 pub fn isolate() -> Result<Vec<&'static str>, SandboxError> {
     let mut controls = leave_namespaces();
     controls.extend(apply_landlock());
-    let calls: Vec<_> = NEEDED.iter().chain(DIVIDING).copied().collect();
-    refuse_to_open()?;
-    forbid_all_but(&calls)?;
+    drop_capabilities_but(CapabilitySet::SYS_ADMIN).map_err(refused("capabilities"))?;
+    refuse(libc::SYS_openat, libc::EACCES)?;
+    refuse(libc::SYS_clone3, libc::ENOSYS)?;
+    forbid_all_but(loading_calls()?)?;
     Ok(controls)
 }
 
@@ -146,7 +157,7 @@ fn confine(namespaces: UnshareFlags) -> Result<Vec<&'static str>, SandboxError> 
     if namespaces.contains(UnshareFlags::NEWPID) {
         controls.push("pid-namespace");
     }
-    if drop_capabilities().is_ok() {
+    if drop_capabilities_but(CapabilitySet::empty()).is_ok() {
         controls.push("no-capabilities");
     }
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(refused("ends-with-parent"))?;
@@ -159,48 +170,146 @@ fn confine(namespaces: UnshareFlags) -> Result<Vec<&'static str>, SandboxError> 
 /// # Errors
 /// The floor: without it there is no region.
 pub fn seal() -> Result<&'static str, SandboxError> {
-    forbid_all_but(NEEDED)?;
+    forbid_all_but(region_calls()?)?;
     Ok("seccomp-kill")
 }
 
+/// System calls, each with the rules of which one must hold; without a rule it is allowed whatever its arguments are.
+type Calls = BTreeMap<i64, Vec<SeccompRule>>;
+
 /// Whatever else is called kills the process. Filters add up: a later one takes more away, and gives nothing back.
-fn forbid_all_but(calls: &[i64]) -> Result<(), SandboxError> {
-    apply(calls, SeccompAction::KillProcess, SeccompAction::Allow)
+fn forbid_all_but(calls: Calls) -> Result<(), SandboxError> {
+    apply(calls, SeccompAction::Allow, SeccompAction::KillProcess)
 }
 
-/// wasmtime looks for the number of processors in a file when it prepares to run, and does without if there is none.
-fn refuse_to_open() -> Result<(), SandboxError> {
-    let refused = SeccompAction::Errno(libc::EACCES.unsigned_abs());
-    apply(&[libc::SYS_openat], SeccompAction::Allow, refused)
+/// Answers a call with an error, where whoever makes it knows how to go on.
+///
+/// `openat`: wasmtime looks for the number of processors in a file when it prepares to run, and does without if there is none.
+/// `clone3`: the C library starts threads by it, and its flags lie in memory, where a filter cannot see them. Where the call is
+/// unknown it takes `clone`, whose flags are an argument.
+fn refuse(call: i64, error: i32) -> Result<(), SandboxError> {
+    apply(
+        BTreeMap::from([(call, Vec::new())]),
+        SeccompAction::Errno(error.unsigned_abs()),
+        SeccompAction::Allow,
+    )
 }
 
-fn apply(
-    calls: &[i64],
-    otherwise: SeccompAction,
-    for_these: SeccompAction,
-) -> Result<(), SandboxError> {
-    let rules: BTreeMap<i64, Vec<_>> = calls.iter().map(|call| (*call, Vec::new())).collect();
+fn apply(calls: Calls, on: SeccompAction, otherwise: SeccompAction) -> Result<(), SandboxError> {
     let architecture = std::env::consts::ARCH
         .try_into()
         .map_err(seccompiler::Error::Backend)?;
-    let filter = SeccompFilter::new(rules, otherwise, for_these, architecture)
+    let filter = SeccompFilter::new(calls, otherwise, on, architecture)
         .map_err(seccompiler::Error::Backend)?;
     let program: BpfProgram = filter.try_into().map_err(seccompiler::Error::Backend)?;
     seccompiler::apply_filter_all_threads(&program)?;
     Ok(())
 }
 
-/// Reading and writing open descriptors, memory, waiting, time, randomness, signals of the own threads, the end.
+/// What a region may call.
+fn region_calls() -> Result<Calls, SandboxError> {
+    let plain = NEEDED.iter().map(|call| (*call, Vec::new()));
+    let ruled = || -> Result<Vec<_>, BackendError> {
+        Ok(vec![
+            (libc::SYS_mmap, vec![rule(memory()?)?]),
+            (
+                libc::SYS_mprotect,
+                vec![rule(vec![without(PROTECTION, libc::PROT_EXEC)?])?],
+            ),
+        ])
+    };
+    let ruled = ruled().map_err(seccompiler::Error::Backend)?;
+    Ok(plain.chain(ruled).collect())
+}
+
+/// What a process that loads a package and becomes regions may call. What it compiles is writable first and then executable,
+/// never both.
+fn loading_calls() -> Result<Calls, SandboxError> {
+    let plain = NEEDED.iter().chain(DIVIDING);
+    let plain = plain.map(|call| (*call, Vec::new()));
+    let one_of = |argument, values: &[i32]| -> Result<Vec<SeccompRule>, BackendError> {
+        let rules = values.iter().map(|value| rule(vec![is(argument, *value)?]));
+        rules.collect()
+    };
+    let ruled = || -> Result<Vec<_>, BackendError> {
+        let mut fcntl = one_of(1, &[libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_GETFL])?;
+        fcntl.push(rule(vec![
+            is(1, libc::F_SETFL)?,
+            without(2, libc::O_ASYNC)?,
+        ])?);
+        Ok(vec![
+            (libc::SYS_mmap, vec![rule(memory()?)?]),
+            (
+                libc::SYS_mprotect,
+                vec![
+                    rule(vec![without(PROTECTION, libc::PROT_EXEC)?])?,
+                    rule(vec![without(PROTECTION, libc::PROT_WRITE)?])?,
+                ],
+            ),
+            (libc::SYS_clone, vec![rule(vec![without(0, FAR_KIN)?])?]),
+            (libc::SYS_prctl, one_of(0, OWN_TRAITS)?),
+            (libc::SYS_prlimit64, one_of(0, &[0])?),
+            (libc::SYS_fcntl, fcntl),
+        ])
+    };
+    let ruled = ruled().map_err(seccompiler::Error::Backend)?;
+    Ok(plain.chain(ruled).collect())
+}
+
+/// Mappings that [`Resource::Data`] counts, and none that can be executed.
+fn memory() -> Result<Vec<SeccompCondition>, BackendError> {
+    Ok(vec![
+        without(PROTECTION, libc::PROT_EXEC)?,
+        without(3, UNCOUNTED)?,
+    ])
+}
+
+fn rule(conditions: Vec<SeccompCondition>) -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(conditions)
+}
+
+/// None of these bits is set in the argument, counted from 0.
+fn without(argument: u8, bits: i32) -> Result<SeccompCondition, BackendError> {
+    let mask = SeccompCmpOp::MaskedEq(u64::from(bits.cast_unsigned()));
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, mask, 0)
+}
+
+/// The argument, counted from 0, is this.
+fn is(argument: u8, value: i32) -> Result<SeccompCondition, BackendError> {
+    let value = u64::from(value.cast_unsigned());
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+}
+
+/// The argument of `mmap` and `mprotect` that says what may be done with memory.
+const PROTECTION: u8 = 2;
+/// Memory that no limit counts: shared with others, growing like a stack, out of the system's store of huge pages.
+const UNCOUNTED: i32 = libc::MAP_SHARED | libc::MAP_GROWSDOWN | libc::MAP_HUGETLB;
+/// A child that would not be this process's own, or be more of a ruler than its parent.
+const FAR_KIN: i32 = libc::CLONE_PARENT
+    | libc::CLONE_PTRACE
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP;
+/// What a process may say of itself: the names of its threads, that it ends with its parent and gains no privileges. Not, that
+/// its memory may be read.
+const OWN_TRAITS: &[i32] = &[
+    libc::PR_SET_NAME,
+    libc::PR_SET_PDEATHSIG,
+    libc::PR_SET_NO_NEW_PRIVS,
+];
+
+/// Reading and writing open descriptors, memory (`mmap` and `mprotect` have rules), waiting, time, randomness, signals of the own threads, the end.
 const NEEDED: &[i64] = &[
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_recvfrom,
     libc::SYS_sendto,
     libc::SYS_close,
-    libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_mremap,
-    libc::SYS_mprotect,
     libc::SYS_madvise,
     libc::SYS_brk,
     libc::SYS_membarrier,
@@ -219,10 +328,10 @@ const NEEDED: &[i64] = &[
 ];
 
 /// Besides, what a loaded process needs to become regions: copies of itself and their thread, requests and answers, and what
-/// [`settle`] and [`seal`] do. To open a file is refused, not allowed (`refuse_to_open`).
+/// [`settle`] and [`seal`] do. To open a file is refused, not allowed ([`isolate`]). [`loading_calls`] has those of which the
+/// arguments matter.
 const DIVIDING: &[i64] = &[
     libc::SYS_openat,
-    libc::SYS_clone,
     libc::SYS_clone3,
     libc::SYS_set_robust_list,
     libc::SYS_rseq,
@@ -235,13 +344,11 @@ const DIVIDING: &[i64] = &[
     libc::SYS_waitid,
     libc::SYS_dup2,
     libc::SYS_dup3,
-    libc::SYS_fcntl,
+    libc::SYS_fstat,
     libc::SYS_close_range,
     libc::SYS_setrlimit,
-    libc::SYS_prlimit64,
     libc::SYS_capget,
     libc::SYS_capset,
-    libc::SYS_prctl,
     libc::SYS_seccomp,
 ];
 
@@ -257,6 +364,7 @@ fn limit_resources() -> rustix::io::Result<()> {
     setrlimit(Resource::Fsize, fixed(0))?;
     setrlimit(Resource::Memlock, fixed(0))?;
     setrlimit(Resource::Nofile, fixed(DESCRIPTORS))?;
+    setrlimit(Resource::As, fixed(ADDRESS_BYTES))?;
     setrlimit(Resource::Data, fixed(DATA_BYTES))
 }
 
@@ -282,14 +390,16 @@ fn leave_namespaces() -> Vec<&'static str> {
     held.map(|(_, name)| *name).collect()
 }
 
-/// Root of a machine or of a user namespace has capabilities; the container needs none.
-fn drop_capabilities() -> rustix::io::Result<()> {
-    let none = CapabilitySets {
-        effective: CapabilitySet::empty(),
-        permitted: CapabilitySet::empty(),
+/// Root of a machine or of a user namespace has capabilities. A region needs none; a process that becomes regions needs the
+/// one that gives them namespaces, and not, for example, the one that raises limits.
+fn drop_capabilities_but(needed: CapabilitySet) -> rustix::io::Result<()> {
+    let kept = capabilities(None)?.permitted & needed;
+    let sets = CapabilitySets {
+        effective: kept,
+        permitted: kept,
         inheritable: CapabilitySet::empty(),
     };
-    set_capabilities(None, none)
+    set_capabilities(None, sets)
 }
 
 /// Everything that landlock knows is denied. Returns how far this kernel goes along.

@@ -7,13 +7,14 @@
 //! Requests come on a stream socket, one at a time: one byte, with descriptors beside it (`SCM_RIGHTS`). The last of them is
 //! where the child's end will be told; the others are the child's. The answer is five bytes: 1 and four times 0 with a
 //! descriptor of the child ([pidfd]) beside them, or 0 and the system's error number, big-endian. When a child has ended, its
-//! parent writes five bytes to where it was asked to: 0 and the exit code, or 1 and the signal, big-endian. A parent whose
+//! parent writes five bytes to where it was asked to, which is a pipe: 0 and the exit code, or 1 and the signal, big-endian. A parent whose
 //! socket is closed ends; children end with their parents.
 //!
 //! [pidfd]: https://man7.org/linux/man-pages/man2/pidfd_open.2.html
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
+    fs::{FileType, OFlags, fcntl_setfl, fstat},
     io::{Errno, write},
     net::{
         RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -70,6 +71,10 @@ pub fn divide(requests: &OwnedFd, wanted: UnshareFlags) -> io::Result<Option<Chi
             refuse(requests.as_fd(), Errno::INVAL)?;
             continue;
         };
+        if let Err(error) = harmless(&end) {
+            refuse(requests.as_fd(), error)?;
+            continue;
+        }
         if living.len() >= MAX_CHILDREN {
             refuse(requests.as_fd(), Errno::AGAIN)?;
             continue;
@@ -88,6 +93,15 @@ pub fn divide(requests: &OwnedFd, wanted: UnshareFlags) -> io::Result<Option<Chi
             Err(error) => refuse(requests.as_fd(), error)?,
         }
     }
+}
+
+/// Where an end is told must be a pipe: to write to a file, which has no room here, would end the writer. A pipe that is full
+/// must not hold it up either.
+fn harmless(end: &OwnedFd) -> Result<(), Errno> {
+    if FileType::from_raw_mode(fstat(end)?.st_mode) != FileType::Fifo {
+        return Err(Errno::INVAL);
+    }
+    fcntl_setfl(end, OFlags::NONBLOCK)
 }
 
 /// Waits for a request or the end of children, and tells of those. Whether there is a request.

@@ -12,6 +12,7 @@
 
 pub mod elsewhere;
 pub mod process;
+pub mod raw;
 pub mod source;
 
 use alloy_primitives::{Address, B256, Bytes};

@@ -1,7 +1,8 @@
 //! Looking at a container from outside.
 
 use std::{
-    fs,
+    fs::{self, File},
+    os::unix::fs::FileExt,
     process::Command,
     time::{Duration, Instant},
 };
@@ -46,7 +47,7 @@ fn ticks(pid: u32) -> u64 {
     times.map(|field| field.parse::<u64>().unwrap()).sum()
 }
 
-async fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+async fn wait_until_then(what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
         assert!(started.elapsed() < PATIENCE, "{what}");
@@ -54,14 +55,58 @@ async fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// The same in a test without a runtime.
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Until the process has computed for 100 ms more.
 pub async fn wait_until_busy(pid: u32) {
     let before = ticks(pid);
-    wait_until("the region never computed", || ticks(pid) >= before + 10).await;
+    wait_until_then("the region never computed", || ticks(pid) >= before + 10).await;
 }
 
 pub async fn wait_until_gone(pid: u32) {
-    wait_until("the process is still there", || !exists(pid)).await;
+    wait_until_then("the process is still there", || !exists(pid)).await;
+}
+
+/// Whether the process's memory has these bytes in it, in this order or the other one; nothing if it may not be read.
+pub fn holds(pid: u32, secret: &[u8]) -> Option<bool> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+    let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
+    let reversed: Vec<u8> = secret.iter().rev().copied().collect();
+    let found = |bytes: &[u8]| {
+        let mut windows = bytes.windows(secret.len());
+        windows.any(|window| window == secret || window == reversed)
+    };
+    let mut pages = vec![0; 1 << 20];
+    for line in maps.lines().filter(|line| line.contains(" rw-p ")) {
+        let (first, last) = line.split_whitespace().next()?.split_once('-')?;
+        let parse = |number| u64::from_str_radix(number, 16).unwrap();
+        let (mut at, last) = (parse(first), parse(last));
+        while at < last {
+            let count = usize::try_from(last - at).unwrap().min(pages.len());
+            // Some areas cannot be read by anybody.
+            let Ok(()) = memory.read_exact_at(&mut pages[..count], at) else {
+                break;
+            };
+            if found(&pages[..count]) {
+                return Some(true);
+            }
+            // Nothing is missed that lies across the border of two pieces.
+            let step = if count == pages.len() {
+                count - secret.len()
+            } else {
+                count
+            };
+            at += u64::try_from(step).unwrap();
+        }
+    }
+    Some(false)
 }
 
 fn signal(pid: u32, name: &str) {

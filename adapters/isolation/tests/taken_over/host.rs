@@ -1,0 +1,284 @@
+//! The host, which is the real provider: what it says to each breach.
+
+use crate::support::{
+    Setup, behave,
+    source::{Source, page},
+};
+use alloy_primitives::B256;
+use cryptlet_isolation::{IsolationError, IsolationProvider, ProcessProvider, Region};
+use cryptlet_seal::package;
+use cryptlet_types::{
+    bounded::MAX_MESSAGE_BYTES,
+    region::{Package, RegionFault, RunAnswer, RunOutcome},
+};
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
+use tokio::runtime::Runtime;
+
+/// The run's own time; the host allows 1,250 ms more before it ends a region.
+const WALL_MILLIS: u64 = 100;
+const RUN_TIMEOUT: u64 = WALL_MILLIS + 1_250;
+/// The same for what a region does without the cryptlet.
+const OWN_TIMEOUT: u64 = 5_000 + 1_250;
+/// Longest that any breach may take: the longest of them is one of silence.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a host says to a breach.
+#[derive(Debug)]
+enum Verdict {
+    Protocol(&'static str),
+    Died,
+    Timeout(u64),
+    Mismatch(&'static str),
+    Refused,
+    Fault,
+}
+use Verdict::{Died, Fault, Mismatch, Protocol, Refused, Timeout};
+
+/// Breaches before there is a region.
+const CREATING: &[(&str, Verdict)] = &[
+    ("load-garbage", Protocol("malformed")),
+    ("load-nested", Protocol("malformed")),
+    ("load-trailing", Protocol("too many")),
+    ("load-empty", Protocol("malformed")),
+    ("load-oversize", Protocol("at most")),
+    ("load-gigabyte", Protocol("1073741824 bytes, at most")),
+    ("load-early", Died),
+    ("load-closes", Died),
+    ("load-exits", Died),
+    ("load-other-answer", Protocol("another answer")),
+    ("load-calls-out", Protocol("another answer")),
+    ("load-fault", Fault),
+    ("divide-hands-over-a-stranger", Protocol("than its child")),
+    ("divide-hands-over-its-parent", Protocol("than its child")),
+    ("divide-hands-over-no-process", Protocol("than its child")),
+    ("divide-hands-over-nothing", Protocol("than its child")),
+    ("divide-hands-over-and-refuses", Protocol("than its child")),
+    ("divide-answers-garbage", Protocol("than its child")),
+    ("divide-answers-shortly", Protocol("than its child")),
+    ("divide-refuses", Refused),
+    ("divide-closes", Died),
+    ("create-garbage", Protocol("malformed")),
+    ("create-gigabyte", Protocol("1073741824 bytes, at most")),
+    ("create-early", Died),
+    ("create-exits", Died),
+    ("create-other-answer", Protocol("another answer")),
+    ("create-silent", Timeout(OWN_TIMEOUT)),
+    ("create-dribble", Timeout(OWN_TIMEOUT)),
+    ("create-other-measurement", Mismatch("measurement")),
+    ("create-earlier-nonce", Mismatch("nonce")),
+    ("create-other-provider", Mismatch("provider")),
+];
+
+/// Breaches in a run.
+const RUNNING: &[(&str, Verdict)] = &[
+    ("run-garbage", Protocol("malformed")),
+    ("run-nested", Protocol("malformed")),
+    ("run-trailing", Protocol("too many")),
+    ("run-empty", Protocol("malformed")),
+    ("run-oversize", Protocol("at most")),
+    ("run-gigabyte", Protocol("1073741824 bytes, at most")),
+    ("run-early", Died),
+    ("run-closes", Died),
+    ("run-exits", Died),
+    ("run-other-answer", Protocol("another answer")),
+    ("run-silent", Timeout(RUN_TIMEOUT)),
+    ("run-dribble", Timeout(RUN_TIMEOUT)),
+    ("run-late", Timeout(RUN_TIMEOUT)),
+    ("run-shouts-for-ever", Timeout(RUN_TIMEOUT)),
+];
+
+/// Breaches that follow an answer, and are found before the next call.
+const AFTERWARDS: &[(&str, &str)] = &[
+    ("run-twice", "skips: first"),
+    ("run-answers-then-calls", "skips: first"),
+    ("run-faults-then-answers", "faults"),
+];
+
+/// What a region hears that asks for more than it may.
+const ASKING: &[(&str, &str)] = &[
+    ("run-shouts", "skips: 256"),
+    ("run-shouts-long", "skips: shouted"),
+    ("run-connects", "skips: 64"),
+    (
+        "run-connects-elsewhere",
+        "skips: 169.254.169.254:80 is not allowed",
+    ),
+    (
+        "run-uses-no-stream",
+        "skips: no stream is open; no stream is open",
+    ),
+    ("divide-hands-over-more", "skips: well-behaved"),
+    ("honest", "skips: well-behaved"),
+];
+
+struct Host {
+    provider: ProcessProvider,
+    source: Source,
+    victim: u32,
+}
+
+pub fn run() {
+    let runtime = Runtime::new().unwrap();
+    let mut victim = Command::new("sleep").arg("1000").spawn().unwrap();
+    let started = Instant::now();
+    runtime.block_on(async {
+        let host = Host {
+            provider: ProcessProvider::new(&std::env::current_exe().unwrap()).unwrap(),
+            source: Source::start(page("x")).await,
+            victim: victim.id(),
+        };
+        host.try_all().await;
+    });
+    assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+    drop(runtime);
+    // Nobody was ended whom a container named.
+    let spared = victim.try_wait().unwrap().is_none();
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    assert!(spared, "the stranger was killed");
+    assert_eq!(
+        kept_processes(),
+        0,
+        "descriptors that containers sent are left"
+    );
+    let breaches = CREATING.len() + RUNNING.len() + AFTERWARDS.len() + ASKING.len();
+    println!(
+        "{breaches} breaches of a container that was taken over: each named, the next region served"
+    );
+}
+
+/// How many descriptors of processes this one holds.
+fn kept_processes() -> usize {
+    let entries = fs::read_dir("/proc/self/fd").unwrap();
+    let targets = entries.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+    targets
+        .filter(|target| target.to_string_lossy().contains("pidfd"))
+        .count()
+}
+
+impl Host {
+    async fn try_all(&self) {
+        let creating = CREATING.iter().map(async |(breach, verdict)| {
+            let error = self
+                .create(breach)
+                .await
+                .err()
+                .unwrap_or_else(|| panic!("{breach}"));
+            check(breach, verdict, &error);
+        });
+        let running = RUNNING.iter().map(async |(breach, verdict)| {
+            let mut region = self.create(breach).await.unwrap();
+            check(
+                breach,
+                verdict,
+                &region.run(behave("echo", "x")).await.unwrap_err(),
+            );
+            // Whatever it may say later, nobody listens.
+            let again = region.run(behave("echo", "x")).await.unwrap_err();
+            assert!(
+                matches!(&again, IsolationError::Died(how) if how == "in an earlier call"),
+                "{breach}: {again}"
+            );
+        });
+        let afterwards = AFTERWARDS.iter().map(async |(breach, first)| {
+            let mut region = self.create(breach).await.unwrap();
+            assert_eq!(
+                told(region.run(behave("echo", "x")).await),
+                *first,
+                "{breach}"
+            );
+            let next = region.run(behave("echo", "x")).await.unwrap_err();
+            check(breach, &Protocol("out of turn"), &next);
+        });
+        let asking = ASKING.iter().map(async |(breach, heard)| {
+            let mut setup = self.setup();
+            setup.limits.wall_millis = 20_000;
+            let mut region = self.create_with(breach, &setup).await.unwrap();
+            assert_eq!(
+                told(region.run(behave("echo", "x")).await),
+                *heard,
+                "{breach}"
+            );
+            // Each run has its own allowance.
+            assert_eq!(
+                told(region.run(behave("echo", "x")).await),
+                *heard,
+                "{breach}"
+            );
+            let lines = setup.lines.0.lock().unwrap();
+            assert!(lines.len() <= 512 && lines.iter().all(|line| line.len() <= MAX_MESSAGE_BYTES));
+            assert_eq!(lines.is_empty(), !breach.contains("shouts"), "{breach}");
+        });
+        tokio::join!(
+            futures::future::join_all(creating),
+            futures::future::join_all(running),
+            futures::future::join_all(afterwards),
+            futures::future::join_all(asking),
+        );
+        // After all that, from the same program:
+        let mut region = self.create("honest").await.unwrap();
+        assert_eq!(
+            told(region.run(behave("echo", "x")).await),
+            "skips: well-behaved"
+        );
+    }
+
+    fn setup(&self) -> Setup {
+        let mut setup = Setup::new(b"no code: nothing here runs it").with_source(&self.source);
+        setup.limits.wall_millis = WALL_MILLIS;
+        setup
+    }
+
+    /// A package with this name.
+    fn package(&self, name: &str, setup: &Setup) -> Package {
+        let mut manifest = setup.manifest();
+        manifest.name = name.into();
+        manifest.config.description = self.victim.to_string();
+        package::build(&manifest, setup.code, b"{}", None)
+            .unwrap()
+            .package
+    }
+
+    async fn create(&self, breach: &str) -> Result<Box<dyn Region>, IsolationError> {
+        self.create_with(breach, &self.setup()).await
+    }
+
+    async fn create_with(
+        &self,
+        breach: &str,
+        setup: &Setup,
+    ) -> Result<Box<dyn Region>, IsolationError> {
+        let package = self.package(breach, setup);
+        let nonce = B256::repeat_byte(9);
+        self.provider
+            .create(package, setup.settings(), nonce, setup.relay())
+            .await
+    }
+}
+
+fn told(result: Result<RunAnswer, IsolationError>) -> String {
+    match result {
+        Ok(RunAnswer {
+            outcome: RunOutcome::Skip(reason),
+            ..
+        }) => format!("skips: {reason}"),
+        Err(IsolationError::Fault(RegionFault::Deadline(_))) => "faults".into(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn check(breach: &str, verdict: &Verdict, error: &IsolationError) {
+    let fits = match (verdict, error) {
+        (Protocol(part), IsolationError::Protocol(reason)) => reason.contains(part),
+        (Died, IsolationError::Died(_)) | (Fault, IsolationError::Fault(_)) => true,
+        (Refused, IsolationError::Start { source, .. }) => source.raw_os_error() == Some(11),
+        (Timeout(expected), IsolationError::Timeout(millis)) => expected == millis,
+        (Mismatch(expected), IsolationError::Mismatch { what, .. }) => expected == what,
+        _ => false,
+    };
+    assert!(fits, "{breach}: {error:?}, not {verdict:?}");
+}

@@ -1,0 +1,20 @@
+//! Evidence as it is sent (CBOR) and as it lies in receipts (JSON).
+#![no_main]
+
+use cryptlet_types::{
+    Evidence,
+    region::{decode, encode},
+};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(evidence) = decode::<Evidence>(bytes) {
+        let again = encode(&evidence).expect("what was read has a form");
+        assert_eq!(decode::<Evidence>(&again), Ok(evidence));
+    }
+    if let Ok(evidence) = serde_json::from_slice::<Evidence>(bytes) {
+        let again = serde_json::to_vec(&evidence).expect("what was read has a form");
+        let read: Evidence = serde_json::from_slice(&again).expect("the form is read");
+        assert_eq!(evidence, read);
+    }
+});
