@@ -224,7 +224,7 @@ fn region(program: &Program, setup: &Setup) -> Child {
 fn created(region: &mut Child) -> EvidenceStatement {
     let nonce = B256::repeat_byte(1);
     match region.call(CallIn::Create { nonce }) {
-        Ok(CallInAnswer::Created(statement)) => statement,
+        Ok(CallInAnswer::Created(created)) => created.statement,
         other => panic!("not created: {other:?}"),
     }
 }

@@ -30,7 +30,8 @@ proptest! {
     ) {
         prop_assert!(contents(&index).is_err());
         let [index, manifest, code] = [index, manifest, code].map(Into::into);
-        prop_assert!(open(&Package { index, manifest, code }).is_err());
+        let package = Package { index, manifest, code };
+        prop_assert!(open(&package).is_err(), "opened");
     }
 
     #[test]
@@ -41,10 +42,11 @@ proptest! {
     ) {
         let whole = package();
         let mut altered = whole.clone();
-        let file = [&mut altered.index, &mut altered.manifest, &mut altered.code][file..]
-            .first_mut()
-            .map(|file| &mut **file)
-            .unwrap();
+        let file = match file {
+            0 => &mut altered.index,
+            1 => &mut altered.manifest,
+            _ => &mut altered.code,
+        };
         let mut bytes = file.to_vec();
         let at = at.index(bytes.len());
         bytes[at] ^= flipped;

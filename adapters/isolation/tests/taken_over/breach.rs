@@ -54,6 +54,7 @@ fn says(text: impl Into<String>) -> Result<CallInAnswer, RegionFault> {
         proceed: None,
         sources: Vec::new(),
         fuel_used: 0,
+        recording: None,
     })))
 }
 

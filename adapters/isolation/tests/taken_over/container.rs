@@ -5,7 +5,8 @@ use cryptlet_seal::{measure, package, sha256};
 use cryptlet_types::{
     Measurement,
     region::{
-        CallIn, CallInAnswer, CallOut, RegionConfig, RegionFault, ToHost, ToRegion, decode, encode,
+        CallIn, CallInAnswer, CallOut, Created, RegionConfig, RegionFault, ToHost, ToRegion,
+        decode, encode,
     },
 };
 use rustix::{
@@ -151,7 +152,11 @@ fn serve(breach: &str, measurement: Measurement) {
             CallIn::Create { nonce } => {
                 if !breach::on_stream(create, &mut stream) {
                     let statement = breach::statement(create, measurement, nonce);
-                    answer(&mut stream, Ok(CallInAnswer::Created(statement)));
+                    let created = Created {
+                        statement,
+                        attestation: None,
+                    };
+                    answer(&mut stream, Ok(CallInAnswer::Created(Box::new(created))));
                 }
             }
             CallIn::Run(_) => {
