@@ -1,103 +1,41 @@
-//! Asks hardware for attestations: one small trait, and what stands behind it on each kind of platform.
+//! Asks hardware for attestations: what stands behind [`Attester`] on each kind of platform.
 //!
 //! Everything here blocks and reaches no network: what a vendor says about a platform ([`Collateral`]) is given at
 //! construction, because it is the host that can fetch and cache it. Whether an attestation is worth anything is for
 //! `cryptlet-attest` to judge; here a device is only held to what it was asked.
 
 pub mod nsm;
-mod simulator;
 #[cfg(feature = "tpm")]
 pub mod tpm;
 pub mod tsm;
 
 pub use nsm::Nsm;
-pub use simulator::Simulator;
 #[cfg(feature = "tpm")]
 pub use tpm::Tpm;
 pub use tsm::{Collateral, SnpCollateral, Tsm};
 
-use alloy_primitives::B256;
-use cryptlet_types::{Attestation, Provider, attestation::MAX_ATTESTATION_BYTES};
+pub use cryptlet_seal::attester::{Attester, AttesterError, Simulator};
+
+use cryptlet_types::{Attestation, attestation::MAX_ATTESTATION_BYTES};
 use std::io;
 
-/// What asks hardware, or whatever stands in its place, to say that it runs the region which made a statement.
-pub trait Attester: Send + Sync {
-    /// Whose attestations it gets.
-    fn provider(&self) -> Provider;
-
-    /// An attestation that binds `bound` (32 bytes, `EvidenceStatement::bound`). `nonce` is the challenge, for formats that
-    /// have a field of their own for it; `bound` commits to it in any case.
-    ///
-    /// # Errors
-    /// See [`AttesterError`].
-    fn attest(&self, bound: B256, nonce: B256) -> Result<Attestation, AttesterError>;
+fn malformed(field: impl Into<String>, reason: impl Into<String>) -> AttesterError {
+    AttesterError::Malformed {
+        field: field.into(),
+        reason: reason.into(),
+    }
 }
 
-/// Why there is no attestation.
-#[derive(Debug, thiserror::Error)]
-pub enum AttesterError {
-    /// Somebody else uses the device, or its state changed under the question.
-    #[error("{0} is busy")]
-    Busy(&'static str),
-    /// The operating system refused.
-    #[error("{what}: {source}")]
-    System {
-        /// What was asked for.
-        what: String,
-        /// What it says.
-        source: io::Error,
-    },
-    /// The device answered in another form than its documents say, or to another question.
-    #[error("{field}: {reason}")]
-    Malformed {
-        /// Which part of the answer.
-        field: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The device refused, in its own words.
-    #[error("the device refuses: {0}")]
-    Refused(String),
-    /// Something that was to be given at construction is missing or does not fit.
-    #[error("{0}")]
-    Settings(String),
-}
-
-impl AttesterError {
-    /// Whether asking again can help, without anybody changing anything.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Busy(_) => true,
-            Self::System { source, .. } => matches!(
-                source.kind(),
-                io::ErrorKind::Interrupted
-                    | io::ErrorKind::WouldBlock
-                    | io::ErrorKind::ResourceBusy
-                    | io::ErrorKind::TimedOut
-            ),
-            Self::Malformed { .. } | Self::Refused(_) | Self::Settings(_) => false,
-        }
-    }
-
-    fn malformed(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Malformed {
-            field: field.into(),
-            reason: reason.into(),
-        }
-    }
-
-    fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        let what = what.into();
-        |source| Self::System { what, source }
-    }
+fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> AttesterError {
+    let what = what.into();
+    |source| AttesterError::System { what, source }
 }
 
 /// Refuses what nobody would accept because of its size.
 fn bounded(attestation: Attestation) -> Result<Attestation, AttesterError> {
     match attestation.size() {
         0..=MAX_ATTESTATION_BYTES => Ok(attestation),
-        size => Err(AttesterError::malformed(
+        size => Err(malformed(
             "attestation",
             format!("has {size} bytes, at most {MAX_ATTESTATION_BYTES} are accepted"),
         )),
@@ -107,16 +45,20 @@ fn bounded(attestation: Attestation) -> Result<Attestation, AttesterError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloy_primitives::B256;
+    use cryptlet_attest::{AttestError, judge};
+    use cryptlet_seal::SigningKey;
+    use cryptlet_types::policy::EvidenceRule;
 
     #[test]
     fn only_what_passes_by_itself_is_worth_a_retry() {
-        let system = |kind| AttesterError::system("x")(io::Error::from(kind));
+        let system = |kind| super::system("x")(io::Error::from(kind));
         assert!(AttesterError::Busy("x").is_retryable());
         assert!(system(io::ErrorKind::ResourceBusy).is_retryable());
         assert!(system(io::ErrorKind::WouldBlock).is_retryable());
         assert!(!system(io::ErrorKind::NotFound).is_retryable());
         assert!(!system(io::ErrorKind::PermissionDenied).is_retryable());
-        assert!(!AttesterError::malformed("x", "y").is_retryable());
+        assert!(!malformed("x", "y").is_retryable());
         assert!(!AttesterError::Refused("x".into()).is_retryable());
         assert!(!AttesterError::Settings("x".into()).is_retryable());
     }
@@ -129,5 +71,26 @@ mod tests {
         assert!(bounded(of(MAX_ATTESTATION_BYTES)).is_ok());
         let error = bounded(of(MAX_ATTESTATION_BYTES + 1)).unwrap_err();
         assert!(error.to_string().contains("262145 bytes"), "{error}");
+    }
+
+    #[test]
+    fn what_it_signs_is_believed_only_where_policy_names_it_and_only_for_that_statement() {
+        let simulator = Simulator::new(SigningKey::generate());
+        let (bound, nonce) = (B256::repeat_byte(1), B256::repeat_byte(2));
+        let attestation = simulator.attest(bound, nonce).unwrap();
+        assert_eq!(attestation.provider(), simulator.provider());
+        let named = EvidenceRule {
+            simulator: Some(simulator.address()),
+            ..EvidenceRule::default()
+        };
+        assert_eq!(judge(&attestation, bound, nonce, &named, 0), Ok(()));
+        assert!(matches!(
+            judge(&attestation, bound, nonce, &EvidenceRule::default(), 0),
+            Err(AttestError::Refused(_))
+        ));
+        assert!(matches!(
+            judge(&attestation, B256::repeat_byte(3), nonce, &named, 0),
+            Err(AttestError::Unproven { .. })
+        ));
     }
 }

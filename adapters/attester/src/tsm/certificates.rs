@@ -3,7 +3,7 @@
 //! certificates.
 
 use super::{SnpCollateral, little_endian};
-use crate::AttesterError;
+use crate::{AttesterError, malformed};
 use alloy_primitives::{Bytes, hex};
 
 const ENTRY_BYTES: usize = 24;
@@ -32,8 +32,7 @@ impl Certificates {
             return Ok(found);
         }
         for number in 0..MAX_ENTRIES {
-            let refuse =
-                |reason: &str| AttesterError::malformed(format!("auxblob[{number}]"), reason);
+            let refuse = |reason: &str| malformed(format!("auxblob[{number}]"), reason);
             let entry = table
                 .get(number * ENTRY_BYTES..)
                 .and_then(|rest| rest.get(..ENTRY_BYTES))
@@ -51,7 +50,7 @@ impl Certificates {
                 *place = Some(certificate);
             }
         }
-        Err(AttesterError::malformed(
+        Err(malformed(
             "auxblob",
             format!("has more than {MAX_ENTRIES} entries"),
         ))
