@@ -9,10 +9,15 @@
 //!
 //! The host is not believed: it may end a region or let it starve, and nothing else.
 
+extern crate alloc;
+
 pub mod channel;
+mod component;
 pub mod deadline;
+pub mod execution;
 pub mod http;
-mod imports;
+pub mod imports;
+pub mod program;
 pub mod runtime;
 pub mod sandbox;
 pub mod session;

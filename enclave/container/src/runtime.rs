@@ -6,15 +6,17 @@
 use crate::{
     channel::{ChannelError, SharedHost},
     deadline::{Deadline, Watchdog},
+    execution::{Execution, Executor},
     http::{Abort, Egress},
     imports::{RunState, bindings::UtilityPre},
+    sandbox::Needs,
 };
 use cryptlet_types::{
-    Limits, UnixSeconds,
+    Limits, Provider, UnixSeconds,
     bounded::clip,
     region::{RegionFault, SourceProof},
 };
-use std::{rc::Rc, sync::Arc};
+use std::{io, os::fd::RawFd, rc::Rc, sync::Arc};
 use wasmtime::{
     Config, Engine, Store, Trap,
     component::{Component, HasSelf, Linker},
@@ -24,14 +26,34 @@ pub use crate::imports::bindings::{
     Answer, Context, Failure, Trigger,
     bletchley::cryptlet::types::{BlockEntry, LogEntry, Message, Observation, Progress, Step},
 };
-use crate::imports::{MemoryExceeded, bindings::Utility};
+use crate::{
+    component::{MemoryExceeded, interfaces},
+    imports::bindings::Utility,
+};
 
-/// Package of the interfaces that a component may import.
-const OUR_INTERFACES: &str = "bletchley:cryptlet/";
-/// The interface that only names types, which gives a component nothing and is in every world.
-const TYPES: &str = "types";
 /// Most linear memory that a region gives, whatever policy says: 1 GiB.
 pub const MAX_MEMORY_BYTES: u64 = 1 << 30;
+
+/// Executes components in this process.
+pub struct InProcess;
+
+impl Executor for InProcess {
+    fn provider(&self) -> Provider {
+        Provider::Process
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Nothing
+    }
+
+    fn open(&self) -> io::Result<Option<RawFd>> {
+        Ok(None)
+    }
+
+    fn load(&self, code: &[u8], limits: Limits) -> Result<Box<dyn Execution>, String> {
+        Ok(Box::new(Runtime::load(code, limits)?))
+    }
+}
 
 /// A component, ready to run.
 pub struct Runtime {
@@ -72,6 +94,24 @@ pub enum RunError {
     Channel(#[from] ChannelError),
 }
 
+impl From<Abort> for RunError {
+    fn from(abort: Abort) -> Self {
+        match abort {
+            Abort::Deadline(passed) => RegionFault::Deadline(passed.0).into(),
+            Abort::Channel(error) => error.into(),
+        }
+    }
+}
+
+impl From<Failure> for RegionFault {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unavailable(reason) => Self::Unavailable(clip(&reason)),
+            Failure::Refused(reason) => Self::Refused(clip(&reason)),
+        }
+    }
+}
+
 impl RunError {
     /// Whether the same run, tried again in this region, may end better.
     #[must_use]
@@ -92,7 +132,7 @@ impl Runtime {
         let told = |error: wasmtime::Error| clip(&format!("{error:#}"));
         let engine = Engine::new(&config()).map_err(told)?;
         let component = Component::from_binary(&engine, code).map_err(told)?;
-        let imports = interfaces(&engine, &component)?;
+        let imports = interfaces(&engine, &component).map_err(|reason| clip(&reason))?;
         let mut linker = Linker::new(&engine);
         Utility::add_to_linker::<_, HasSelf<RunState>>(&mut linker, |state| state).map_err(told)?;
         let component = linker.instantiate_pre(&component).map_err(told)?;
@@ -102,48 +142,6 @@ impl Runtime {
             component,
             imports,
             limits,
-        })
-    }
-
-    /// Names of the interfaces that the component imports, as manifests write them: `log`, `http`.
-    #[must_use]
-    pub fn imports(&self) -> &[String] {
-        &self.imports
-    }
-
-    /// Wakes the cryptlet in a fresh instance, which `watchdog` stops when its time is up.
-    ///
-    /// # Errors
-    /// See [`RunError`].
-    pub fn run(
-        &self,
-        wake: Wake,
-        host: &SharedHost,
-        egress: &Arc<Egress>,
-        now: UnixSeconds,
-        watchdog: &Watchdog,
-    ) -> Result<Ran, RunError> {
-        let limits = self.limits;
-        let deadline =
-            Deadline::after(limits.wall_millis).ok_or(RegionFault::Deadline(limits.wall_millis))?;
-        let state = RunState::new(Rc::clone(host), Arc::clone(egress), limits, deadline, now);
-        let mut store = Store::new(&self.engine, state);
-        store.limiter(|state| &mut state.memory);
-        store.set_epoch_deadline(1);
-        let _armed = watchdog.arm(&self.engine, deadline);
-        let result = self.call(&mut store, wake);
-        let fuel_left = store.get_fuel().unwrap_or_default();
-        let answer =
-            result
-                .map_err(|error| self.explain(&error))?
-                .map_err(|failure| match failure {
-                    Failure::Unavailable(reason) => RegionFault::Unavailable(clip(&reason)),
-                    Failure::Refused(reason) => RegionFault::Refused(clip(&reason)),
-                })?;
-        Ok(Ran {
-            answer,
-            sources: store.into_data().into_sources(),
-            fuel_used: limits.fuel.saturating_sub(fuel_left),
         })
     }
 
@@ -159,10 +157,7 @@ impl Runtime {
 
     fn explain(&self, error: &wasmtime::Error) -> RunError {
         if let Some(abort) = error.downcast_ref::<Abort>() {
-            return match abort {
-                Abort::Deadline(passed) => RegionFault::Deadline(passed.0).into(),
-                Abort::Channel(error) => error.clone().into(),
-            };
+            return abort.clone().into();
         }
         if error.downcast_ref::<MemoryExceeded>().is_some() {
             return RegionFault::OutOfMemory(self.limits.memory_bytes).into();
@@ -177,23 +172,49 @@ impl Runtime {
     }
 }
 
-/// The component's imports, by the names that manifests use. A version is part of the name, and the linker judges it.
-fn interfaces(engine: &Engine, component: &Component) -> Result<Vec<String>, String> {
-    let mut names = Vec::new();
-    for (import, _) in component.component_type().imports(engine) {
-        let Some(interface) = import.strip_prefix(OUR_INTERFACES) else {
-            return Err(format!("imports {:?}, which no cryptlet may", clip(import)));
-        };
-        let name = interface.split('@').next().unwrap_or(interface);
-        if name != TYPES {
-            names.push(name.to_owned());
-        }
+impl Execution for Runtime {
+    fn imports(&self) -> &[String] {
+        &self.imports
     }
-    Ok(names)
+
+    fn begin(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn run(
+        &self,
+        wake: Wake,
+        host: &SharedHost,
+        egress: &Arc<Egress>,
+        now: UnixSeconds,
+        watchdog: &Watchdog,
+    ) -> Result<Ran, RunError> {
+        let limits = self.limits;
+        let deadline =
+            Deadline::after(limits.wall_millis).ok_or(RegionFault::Deadline(limits.wall_millis))?;
+        let state = RunState::new(Rc::clone(host), Arc::clone(egress), limits, deadline, now);
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.memory);
+        store.set_epoch_deadline(1);
+        let engine = self.engine.clone();
+        let _armed = watchdog.arm(Box::new(move || engine.increment_epoch()), deadline);
+        let result = self.call(&mut store, wake);
+        let fuel_left = store.get_fuel().unwrap_or_default();
+        let answer = result
+            .map_err(|error| self.explain(&error))?
+            .map_err(RegionFault::from)?;
+        Ok(Ran {
+            answer,
+            sources: store.into_data().into_sources(),
+            fuel_used: limits.fuel.saturating_sub(fuel_left),
+        })
+    }
 }
 
-/// Memory images and backtraces are off: they need files, and a backtrace tells the host more than a trap.
-fn config() -> Config {
+/// What a component is compiled with, wherever it runs. Memory images and backtraces are off: they need files, and a
+/// backtrace tells the host more than a trap.
+#[must_use]
+pub fn config() -> Config {
     let mut config = Config::new();
     config
         .consume_fuel(true)

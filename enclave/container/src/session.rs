@@ -3,8 +3,9 @@
 use crate::{
     channel::{ChannelError, SharedHost},
     deadline::Watchdog,
+    execution::{Execution, Executor},
     http::Egress,
-    runtime::{Answer, MAX_MEMORY_BYTES, Progress, Ran, RunError, Runtime, Wake},
+    runtime::{Answer, MAX_MEMORY_BYTES, Progress, Ran, RunError, Wake},
     signing::{CALLS, FEEDS, Record, STEPS, Signer, SigningError},
     wake,
 };
@@ -37,6 +38,7 @@ pub struct Identity {
 /// that holds it can be divided.
 pub struct Session {
     identity: Identity,
+    executor: Box<dyn Executor>,
     watchdog: Option<Watchdog>,
     state: State,
 }
@@ -52,7 +54,7 @@ enum State {
 /// A package, checked and compiled.
 struct Loaded {
     manifest: Manifest,
-    runtime: Runtime,
+    runtime: Box<dyn Execution>,
     egress: Arc<Egress>,
     measurement: Measurement,
 }
@@ -67,11 +69,12 @@ struct Region {
 }
 
 impl Session {
-    /// A region without a package.
+    /// A region without a package, whose cryptlet `executor` will run.
     #[must_use]
-    pub fn new(identity: Identity) -> Self {
+    pub fn new(identity: Identity, executor: Box<dyn Executor>) -> Self {
         Self {
             identity,
+            executor,
             watchdog: None,
             state: State::New,
         }
@@ -81,6 +84,17 @@ impl Session {
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         matches!(self.state, State::Loaded(_))
+    }
+
+    /// Starts what the execution of the cryptlet needs and no copy of a process can have, before the region is sealed.
+    ///
+    /// # Errors
+    /// Says why there can be no region.
+    pub fn begin(&mut self) -> Result<(), String> {
+        match &mut self.state {
+            State::Loaded(loaded) => loaded.runtime.begin(),
+            _ => Err("no package is loaded".into()),
+        }
     }
 
     /// From here on this process is one region's: `watchdog` ends its runs, and evidence names these controls too.
@@ -122,7 +136,7 @@ impl Session {
             return Err(protocol("a package is loaded once, and first"));
         }
         self.state = State::Failed;
-        let loaded = Loaded::new(config, self.identity.container)?;
+        let loaded = Loaded::new(config, self.identity.container, self.executor.as_ref())?;
         let measurement = loaded.measurement;
         self.state = State::Loaded(Box::new(loaded));
         Ok(CallInAnswer::Loaded(measurement))
@@ -133,7 +147,8 @@ impl Session {
             State::Loaded(loaded) => {
                 let watchdog = self.watchdog.clone();
                 let watchdog = watchdog.ok_or_else(|| protocol("a region is not made here"))?;
-                let region = Region::new(*loaded, &self.identity, watchdog, nonce);
+                let provider = self.executor.provider();
+                let region = Region::new(*loaded, &self.identity, provider, watchdog, nonce);
                 let statement = region.statement.clone();
                 self.state = State::Created(Box::new(region));
                 Ok(CallInAnswer::Created(statement))
@@ -247,16 +262,21 @@ impl Session {
 }
 
 impl Loaded {
-    fn new(config: RegionConfig, container: Sha256Digest) -> Result<Self, RegionFault> {
+    fn new(
+        config: RegionConfig,
+        container: Sha256Digest,
+        executor: &dyn Executor,
+    ) -> Result<Self, RegionFault> {
         let RegionConfig { package, settings } = config;
         let fault =
             |error: cryptlet_seal::SealError| RegionFault::Package(clip(&error.to_string()));
         let opened = package::open(&package).map_err(fault)?;
         check_settings(&settings, &opened.manifest)?;
         let egress = Egress::new(&settings.egress).map_err(RegionFault::Package)?;
-        let runtime =
-            Runtime::load(&package.code, settings.limits).map_err(RegionFault::Package)?;
-        check_imports(&runtime, &opened.manifest)?;
+        let runtime = executor
+            .load(&package.code, settings.limits)
+            .map_err(RegionFault::Package)?;
+        check_imports(runtime.imports(), &opened.manifest)?;
         Ok(Self {
             measurement: measure(container, &settings, opened.digest).map_err(fault)?,
             manifest: opened.manifest,
@@ -267,10 +287,16 @@ impl Loaded {
 }
 
 impl Region {
-    fn new(loaded: Loaded, identity: &Identity, watchdog: Watchdog, nonce: B256) -> Self {
+    fn new(
+        loaded: Loaded,
+        identity: &Identity,
+        provider: Provider,
+        watchdog: Watchdog,
+        nonce: B256,
+    ) -> Self {
         let (region_key, exchange_key) = (SigningKey::generate(), ExchangeKey::generate());
         let statement = EvidenceStatement {
-            provider: Provider::Process,
+            provider,
             controls: identity.controls.clone(),
             measurement: loaded.measurement,
             region_key: region_key.address(),
@@ -457,12 +483,9 @@ fn check_settings(settings: &RegionSettings, manifest: &Manifest) -> Result<(), 
 }
 
 /// Code may use what its manifest declares, so that a reader of the manifest knows what the code can do.
-fn check_imports(runtime: &Runtime, manifest: &Manifest) -> Result<(), RegionFault> {
+fn check_imports(imports: &[String], manifest: &Manifest) -> Result<(), RegionFault> {
     let declared = &manifest.config.imports;
-    let undeclared = runtime
-        .imports()
-        .iter()
-        .find(|name| !declared.contains(name));
+    let undeclared = imports.iter().find(|name| !declared.contains(name));
     match undeclared {
         Some(name) => Err(RegionFault::Package(format!(
             "code imports {name}, which config.imports of its manifest does not declare"
