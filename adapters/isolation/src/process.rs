@@ -50,6 +50,7 @@ const MAX_LOADED: usize = 128;
 pub struct ProcessProvider {
     container: File,
     digest: Sha256Digest,
+    provider: Provider,
     zygote: AsyncMutex<Option<Arc<Zygote>>>,
     places: Mutex<Places>,
 }
@@ -136,9 +137,15 @@ impl ProcessProvider {
     /// # Errors
     /// [`IsolationError::Start`] if it cannot be read.
     pub fn new(container: &Path) -> Result<Self, IsolationError> {
+        Self::of(container, Provider::Process)
+    }
+
+    /// A provider of regions whose evidence must name `provider`.
+    pub(crate) fn of(container: &Path, provider: Provider) -> Result<Self, IsolationError> {
         let bytes = std::fs::read(container).map_err(start("cannot be read"))?;
         Ok(Self {
             digest: sha256(&bytes),
+            provider,
             container: sealed_copy(&bytes).map_err(start("cannot be copied"))?,
             zygote: AsyncMutex::default(),
             places: Mutex::default(),
@@ -264,6 +271,7 @@ impl ProcessProvider {
     }
 
     fn compare(
+        &self,
         statement: &EvidenceStatement,
         measurement: Measurement,
         nonce: B256,
@@ -275,8 +283,8 @@ impl ProcessProvider {
                 found,
             })
         };
-        if statement.provider != Provider::Process {
-            let (expected, found) = (Provider::Process, statement.provider);
+        if statement.provider != self.provider {
+            let (expected, found) = (self.provider, statement.provider);
             return mismatch("provider", expected.as_str().into(), found.as_str().into());
         }
         if statement.measurement != measurement {
@@ -336,7 +344,7 @@ fn seal(file: &File) -> io::Result<()> {
 #[async_trait]
 impl IsolationProvider for ProcessProvider {
     fn provider(&self) -> Provider {
-        Provider::Process
+        self.provider
     }
 
     fn measurement(
@@ -368,7 +376,7 @@ impl IsolationProvider for ProcessProvider {
                 "another answer than asked for".into(),
             ));
         };
-        Self::compare(&statement, measurement, nonce)?;
+        self.compare(&statement, measurement, nonce)?;
         Ok(Box::new(
             conversation.into_region(statement, Duration::from_millis(wall)),
         ))
