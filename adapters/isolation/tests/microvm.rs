@@ -130,9 +130,9 @@ async fn a_machine_and_a_process_answer_alike_and_count_the_same_fuel() {
 async fn a_machine_has_bounds_of_its_own_and_names_them() {
     let Some(_) = microvm_container() else { return };
     let mut setup = Setup::new(HOSTILE);
-    setup.limits.memory_bytes = (128 << 20) + 1;
+    setup.limits.response_bytes = (16 << 20) + 1;
     let error = setup.create().await.map(drop).unwrap_err();
-    let expected = "settings.limits.memoryBytes: at most 134217728 in a virtual machine";
+    let expected = "settings.limits.responseBytes: at most 16777216 in a virtual machine";
     assert!(
         matches!(&error, IsolationError::Fault(RegionFault::Package(reason)) if reason == expected),
         "{error}"
