@@ -64,16 +64,17 @@ install: ## put cryptlet and its container into cargo's bin folder
 	cargo install --locked --path apps/cli
 
 ##@ Check
-.PHONY: test lint fmt clippy build rust attesters sim fuzz api contracts cryptlets rustdoc docs setup
+.PHONY: test lint fmt clippy build rust attesters sim fuzz api contracts cryptlets microvm rustdoc docs setup
 test: ## everything that CI runs, in its order, with the time of each step
 	@scripts/setup.sh rust cc wasm node services python tpm
 	+@MAKE='$(MAKE)' scripts/steps.sh $(STEPS)
 
 lint: fmt clippy ## formatting and lints only
 
-fmt: ## formatting of both cargo workspaces
+fmt: ## formatting of all cargo workspaces
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path cryptlets/Cargo.toml
+	cargo fmt --all --check --manifest-path enclave/microvm/Cargo.toml
 
 clippy: ## lints of both cargo workspaces, warnings are errors
 	cargo clippy $(CARGO_ARGS) --workspace --all-targets -- -D warnings
@@ -111,6 +112,15 @@ contracts: ## contract tests, gas snapshot, and that the checked-in artifacts ma
 cryptlets: ## tests of the cryptlets; rebuild the components and compare them with the checked-in ones, bit for bit
 	cargo fetch --locked --manifest-path cryptlets/Cargo.toml
 	$(MAKE) -C cryptlets test check
+
+# A workspace of its own, since its guest is built for no operating system; its folder is not shared with the others.
+microvm: build ## regions in virtual machines: builds their container, and tests it on a processor that QEMU emulates
+	@scripts/setup.sh microvm
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/microvm cargo clippy $(CARGO_ARGS) --all-targets \
+		--manifest-path enclave/microvm/Cargo.toml -- -D warnings
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/microvm cargo build $(CARGO_ARGS) --manifest-path enclave/microvm/Cargo.toml
+	ln -f $(CARGO_TARGET_DIR)/microvm/release/cryptlet-container-microvm $(BIN)/cryptlet-container-microvm
+	scripts/microvm-test.sh $(BIN)
 
 # Module pages are written for who works on them too, and may link to private items.
 rustdoc: ## API documentation without a warning

@@ -11,6 +11,8 @@
 # anvil the pinned Anvil, by npm; needs node
 # services  a PKCS#11 token in software (softhsm2) and an OCI registry (docker-registry), by apt
 # tpm       a TPM in software (swtpm) and the TPM2 Software Stack with its headers (libtss2-dev), by apt
+# microvm   what `make microvm` needs: clang, QEMU, a static busybox, by apt; rust-src, by rustup; Debian's cloud kernel with
+#           its KVM modules, by apt, unpacked into a folder outside the clone and never booted by anything but QEMU
 # python    Python 3 with venv, by apt, and the API fuzzer schemathesis, by pip into a folder of its own
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -76,6 +78,35 @@ need_tpm() {
   pkg-config --exists tss2-esys tss2-tctildr tss2-mu 2>/dev/null || packages+=(libtss2-dev)
 }
 
+need_microvm() {
+  local program
+  # Each stands for its package, but for the last, whose ordinary package is not static.
+  for program in clang:clang qemu-system-x86_64:qemu-system-x86 cpio:cpio xz:xz-utils; do
+    command -v "${program%%:*}" >/dev/null || packages+=("${program#*:}")
+  done
+  if ! command -v busybox >/dev/null || ldd "$(command -v busybox)" >/dev/null 2>&1; then packages+=(busybox-static); fi
+}
+
+check_microvm() {
+  local channel folder package
+  channel=$(pinned)
+  if [ ! -d "$(rustc "+$channel" --print sysroot)/lib/rustlib/src/rust/library" ]; then
+    say "add the component rust-src (rustup)"
+    rustup component add rust-src --toolchain "$channel"
+  fi
+  folder=${XDG_CACHE_HOME:-$HOME/.cache}/bletchley/tools/linux-cloud
+  [ ! -e "$folder/ready" ] || return 0
+  command -v apt-get >/dev/null || fail "the machine that tests boot needs a Debian kernel, and there is no apt here"
+  package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-.*-cloud-amd64\)$/\1/p' | head -n 1)
+  [ -n "$package" ] || fail "apt knows no linux-image-cloud-amd64; run apt-get update, then this again"
+  say "fetch $package (apt, into $folder)"
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  (cd "$folder" && apt-get download -qq "$package" 2>/dev/null && dpkg-deb -x "$package"_*.deb . && rm -f "$package"_*.deb) ||
+    fail "$package could not be fetched"
+  touch "$folder/ready"
+}
+
 # The fuzzer lies outside the clone and is shared by all clones: its folder is named after its version.
 check_python() {
   local folder=${XDG_CACHE_HOME:-$HOME/.cache}/bletchley/tools/schemathesis-$SCHEMATHESIS
@@ -116,14 +147,14 @@ install_packages() {
 
 for part in "$@"; do
   case "$part" in
-    rust | cc | wasm | node | anvil | services | python | tpm) "need_$part" ;;
-    *) fail "unknown part '$part': rust, cc, wasm, node, anvil, services, python or tpm" ;;
+    rust | cc | wasm | node | anvil | services | python | tpm | microvm) "need_$part" ;;
+    *) fail "unknown part '$part': rust, cc, wasm, node, anvil, services, python, tpm or microvm" ;;
   esac
 done
 [ "${#packages[@]}" -eq 0 ] || install_packages
 for part in "$@"; do
   case "$part" in
-    node | anvil | python) "check_$part" ;;
+    node | anvil | python | microvm) "check_$part" ;;
   esac
 done
 say "ready: $*"

@@ -55,6 +55,7 @@ const MAX_LOADED: usize = 128;
 pub struct ProcessProvider {
     container: File,
     digest: Sha256Digest,
+    provider: Provider,
     zygote: AsyncMutex<Option<Arc<Zygote>>>,
     places: Mutex<Places>,
 }
@@ -151,9 +152,15 @@ impl ProcessProvider {
     /// # Errors
     /// [`IsolationError::Start`] if it cannot be read.
     pub fn new(container: &Path) -> Result<Self, IsolationError> {
+        Self::of(container, Provider::Process)
+    }
+
+    /// A provider of regions whose evidence must name `provider`.
+    pub(crate) fn of(container: &Path, provider: Provider) -> Result<Self, IsolationError> {
         let bytes = std::fs::read(container).map_err(start("cannot be read"))?;
         Ok(Self {
             digest: sha256(&bytes),
+            provider,
             container: sealed_copy(&bytes).map_err(start("cannot be copied"))?,
             zygote: AsyncMutex::default(),
             places: Mutex::default(),
@@ -332,7 +339,7 @@ fn seal(file: &File) -> io::Result<()> {
 #[async_trait]
 impl IsolationProvider for ProcessProvider {
     fn provider(&self) -> Provider {
-        Provider::Process
+        self.provider
     }
 
     fn measurement(
@@ -356,7 +363,7 @@ impl IsolationProvider for ProcessProvider {
         let config = RegionConfig { package, settings };
         let line = self.divided(measurement, &config).await?;
         let expected = Expected {
-            provider: Provider::Process,
+            provider: self.provider,
             measurement,
             nonce,
             region_key: None,

@@ -12,7 +12,7 @@ mod support;
 
 use alloy_primitives::{Address, I256, U256};
 use alloy_sol_types::SolValue;
-use cryptlet_isolation::{IsolationProvider, check_signature};
+use cryptlet_isolation::check_signature;
 use cryptlet_seal::{recover, sha256};
 use cryptlet_types::region::{
     CallInput, ObserveInput, RegionFault, RegionStatement, RunOutcome, sources_digest,

@@ -3,7 +3,9 @@
 use crate::{
     attested::{Attested, accept},
     deadline::Watchdog,
-    sandbox, serve,
+    execution::Executor,
+    sandbox::{self, Needs},
+    serve,
     session::{Identity, Keys, Remote, Session, Witness},
     witness::Asking,
 };
@@ -21,17 +23,18 @@ use std::{
 const CERTIFICATE_SECONDS: u64 = 600;
 
 /// Serves the host at the other end of standard input. Everything is given up before the first byte from there is read, and
-/// before any key is made.
+/// before any key is made. The package comes last, into a process that can start nothing any more: `executor` must do without.
 ///
 /// # Errors
-/// The region cannot be isolated or attested, or the host is none or broke the protocol.
-pub fn region(container: Sha256Digest) -> Result<(), Box<dyn Error>> {
+/// The executor has needs; the region cannot be isolated or attested, or the host is none or broke the protocol.
+pub fn region(container: Sha256Digest, executor: Box<dyn Executor>) -> Result<(), Box<dyn Error>> {
+    check(executor.as_ref())?;
     let mut controls = sandbox::enter()?;
-    controls.extend(sandbox::isolate()?);
+    controls.extend(sandbox::isolate(Needs::Nothing)?);
     let (stream, witness, more) = sandbox::settle_apart()?;
     controls.extend(more);
     let watchdog = Watchdog::start()?;
-    controls.push(sandbox::seal()?);
+    controls.extend(sandbox::seal(Needs::Nothing)?);
 
     let mut witness = Asking::new(Plain(UnixStream::from(witness)))?;
     let (provider, keys) = (witness.provider(), Keys::generate());
@@ -57,7 +60,7 @@ pub fn region(container: Sha256Digest) -> Result<(), Box<dyn Error>> {
         container,
         controls,
     };
-    let mut session = Session::new(identity);
+    let mut session = Session::new(identity, executor);
     session.settle(watchdog, &[]);
     session.speak_to(Remote {
         provider,
@@ -66,6 +69,19 @@ pub fn region(container: Sha256Digest) -> Result<(), Box<dyn Error>> {
         witness: Box::new(witness),
     });
     Ok(serve(stream, session)?)
+}
+
+/// Whether regions can be had here that hosts on other machines talk to.
+///
+/// # Errors
+/// The executor needs something that such a region has given up before its package comes.
+pub fn check(executor: &dyn Executor) -> Result<(), &'static str> {
+    match executor.needs() {
+        Needs::Nothing => Ok(()),
+        Needs::VirtualMachine => {
+            Err("regions for hosts on other machines cannot start a virtual machine")
+        }
+    }
 }
 
 /// Reads and writes one buffer at a time: a region may make no other calls.
@@ -84,5 +100,39 @@ impl<S: Write> Write for Plain<S> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{execution::Execution, runtime::InProcess};
+    use cryptlet_types::{Limits, Provider};
+    use std::os::fd::RawFd;
+
+    struct InMachine;
+
+    impl Executor for InMachine {
+        fn provider(&self) -> Provider {
+            Provider::Microvm
+        }
+
+        fn needs(&self) -> Needs {
+            Needs::VirtualMachine
+        }
+
+        fn open(&self) -> io::Result<Option<RawFd>> {
+            Ok(None)
+        }
+
+        fn load(&self, _: &[u8], _: Limits) -> Result<Box<dyn Execution>, String> {
+            Err("nothing is run here".into())
+        }
+    }
+
+    #[test]
+    fn an_executor_that_starts_machines_has_no_regions_for_other_machines() {
+        assert!(check(&InMachine).is_err());
+        assert_eq!(check(&InProcess), Ok(()));
     }
 }

@@ -7,7 +7,6 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
     time::{Duration, Instant},
 };
-use wasmtime::Engine;
 
 /// When a run must be over.
 #[derive(Clone, Copy, Debug)]
@@ -45,14 +44,20 @@ impl Deadline {
     }
 }
 
+/// Stops running code, or does nothing if none runs.
+pub type Stop = Box<dyn Fn() + Send>;
+
+/// Code that was told to stop, and has not said so, is told again after this long: it may not have run yet.
+const AGAIN: Duration = Duration::from_millis(10);
+
 #[derive(Default)]
 struct Shared {
-    armed: Mutex<Option<(Engine, Instant)>>,
+    armed: Mutex<Option<(Stop, Instant)>>,
     changed: Condvar,
 }
 
 impl Shared {
-    fn armed(&self) -> MutexGuard<'_, Option<(Engine, Instant)>> {
+    fn armed(&self) -> MutexGuard<'_, Option<(Stop, Instant)>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -83,10 +88,10 @@ impl Watchdog {
         Ok(Self { shared })
     }
 
-    /// Stops `engine`'s code at `deadline`, unless the guard is dropped before.
+    /// Calls `stop` at `deadline` and from then on, until the guard is dropped.
     #[must_use]
-    pub fn arm(&self, engine: &Engine, deadline: Deadline) -> Armed<'_> {
-        *self.shared.armed() = Some((engine.clone(), deadline.at));
+    pub fn arm(&self, stop: Stop, deadline: Deadline) -> Armed<'_> {
+        *self.shared.armed() = Some((stop, deadline.at));
         self.shared.changed.notify_one();
         Armed(self)
     }
@@ -104,22 +109,24 @@ impl Drop for Armed<'_> {
 fn watch(shared: &Shared) -> ! {
     let mut armed = shared.armed();
     loop {
-        armed = match armed.as_ref() {
+        let pause = armed.as_ref().map(|(stop, at)| {
+            let left = at.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                stop();
+                AGAIN
+            } else {
+                left
+            }
+        });
+        armed = match pause {
             None => shared
                 .changed
                 .wait(armed)
                 .unwrap_or_else(PoisonError::into_inner),
-            Some((engine, at)) => match at.checked_duration_since(Instant::now()) {
-                Some(left) if !left.is_zero() => {
-                    let waited = shared.changed.wait_timeout(armed, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                _ => {
-                    engine.increment_epoch();
-                    *armed = None;
-                    continue;
-                }
-            },
+            Some(pause) => {
+                let waited = shared.changed.wait_timeout(armed, pause);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
         };
     }
 }

@@ -1,12 +1,17 @@
-//! What a cryptlet may ask for while it runs: log and http.
+//! What a cryptlet may ask for while it runs: log and http. Whoever executes it brings what it asks to [`RunState`].
 
 use crate::{
     channel::SharedHost,
+    component::MemoryLimit,
     deadline::Deadline,
     http::{Abort, Egress, ExchangeError, Request, Surroundings, exchange},
     recording::Answers,
 };
 use bindings::bletchley::cryptlet::{http as wire, log};
+pub use bindings::bletchley::cryptlet::{
+    http::{Error as HttpError, Request as HttpRequest, Response as HttpResponse},
+    log::Level,
+};
 use cryptlet_types::{
     Limits, UnixSeconds,
     bounded::clip,
@@ -14,7 +19,6 @@ use cryptlet_types::{
     region::{CallOut, LogLevel, RegionFault, SourceProof},
 };
 use std::sync::Arc;
-use wasmtime::ResourceLimiter;
 
 #[allow(
     missing_docs,
@@ -29,18 +33,15 @@ pub(crate) mod bindings {
         path: "../wit",
         world: "utility",
         imports: { default: trappable },
+        additional_derives: [serde::Serialize, serde::Deserialize],
     });
 }
 
 /// Lines of a run that are passed on; further ones are dropped.
 const MAX_LOG_LINES: u32 = 256;
-/// Core instances, tables and memories of a component.
-pub(crate) const MAX_PARTS: usize = 32;
-/// Elements of a table: functions that a component calls indirectly.
-pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
 
 /// What one run has and has used.
-pub(crate) struct RunState {
+pub struct RunState {
     host: SharedHost,
     egress: Arc<Egress>,
     limits: Limits,
@@ -54,7 +55,9 @@ pub(crate) struct RunState {
 }
 
 impl RunState {
-    pub(crate) fn new(
+    /// Of a run at the job's time `now` that must be over at `deadline`.
+    #[must_use]
+    pub fn new(
         host: SharedHost,
         egress: Arc<Egress>,
         limits: Limits,
@@ -72,15 +75,66 @@ impl RunState {
             answers,
             exchanges: 0,
             log_lines: 0,
-            memory: MemoryLimit {
-                left: limits.memory_bytes,
-            },
+            memory: MemoryLimit::new(limits.memory_bytes),
         }
     }
 
-    /// What sources said when the run is over, and what was recorded of it.
-    pub(crate) fn end(self) -> Result<(Vec<SourceProof>, Option<Recorded>), RegionFault> {
+    /// What sources said when the run is over, in the order in which they were asked, and what was recorded of it.
+    ///
+    /// # Errors
+    /// The run has ended before the recording that it repeats.
+    pub fn end(self) -> Result<(Vec<SourceProof>, Option<Recorded>), RegionFault> {
         Ok((self.sources, self.answers.end()?))
+    }
+
+    /// `log.write`: passes a line on to the operator, or drops it where the run has written enough.
+    ///
+    /// # Errors
+    /// The run is over.
+    pub fn write_line(&mut self, level: Level, message: &str) -> Result<(), Abort> {
+        if self.log_lines >= MAX_LOG_LINES {
+            return Ok(());
+        }
+        self.log_lines += 1;
+        let level = match level {
+            Level::Debug => LogLevel::Debug,
+            Level::Info => LogLevel::Info,
+            Level::Warn => LogLevel::Warn,
+            Level::Error => LogLevel::Error,
+        };
+        let message = clip(message);
+        // That a line could not be kept is the host's business, not the cryptlet's.
+        let answer = self.host.borrow_mut().call(CallOut::Log { level, message });
+        Ok(answer.map(drop)?)
+    }
+
+    /// `http.send`: asks a source, if the region's settings allow it.
+    ///
+    /// # Errors
+    /// The run is over; whatever else fails is the cryptlet's to know.
+    pub fn send_request(
+        &mut self,
+        request: HttpRequest,
+    ) -> Result<Result<HttpResponse, HttpError>, Abort> {
+        let request = Request {
+            post: matches!(request.method, wire::Method::Post),
+            url: request.url,
+            headers: request.headers,
+            body: request.body,
+        };
+        Ok(match self.exchange(&request) {
+            Ok(response) => Ok(response),
+            Err(ExchangeError::Abort(abort)) => return Err(abort),
+            Err(ExchangeError::Refused(reason)) => Err(HttpError::Refused(reason)),
+            Err(ExchangeError::Unreachable(reason)) => Err(HttpError::Unreachable(reason)),
+            Err(ExchangeError::Insecure(reason)) => {
+                Err(HttpError::Insecure(of(&request.url, &reason)))
+            }
+            Err(ExchangeError::Malformed(reason)) => {
+                Err(HttpError::Malformed(of(&request.url, &reason)))
+            }
+            Err(ExchangeError::TooLarge(limit)) => Err(HttpError::TooLarge(limit)),
+        })
     }
 
     fn exchange(&mut self, request: &Request) -> Result<wire::Response, ExchangeError> {
@@ -110,21 +164,7 @@ impl bindings::bletchley::cryptlet::types::Host for RunState {}
 
 impl log::Host for RunState {
     fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        if self.log_lines >= MAX_LOG_LINES {
-            return Ok(());
-        }
-        self.log_lines += 1;
-        let level = match level {
-            log::Level::Debug => LogLevel::Debug,
-            log::Level::Info => LogLevel::Info,
-            log::Level::Warn => LogLevel::Warn,
-            log::Level::Error => LogLevel::Error,
-        };
-        let message = clip(&message);
-        let answer = self.host.borrow_mut().call(CallOut::Log { level, message });
-        // That a line could not be kept is the host's business, not the cryptlet's.
-        answer.map(drop).map_err(Abort::Channel)?;
-        Ok(())
+        Ok(self.write_line(level, &message)?)
     }
 }
 
@@ -133,77 +173,11 @@ impl wire::Host for RunState {
         &mut self,
         request: wire::Request,
     ) -> wasmtime::Result<Result<wire::Response, wire::Error>> {
-        let request = Request {
-            post: matches!(request.method, wire::Method::Post),
-            url: request.url,
-            headers: request.headers,
-            body: request.body,
-        };
-        Ok(match self.exchange(&request) {
-            Ok(response) => Ok(response),
-            Err(ExchangeError::Abort(abort)) => return Err(abort.into()),
-            Err(ExchangeError::Refused(reason)) => Err(wire::Error::Refused(reason)),
-            Err(ExchangeError::Unreachable(reason)) => Err(wire::Error::Unreachable(reason)),
-            Err(ExchangeError::Insecure(reason)) => {
-                Err(wire::Error::Insecure(of(&request.url, &reason)))
-            }
-            Err(ExchangeError::Malformed(reason)) => {
-                Err(wire::Error::Malformed(of(&request.url, &reason)))
-            }
-            Err(ExchangeError::TooLarge(limit)) => Err(wire::Error::TooLarge(limit)),
-        })
+        Ok(self.send_request(request)?)
     }
 }
 
 /// Says which source was meant: a cryptlet may ask several.
 fn of(url: &str, reason: &str) -> String {
     clip(&format!("{url}: {reason}"))
-}
-
-/// The cryptlet asked for more memory than it may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("memory is used up")]
-pub(crate) struct MemoryExceeded;
-
-/// Linear memory left to a run, all of its memories together. Asking for more ends the run at that
-/// instruction, so that a cryptlet cannot behave differently where memory is short.
-pub(crate) struct MemoryLimit {
-    left: u64,
-}
-
-impl ResourceLimiter for MemoryLimit {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        let wanted = u64::try_from(desired.saturating_sub(current)).unwrap_or(u64::MAX);
-        self.left = self.left.checked_sub(wanted).ok_or(MemoryExceeded)?;
-        Ok(true)
-    }
-
-    fn table_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE_ELEMENTS)
-    }
-
-    fn instances(&self) -> usize {
-        MAX_PARTS
-    }
-
-    fn tables(&self) -> usize {
-        MAX_PARTS
-    }
-
-    fn memories(&self) -> usize {
-        MAX_PARTS
-    }
 }

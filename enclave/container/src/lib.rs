@@ -12,13 +12,18 @@
 //!
 //! The host is not believed: it may end a region or let it starve, and nothing else.
 
+extern crate alloc;
+
 pub mod apart;
 pub mod attested;
 pub mod channel;
+mod component;
 pub mod deadline;
+pub mod execution;
 pub mod http;
-mod imports;
+pub mod imports;
 pub mod listen;
+pub mod program;
 mod promises;
 pub mod recording;
 pub mod runtime;

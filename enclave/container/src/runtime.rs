@@ -6,17 +6,19 @@
 use crate::{
     channel::{ChannelError, SharedHost},
     deadline::{Deadline, Watchdog},
+    execution::{Execution, Executor},
     http::{Abort, Egress},
     imports::{RunState, bindings::UtilityPre},
     recording::Answers,
+    sandbox::Needs,
 };
 use cryptlet_types::{
-    Limits, UnixSeconds,
+    Limits, Provider, UnixSeconds,
     bounded::clip,
     recording::Recorded,
     region::{RegionFault, SourceProof},
 };
-use std::{rc::Rc, sync::Arc};
+use std::{io, os::fd::RawFd, rc::Rc, sync::Arc};
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, Trap,
     component::{Component, HasSelf, Linker},
@@ -26,14 +28,34 @@ pub use crate::imports::bindings::{
     Answer, Context, Failure, Trigger,
     bletchley::cryptlet::types::{BlockEntry, LogEntry, Message, Observation, Progress, Step},
 };
-use crate::imports::{MAX_PARTS, MAX_TABLE_ELEMENTS, MemoryExceeded, bindings::Utility};
+use crate::{
+    component::{MAX_PARTS, MAX_TABLE_ELEMENTS, MemoryExceeded, interfaces},
+    imports::bindings::Utility,
+};
 
-/// Package of the interfaces that a component may import.
-const OUR_INTERFACES: &str = "bletchley:cryptlet/";
-/// The interface that only names types, which gives a component nothing and is in every world.
-const TYPES: &str = "types";
 /// Most linear memory that a region gives, whatever policy says: 1 GiB.
 pub const MAX_MEMORY_BYTES: u64 = 1 << 30;
+
+/// Executes components in this process.
+pub struct InProcess;
+
+impl Executor for InProcess {
+    fn provider(&self) -> Provider {
+        Provider::Process
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Nothing
+    }
+
+    fn open(&self) -> io::Result<Option<RawFd>> {
+        Ok(None)
+    }
+
+    fn load(&self, code: &[u8], limits: Limits) -> Result<Box<dyn Execution>, String> {
+        Ok(Box::new(Runtime::load(code, limits)?))
+    }
+}
 
 /// A component, ready to run.
 pub struct Runtime {
@@ -76,6 +98,25 @@ pub enum RunError {
     Channel(#[from] ChannelError),
 }
 
+impl From<Abort> for RunError {
+    fn from(abort: Abort) -> Self {
+        match abort {
+            Abort::Deadline(passed) => RegionFault::Deadline(passed.0).into(),
+            Abort::Channel(error) => error.into(),
+            Abort::Diverged(divergence) => RegionFault::Diverged(divergence).into(),
+        }
+    }
+}
+
+impl From<Failure> for RegionFault {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unavailable(reason) => Self::Unavailable(clip(&reason)),
+            Failure::Refused(reason) => Self::Refused(clip(&reason)),
+        }
+    }
+}
+
 impl RunError {
     /// Whether the same run, tried again in this region, may end better.
     #[must_use]
@@ -94,9 +135,11 @@ impl Runtime {
     /// Says why it is no cryptlet.
     pub fn load(code: &[u8], limits: Limits) -> Result<Self, String> {
         let told = |error: wasmtime::Error| clip(&format!("{error:#}"));
-        let engine = Engine::new(&config()).map_err(told)?;
+        let mut config = config();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(places()));
+        let engine = Engine::new(&config).map_err(told)?;
         let component = Component::from_binary(&engine, code).map_err(told)?;
-        let imports = interfaces(&engine, &component)?;
+        let imports = interfaces(&engine, &component).map_err(|reason| clip(&reason))?;
         let mut linker = Linker::new(&engine);
         Utility::add_to_linker::<_, HasSelf<RunState>>(&mut linker, |state| state).map_err(told)?;
         let component = linker.instantiate_pre(&component).map_err(told)?;
@@ -109,17 +152,43 @@ impl Runtime {
         })
     }
 
-    /// Names of the interfaces that the component imports, as manifests write them: `log`, `http`.
-    #[must_use]
-    pub fn imports(&self) -> &[String] {
+    fn call(
+        &self,
+        store: &mut Store<RunState>,
+        wake: Wake,
+    ) -> wasmtime::Result<Result<Answer, Failure>> {
+        store.set_fuel(self.limits.fuel)?;
+        let instance = self.component.instantiate(&mut *store)?;
+        instance.call_on_trigger(store, &wake.context, &wake.trigger, &wake.params)
+    }
+
+    fn explain(&self, error: &wasmtime::Error) -> RunError {
+        if let Some(abort) = error.downcast_ref::<Abort>() {
+            return abort.clone().into();
+        }
+        if error.downcast_ref::<MemoryExceeded>().is_some() {
+            return RegionFault::OutOfMemory(self.limits.memory_bytes).into();
+        }
+        let fault = match error.downcast_ref::<Trap>() {
+            Some(Trap::OutOfFuel) => RegionFault::OutOfFuel(self.limits.fuel),
+            Some(Trap::Interrupt) => RegionFault::Deadline(self.limits.wall_millis),
+            Some(trap) => RegionFault::Trap(trap.to_string()),
+            None => RegionFault::Trap(clip(&error.root_cause().to_string())),
+        };
+        fault.into()
+    }
+}
+
+impl Execution for Runtime {
+    fn imports(&self) -> &[String] {
         &self.imports
     }
 
-    /// Wakes the cryptlet in a fresh instance, whose requests `answers` answers, and which `watchdog` stops when its time is up.
-    ///
-    /// # Errors
-    /// See [`RunError`].
-    pub fn run(
+    fn begin(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn run(
         &self,
         wake: Wake,
         host: &SharedHost,
@@ -136,16 +205,13 @@ impl Runtime {
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_epoch_deadline(1);
-        let _armed = watchdog.arm(&self.engine, deadline);
+        let engine = self.engine.clone();
+        let _armed = watchdog.arm(Box::new(move || engine.increment_epoch()), deadline);
         let result = self.call(&mut store, wake);
         let fuel_left = store.get_fuel().unwrap_or_default();
-        let answer =
-            result
-                .map_err(|error| self.explain(&error))?
-                .map_err(|failure| match failure {
-                    Failure::Unavailable(reason) => RegionFault::Unavailable(clip(&reason)),
-                    Failure::Refused(reason) => RegionFault::Refused(clip(&reason)),
-                })?;
+        let answer = result
+            .map_err(|error| self.explain(&error))?
+            .map_err(RegionFault::from)?;
         let (sources, recorded) = store.into_data().end()?;
         Ok(Ran {
             answer,
@@ -154,51 +220,6 @@ impl Runtime {
             recorded,
         })
     }
-
-    fn call(
-        &self,
-        store: &mut Store<RunState>,
-        wake: Wake,
-    ) -> wasmtime::Result<Result<Answer, Failure>> {
-        store.set_fuel(self.limits.fuel)?;
-        let instance = self.component.instantiate(&mut *store)?;
-        instance.call_on_trigger(store, &wake.context, &wake.trigger, &wake.params)
-    }
-
-    fn explain(&self, error: &wasmtime::Error) -> RunError {
-        if let Some(abort) = error.downcast_ref::<Abort>() {
-            return match abort {
-                Abort::Deadline(passed) => RegionFault::Deadline(passed.0).into(),
-                Abort::Channel(error) => error.clone().into(),
-                Abort::Diverged(divergence) => RegionFault::Diverged(divergence.clone()).into(),
-            };
-        }
-        if error.downcast_ref::<MemoryExceeded>().is_some() {
-            return RegionFault::OutOfMemory(self.limits.memory_bytes).into();
-        }
-        let fault = match error.downcast_ref::<Trap>() {
-            Some(Trap::OutOfFuel) => RegionFault::OutOfFuel(self.limits.fuel),
-            Some(Trap::Interrupt) => RegionFault::Deadline(self.limits.wall_millis),
-            Some(trap) => RegionFault::Trap(trap.to_string()),
-            None => RegionFault::Trap(clip(&error.root_cause().to_string())),
-        };
-        fault.into()
-    }
-}
-
-/// The component's imports, by the names that manifests use. A version is part of the name, and the linker judges it.
-fn interfaces(engine: &Engine, component: &Component) -> Result<Vec<String>, String> {
-    let mut names = Vec::new();
-    for (import, _) in component.component_type().imports(engine) {
-        let Some(interface) = import.strip_prefix(OUR_INTERFACES) else {
-            return Err(format!("imports {:?}, which no cryptlet may", clip(import)));
-        };
-        let name = interface.split('@').next().unwrap_or(interface);
-        if name != TYPES {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
 }
 
 /// Places for one instance of a component, made once: each run has the same ones, which are emptied in between. That takes a
@@ -222,11 +243,12 @@ fn places() -> PoolingAllocationConfig {
     places
 }
 
-/// Memory images and backtraces are off: they need files, and a backtrace tells the host more than a trap.
-fn config() -> Config {
+/// What a component is compiled with, wherever it runs. Memory images and backtraces are off: they need files, and a
+/// backtrace tells the host more than a trap.
+#[must_use]
+pub fn config() -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(places()))
         .consume_fuel(true)
         .epoch_interruption(true)
         .cranelift_nan_canonicalization(true)

@@ -30,7 +30,7 @@ use std::{
     collections::BTreeMap,
     io,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
 };
@@ -48,6 +48,9 @@ const FIRST_UNKNOWN: u32 = 3;
 const FIRST_BUT_STREAM: u32 = 1;
 /// The first that a region does not keep whose host is on another machine.
 const FIRST_BUT_BOTH: u32 = 2;
+
+/// Type byte of KVM's ioctl requests (`KVMIO` in `linux/kvm.h`).
+const KVM_REQUESTS: u64 = 0xae;
 
 /// Why the container cannot be isolated. No retry helps on this system.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +92,7 @@ pub const OWN_NAMESPACES: UnshareFlags = UnshareFlags::NEWPID;
 /// # Errors
 /// A control of the floor was refused.
 pub fn enter() -> Result<Vec<&'static str>, SandboxError> {
-    close_descriptors(FIRST_UNKNOWN).map_err(refused("descriptors"))?;
+    close_descriptors(FIRST_UNKNOWN, u32::MAX).map_err(refused("descriptors"))?;
     limit_resources().map_err(refused("resource-limits"))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(refused("not-dumpable"))?;
     set_no_new_privs(true).map_err(refused("no-new-privileges"))?;
@@ -100,32 +103,48 @@ pub fn enter() -> Result<Vec<&'static str>, SandboxError> {
     Ok(controls)
 }
 
-/// What a process gives up before it reads a package: the world outside. It can still divide.
+/// Beside computing: what a region does with the system once it is sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// It runs a virtual machine, on a `/dev/kvm` that is open already.
+    VirtualMachine,
+}
+
+/// What a process gives up before it reads a package: the world outside. It can still divide, and its regions can still get
+/// what they need.
 ///
 /// # Errors
 /// A control of the floor was refused.
-pub fn isolate() -> Result<Vec<&'static str>, SandboxError> {
+pub fn isolate(needs: Needs) -> Result<Vec<&'static str>, SandboxError> {
     let mut controls = leave_namespaces();
     controls.extend(apply_landlock());
     drop_capabilities_but(CapabilitySet::SYS_ADMIN).map_err(refused("capabilities"))?;
     refuse(libc::SYS_openat, libc::EACCES)?;
     refuse(libc::SYS_clone3, libc::ENOSYS)?;
-    forbid_all_but(loading_calls()?)?;
+    let mut calls = loading_calls()?;
+    if needs == Needs::VirtualMachine {
+        // Which process a signal goes to is limited in each region, which has another number.
+        calls.extend(virtual_machine(Vec::new())?);
+    }
+    forbid_all_but(calls)?;
     Ok(controls)
 }
 
-/// What a region gives up before it makes its keys: everything but its stream. Returns the stream, which is the only open
-/// descriptor from here on, and the controls.
+/// What a region gives up before it makes its keys: everything but its stream, and `device` if it needs one. Returns the
+/// stream and the controls.
 ///
 /// # Errors
 /// A control of the floor was refused.
 pub fn settle(
     stream: OwnedFd,
     namespaces: UnshareFlags,
+    device: Option<RawFd>,
 ) -> Result<(UnixStream, Vec<&'static str>), SandboxError> {
     dup2_stdin(&stream).map_err(refused("descriptors"))?;
     drop(stream);
-    close_descriptors(FIRST_BUT_STREAM).map_err(refused("descriptors"))?;
+    close_all_but(device).map_err(refused("descriptors"))?;
     let stream = io::stdin().as_fd().try_clone_to_owned();
     let stream = stream.map_err(|source| SandboxError::Refused {
         control: "descriptors",
@@ -140,7 +159,7 @@ pub fn settle(
 /// # Errors
 /// A control of the floor was refused.
 pub fn settle_apart() -> Result<(OwnedFd, OwnedFd, Vec<&'static str>), SandboxError> {
-    close_descriptors(FIRST_BUT_BOTH).map_err(refused("descriptors"))?;
+    close_descriptors(FIRST_BUT_BOTH, u32::MAX).map_err(refused("descriptors"))?;
     let refuse = |source| SandboxError::Refused {
         control: "descriptors",
         source,
@@ -150,10 +169,9 @@ pub fn settle_apart() -> Result<(OwnedFd, OwnedFd, Vec<&'static str>), SandboxEr
     Ok((stream, witness, confine(UnshareFlags::empty())?))
 }
 
-/// What [`settle`] does about everything but descriptors that are open.
+/// What [`settle`] does about everything but descriptors.
 fn confine(namespaces: UnshareFlags) -> Result<Vec<&'static str>, SandboxError> {
-    setrlimit(Resource::Nofile, fixed(0)).map_err(refused("descriptors"))?;
-    let mut controls = vec!["descriptors"];
+    let mut controls = Vec::new();
     if namespaces.contains(UnshareFlags::NEWPID) {
         controls.push("pid-namespace");
     }
@@ -165,13 +183,43 @@ fn confine(namespaces: UnshareFlags) -> Result<Vec<&'static str>, SandboxError> 
     Ok(controls)
 }
 
-/// Forbids, for all threads and for good, every system call that a running region does not need.
+/// Forbids, for all threads and for good, every further descriptor, and every system call that a running region does not
+/// need. Returns the controls.
 ///
 /// # Errors
 /// The floor: without it there is no region.
-pub fn seal() -> Result<&'static str, SandboxError> {
-    forbid_all_but(region_calls()?)?;
-    Ok("seccomp-kill")
+pub fn seal(needs: Needs) -> Result<[&'static str; 2], SandboxError> {
+    setrlimit(Resource::Nofile, fixed(0)).map_err(refused("descriptors"))?;
+    let mut calls = region_calls()?;
+    if needs == Needs::VirtualMachine {
+        let own = u64::from(std::process::id());
+        calls.extend(virtual_machine(only_if(0, SeccompCmpOp::Eq, own)?)?);
+    }
+    forbid_all_but(calls)?;
+    Ok(["descriptors", "seccomp-kill"])
+}
+
+/// Requests to KVM and to no other driver, and the signal that stops a machine at its deadline, to threads of the process that
+/// `signalled` says, again after a pause if it must be.
+fn virtual_machine(signalled: Vec<SeccompRule>) -> Result<Calls, SandboxError> {
+    let to_kvm = SeccompCmpOp::MaskedEq(0xff00);
+    Ok(BTreeMap::from([
+        (libc::SYS_ioctl, only_if(1, to_kvm, KVM_REQUESTS << 8)?),
+        (libc::SYS_tgkill, signalled),
+        (libc::SYS_getpid, Vec::new()),
+        (libc::SYS_clock_nanosleep, Vec::new()),
+    ]))
+}
+
+/// That an argument of the call, counted from 0, is so.
+fn only_if(
+    argument: u8,
+    is: SeccompCmpOp,
+    value: u64,
+) -> Result<Vec<SeccompRule>, seccompiler::Error> {
+    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, is, value);
+    let rule = condition.and_then(|condition| SeccompRule::new(vec![condition]));
+    Ok(vec![rule.map_err(seccompiler::Error::Backend)?])
 }
 
 /// System calls, each with the rules of which one must hold; without a rule it is allowed whatever its arguments are.
@@ -420,12 +468,23 @@ fn apply_landlock() -> Option<&'static str> {
     }
 }
 
-/// Closes all descriptors from `first` on.
+/// Closes what a region does not keep.
+fn close_all_but(device: Option<RawFd>) -> rustix::io::Result<()> {
+    match device.and_then(|device| u32::try_from(device).ok()) {
+        Some(device) if device > FIRST_BUT_STREAM => {
+            close_descriptors(FIRST_BUT_STREAM, device - 1)?;
+            close_descriptors(device + 1, u32::MAX)
+        }
+        _ => close_descriptors(FIRST_BUT_STREAM, u32::MAX),
+    }
+}
+
+/// Closes all descriptors from `first` to `last`.
 #[allow(unsafe_code, reason = "no safe interface to close_range(2)")]
-fn close_descriptors(first: u32) -> rustix::io::Result<()> {
+fn close_descriptors(first: u32, last: u32) -> rustix::io::Result<()> {
     // SAFETY: no other thread exists, and nothing is used any more that owns one of these descriptors: neither when the
     // program has just started, nor in a region, whose stream lies below.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0_u32) };
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0_u32) };
     match result {
         0 => Ok(()),
         _ => Err(

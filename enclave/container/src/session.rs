@@ -5,9 +5,10 @@ mod replay;
 use crate::{
     channel::{ChannelError, SharedHost},
     deadline::Watchdog,
+    execution::{Execution, Executor},
     http::Egress,
     recording::{Answers, Recorder},
-    runtime::{Answer, MAX_MEMORY_BYTES, Progress, Ran, RunError, Runtime, Wake},
+    runtime::{Answer, MAX_MEMORY_BYTES, Progress, Ran, RunError, Wake},
     signing::{CALLS, FEEDS, Record, STEPS, Signer, SigningError},
     wake,
 };
@@ -91,6 +92,7 @@ pub struct Remote {
 /// that holds it can be divided.
 pub struct Session {
     identity: Identity,
+    executor: Box<dyn Executor>,
     remote: Option<Remote>,
     watchdog: Option<Watchdog>,
     state: State,
@@ -108,7 +110,7 @@ enum State {
 /// A package, checked and compiled.
 struct Loaded {
     manifest: Manifest,
-    runtime: Runtime,
+    runtime: Box<dyn Execution>,
     egress: Arc<Egress>,
     recording: RecordingRule,
     measurement: Measurement,
@@ -124,11 +126,12 @@ struct Region {
 }
 
 impl Session {
-    /// A region without a package.
+    /// A region without a package, whose cryptlet `executor` will run.
     #[must_use]
-    pub fn new(identity: Identity) -> Self {
+    pub fn new(identity: Identity, executor: Box<dyn Executor>) -> Self {
         Self {
             identity,
+            executor,
             remote: None,
             watchdog: None,
             state: State::New,
@@ -139,6 +142,17 @@ impl Session {
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         matches!(self.state, State::Loaded(_))
+    }
+
+    /// Starts what the execution of the cryptlet needs and no copy of a process can have, before the region is sealed.
+    ///
+    /// # Errors
+    /// Says why there can be no region.
+    pub fn begin(&mut self) -> Result<(), String> {
+        match &mut self.state {
+            State::Loaded(loaded) => loaded.runtime.begin(),
+            _ => Err("no package is loaded".into()),
+        }
     }
 
     /// From here on this process is one region's: `watchdog` ends its runs, and evidence names these controls too.
@@ -197,7 +211,8 @@ impl Session {
                 .map_err(|error| protocol(&error)),
             None => Ok(()),
         };
-        let loaded = Loaded::new(config, self.identity.container, announce)?;
+        let (container, executor) = (self.identity.container, self.executor.as_ref());
+        let loaded = Loaded::new(config, container, executor, announce)?;
         let measurement = loaded.measurement;
         self.state = State::Loaded(Box::new(loaded));
         Ok(CallInAnswer::Loaded(measurement))
@@ -208,9 +223,9 @@ impl Session {
             State::Loaded(loaded) => {
                 let watchdog = self.watchdog.clone();
                 let watchdog = watchdog.ok_or_else(|| protocol("a region is not made here"))?;
-                let remote = self.remote.take();
+                let (provider, remote) = (self.executor.provider(), self.remote.take());
                 let (region, attestation) =
-                    Region::new(*loaded, &self.identity, remote, watchdog, nonce)?;
+                    Region::new(*loaded, &self.identity, provider, remote, watchdog, nonce)?;
                 let statement = region.statement.clone();
                 self.state = State::Created(Box::new(region));
                 Ok(CallInAnswer::Created(Box::new(Created {
@@ -345,6 +360,7 @@ impl Loaded {
     fn new(
         config: RegionConfig,
         container: Sha256Digest,
+        executor: &dyn Executor,
         announce: impl FnOnce(Measurement) -> Result<(), RegionFault>,
     ) -> Result<Self, RegionFault> {
         let RegionConfig { package, settings } = config;
@@ -355,9 +371,10 @@ impl Loaded {
         let egress = Egress::new(&settings.egress).map_err(RegionFault::Package)?;
         let measurement = measure(container, &settings, opened.digest).map_err(fault)?;
         announce(measurement)?;
-        let runtime =
-            Runtime::load(&package.code, settings.limits).map_err(RegionFault::Package)?;
-        check_imports(&runtime, &opened.manifest)?;
+        let runtime = executor
+            .load(&package.code, settings.limits)
+            .map_err(RegionFault::Package)?;
+        check_imports(runtime.imports(), &opened.manifest)?;
         Ok(Self {
             measurement,
             manifest: opened.manifest,
@@ -369,10 +386,12 @@ impl Loaded {
 }
 
 impl Region {
-    /// The region, and what hardware says about it: with its own keys, or with those that `remote` has shown already.
+    /// The region, and what hardware says about it: with its own keys, and as one of `provider`, or with the keys that `remote`
+    /// has shown already, and as one of the provider whose hardware that asks.
     fn new(
         loaded: Loaded,
         identity: &Identity,
+        provider: Provider,
         remote: Option<Remote>,
         watchdog: Watchdog,
         nonce: B256,
@@ -382,7 +401,7 @@ impl Region {
                 let nonce = session_nonce(nonce, remote.exporter);
                 (remote.provider, remote.keys, nonce, Some(remote.witness))
             }
-            None => (Provider::Process, Keys::generate(), nonce, None),
+            None => (provider, Keys::generate(), nonce, None),
         };
         let Keys {
             region_key,
@@ -610,12 +629,9 @@ fn check_settings(settings: &RegionSettings, manifest: &Manifest) -> Result<(), 
 }
 
 /// Code may use what its manifest declares, so that a reader of the manifest knows what the code can do.
-fn check_imports(runtime: &Runtime, manifest: &Manifest) -> Result<(), RegionFault> {
+fn check_imports(imports: &[String], manifest: &Manifest) -> Result<(), RegionFault> {
     let declared = &manifest.config.imports;
-    let undeclared = runtime
-        .imports()
-        .iter()
-        .find(|name| !declared.contains(name));
+    let undeclared = imports.iter().find(|name| !declared.contains(name));
     match undeclared {
         Some(name) => Err(RegionFault::Package(format!(
             "code imports {name}, which config.imports of its manifest does not declare"

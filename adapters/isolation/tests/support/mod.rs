@@ -18,7 +18,8 @@ pub mod source;
 use alloy_primitives::{Address, B256, Bytes};
 use alloy_sol_types::SolValue;
 use cryptlet_isolation::{
-    CallOutHandler, IsolationError, IsolationProvider, LogSink, ProcessProvider, Region, Relay,
+    CallOutHandler, IsolationError, IsolationProvider, LogSink, MicrovmProvider, ProcessProvider,
+    Region, Relay,
 };
 use cryptlet_seal::{SigningKey, key_binding, package, wrap};
 use cryptlet_types::{
@@ -46,6 +47,14 @@ pub const DUE: u64 = 1_792_159_200;
 pub const PLACE: &str = "rates.bletchley.example:443";
 pub const NAME: &str = "rates.bletchley.example";
 
+/// Names the container of the microvm provider: with it, every test here runs in virtual machines.
+pub const MICROVM: &str = "CRYPTLET_TEST_MICROVM";
+
+/// The container of the microvm provider, if the tests are of that one.
+pub fn microvm_container() -> Option<PathBuf> {
+    std::env::var_os(MICROVM).map(PathBuf::from)
+}
+
 /// The container beside the test program.
 pub fn container() -> PathBuf {
     let test = std::env::current_exe().unwrap();
@@ -58,8 +67,16 @@ pub fn container() -> PathBuf {
     path
 }
 
-pub fn provider() -> ProcessProvider {
+pub fn process() -> ProcessProvider {
     ProcessProvider::new(&container()).unwrap()
+}
+
+/// The provider under test.
+pub fn provider() -> Box<dyn IsolationProvider> {
+    match microvm_container() {
+        Some(container) => Box::new(MicrovmProvider::new(&container).unwrap()),
+        None => Box::new(process()),
+    }
 }
 
 /// Log lines, kept.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::channel::Host;
+use crate::{channel::Host, runtime::InProcess};
 use alloy_primitives::{Address, B256, Bytes};
 use cryptlet_seal::{sha256, wrap};
 use cryptlet_types::{
@@ -39,7 +39,7 @@ pub(super) fn session() -> Session {
         container: sha256(b"container"),
         controls: vec!["none".into()],
     };
-    let mut session = Session::new(identity);
+    let mut session = Session::new(identity, Box::new(InProcess));
     session.settle(Watchdog::start().unwrap(), &["watched"]);
     session
 }

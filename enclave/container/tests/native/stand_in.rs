@@ -1,7 +1,11 @@
 //! The container's processes, with an attempt in place of a package. The steps are those of `src/main.rs`.
 
 use crate::{Attempt, World, calls::call, loading, region};
-use cryptlet_container::{deadline::Watchdog, sandbox, zygote::divide};
+use cryptlet_container::{
+    deadline::Watchdog,
+    sandbox::{self, Needs},
+    zygote::divide,
+};
 use rustix::thread::UnshareFlags;
 use std::{
     io::{self, Read, Write},
@@ -30,7 +34,7 @@ pub(crate) fn divide_and_attempt() {
     drop(requests);
     let [stream, requests]: [OwnedFd; 2] = child.descriptors.try_into().unwrap();
     let mut stream = UnixStream::from(stream);
-    sandbox::isolate().unwrap();
+    sandbox::isolate(Needs::Nothing).unwrap();
     let (order, world) = ordered(&mut stream);
     if let Ok(order) = usize::try_from(order) {
         return attempt(&mut stream, &loading::ATTEMPTS[order], world);
@@ -42,7 +46,7 @@ pub(crate) fn divide_and_attempt() {
     };
     drop(requests);
     let [stream]: [OwnedFd; 1] = child.descriptors.try_into().unwrap();
-    let (stream, _) = sandbox::settle(stream, child.namespaces).unwrap();
+    let (stream, _) = sandbox::settle(stream, child.namespaces, None).unwrap();
     be_region(stream);
 }
 
@@ -58,7 +62,10 @@ fn be_region(mut stream: UnixStream) {
     });
     // A thread that is still beginning would not survive what comes.
     answer.recv().unwrap();
-    assert_eq!(sandbox::seal().unwrap(), "seccomp-kill");
+    assert_eq!(
+        sandbox::seal(Needs::Nothing).unwrap(),
+        ["descriptors", "seccomp-kill"]
+    );
     let (order, world) = ordered(&mut stream);
     let entry = &region::ATTEMPTS[usize::try_from(order).unwrap()];
     if entry.0 == BY_ANOTHER_THREAD {

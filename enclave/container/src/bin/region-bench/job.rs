@@ -5,9 +5,10 @@ use alloy_primitives::{Address, B256, Bytes};
 use cryptlet_container::{
     channel::SharedHost,
     deadline::Watchdog,
+    execution::Execution,
     http::Egress,
     recording::Answers,
-    runtime::{Context, Runtime, Trigger, Wake},
+    runtime::{Context, InProcess, Runtime, Trigger, Wake},
     session::{Identity, Session},
 };
 use cryptlet_seal::{SigningKey, key_binding, package, sha256, wrap};
@@ -88,7 +89,7 @@ fn ready(watchdog: Watchdog, host: &SharedHost) -> Outcome<Session> {
         container: sha256(b"in this process"),
         controls: Vec::new(),
     };
-    let mut session = Session::new(identity);
+    let mut session = Session::new(identity, Box::new(InProcess));
     session.settle(watchdog, &[]);
     session.answer(load(key.address())?, host)??;
     let nonce = B256::ZERO;

@@ -16,7 +16,7 @@ mod job;
 use cryptlet_container::{
     channel::{ChannelError, Host, SharedHost},
     deadline::Watchdog,
-    sandbox,
+    sandbox::{self, Needs},
     zygote::{Child, divide},
 };
 use cryptlet_types::region::{CallOut, CallOutAnswer};
@@ -111,13 +111,13 @@ fn ask(requests: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> Outcome<()> {
 /// What a region does before it runs anything, and then calls.
 fn isolated(child: Child) -> Outcome<()> {
     let [stream]: [OwnedFd; 1] = child.descriptors.try_into().map_err(|_| "descriptors")?;
-    sandbox::isolate()?;
+    sandbox::isolate(Needs::Nothing)?;
     let runtime = job::Fresh::new()?;
-    let (mut stream, _) = sandbox::settle(stream, child.namespaces)?;
+    let (mut stream, _) = sandbox::settle(stream, child.namespaces, None)?;
     let watchdog = Watchdog::start()?;
     // The clock is looked for when it is read first, by a call that no region makes.
     worked();
-    sandbox::seal()?;
+    sandbox::seal(Needs::Nothing)?;
     let rate = calls_per_second(|| runtime.call(&watchdog))?;
     stream.write_all(&rate.to_be_bytes())?;
     Ok(())

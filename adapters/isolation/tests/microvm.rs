@@ -1,0 +1,140 @@
+//! What is particular to regions in virtual machines. `make microvm` runs these tests, and the others of this folder, on a
+//! machine whose KVM runs guests; elsewhere they show that such a region is not had.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod support;
+
+use alloy_primitives::B256;
+use cryptlet_isolation::{
+    IsolationError, IsolationProvider, MicrovmProvider,
+    microvm::{Choice, Containers, Probe, probe, select},
+};
+use cryptlet_types::{Provider, region::RegionFault};
+use support::{
+    HOSTILE, MARKET_WATCHER, MONTE_CARLO, RELAY, Setup, behave, container, microvm_container,
+    payload, process, provision, said,
+};
+
+const BOTH: [Provider; 2] = [Provider::Microvm, Provider::Process];
+
+#[test]
+fn where_regions_run_in_machines_the_probe_says_that_guests_run() {
+    match microvm_container() {
+        Some(_) => assert_eq!(probe(), Probe::Works),
+        None => println!("{}", probe()),
+    }
+}
+
+#[test]
+fn the_provider_is_the_strongest_that_policy_accepts_and_guests_run_in() {
+    let containers = Containers {
+        process: Some(container()),
+        microvm: Some(microvm_container().unwrap_or_else(container)),
+    };
+    let choice = |accepted: &[Provider]| select(accepted, &containers, probe).map(|it| it.choice);
+    if probe().works() {
+        let strongest = Choice::Strongest(Provider::Microvm);
+        assert_eq!(choice(&BOTH).unwrap(), strongest);
+        assert_eq!(choice(&[Provider::Microvm]).unwrap(), strongest);
+    } else {
+        let because = probe().to_string();
+        let fell_back = Choice::FellBack {
+            to: Provider::Process,
+            because: because.clone(),
+        };
+        assert_eq!(choice(&BOTH).unwrap(), fell_back);
+        let refused = choice(&[Provider::Microvm]).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            format!("policy accepts microvm only: {because}")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_process_is_not_taken_for_a_machine() {
+    let setup = Setup::new(HOSTILE);
+    let claims = MicrovmProvider::new(&container()).unwrap();
+    let nonce = B256::repeat_byte(9);
+    let region = claims.create(setup.package(), setup.settings(), nonce, setup.relay());
+    let error = region.await.map(drop).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            IsolationError::Mismatch {
+                what: "provider",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(!error.is_retryable());
+}
+
+/// Only with a container of the microvm provider.
+#[tokio::test]
+async fn a_machine_says_so_and_holds_back_what_a_process_does() {
+    let Some(_) = microvm_container() else { return };
+    let mut region = Setup::new(HOSTILE).ready().await;
+    let statement = region.statement();
+    assert_eq!(statement.provider, Provider::Microvm);
+    for control in [
+        "virtual-machine",
+        "seccomp-kill",
+        "not-dumpable",
+        "descriptors",
+    ] {
+        assert!(
+            statement.controls.iter().any(|named| named == control),
+            "{control}"
+        );
+    }
+    assert_eq!(said(&region.run(behave("echo", "x")).await.unwrap()), "x");
+}
+
+/// What makes a run in a machine as good as one in a process for whoever runs it again.
+#[tokio::test]
+async fn a_machine_and_a_process_answer_alike_and_count_the_same_fuel() {
+    let Some(_) = microvm_container() else { return };
+    for code in [HOSTILE, RELAY, MARKET_WATCHER, MONTE_CARLO] {
+        let setup = Setup::new(code);
+        let mut machine = setup.ready().await;
+        let mut region = process()
+            .create(setup.package(), setup.settings(), B256::ZERO, setup.relay())
+            .await
+            .unwrap();
+        provision(region.as_mut(), &setup.key).await.unwrap();
+        let (in_machine, in_process) = (
+            machine.run(behave("echo", "x")).await,
+            region.run(behave("echo", "x")).await,
+        );
+        match (in_machine, in_process) {
+            (Ok(one), Ok(other)) => {
+                assert_eq!(one.fuel_used, other.fuel_used);
+                assert_eq!(payload(&one), payload(&other));
+            }
+            (Err(one), Err(other)) => assert_eq!(one.to_string(), other.to_string()),
+            (one, other) => panic!("{one:?}, {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_machine_has_bounds_of_its_own_and_names_them() {
+    let Some(_) = microvm_container() else { return };
+    let mut setup = Setup::new(HOSTILE);
+    setup.limits.response_bytes = (16 << 20) + 1;
+    let error = setup.create().await.map(drop).unwrap_err();
+    let expected = "settings.limits.responseBytes: at most 16777216 in a virtual machine";
+    assert!(
+        matches!(&error, IsolationError::Fault(RegionFault::Package(reason)) if reason == expected),
+        "{error}"
+    );
+}

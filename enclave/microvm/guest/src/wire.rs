@@ -1,0 +1,52 @@
+//! What passes between the container and its virtual machine, in postcard's encoding. The container compiles this file
+//! too; the types of the cryptlet's world are generated from the same interface file on both sides.
+
+use alloc::{string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+/// Longest text of a cryptlet that the guest hands over; the container cuts it further.
+pub(crate) const MAX_TEXT_BYTES: usize = 4 << 10;
+/// Longest state or payload that the guest hands over; the container allows less.
+pub(crate) const MAX_PART_BYTES: usize = 1 << 20;
+/// Longest call out; the container allows less.
+pub(crate) const MAX_CALL_BYTES: usize = 3 << 20;
+
+/// What `load` answers: the imports, or why it is no cryptlet.
+pub(crate) type Loaded = Result<Vec<String>, String>;
+
+/// A run, for the guest's function `run`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Run<C, T> {
+    pub(crate) context: C,
+    pub(crate) trigger: T,
+    pub(crate) params: Vec<u8>,
+    pub(crate) fuel: u64,
+    pub(crate) memory_bytes: u64,
+}
+
+/// What `run` answers.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Ran<A> {
+    pub(crate) ended: Result<A, Stopped>,
+    pub(crate) fuel_left: u64,
+}
+
+/// Why a cryptlet did not come to an end by itself.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Stopped {
+    OutOfFuel,
+    OutOfMemory,
+    /// It said more than this many bytes.
+    TooLarge(u64),
+    /// The container did not answer: it knows why the run is over.
+    Aborted,
+    Trap(String),
+}
+
+/// A call of the cryptlet, for the host function `call`. It answers with an optional response, or with no bytes once the
+/// run is over.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum CallOut<L, R> {
+    Log(L, String),
+    Send(R),
+}
