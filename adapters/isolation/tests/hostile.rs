@@ -11,7 +11,7 @@
 mod support;
 
 use alloy_primitives::B256;
-use cryptlet_isolation::{IsolationError, IsolationProvider};
+use cryptlet_isolation::IsolationError;
 use cryptlet_types::{
     bounded::{MAX_MESSAGE_BYTES, MAX_PAYLOAD_BYTES},
     region::{RegionFault, RunOutcome},

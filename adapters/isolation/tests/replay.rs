@@ -14,7 +14,7 @@ mod support;
 use alloy_primitives::{B256, Bytes, I256, U256, keccak256};
 use alloy_sol_types::SolValue;
 use async_trait::async_trait;
-use cryptlet_isolation::{CallOutHandler, CallOutSession, IsolationError, IsolationProvider};
+use cryptlet_isolation::{CallOutHandler, CallOutSession, IsolationError};
 use cryptlet_seal::{recorded_sources, sha256};
 use cryptlet_types::{
     Trigger,

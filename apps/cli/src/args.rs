@@ -88,6 +88,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: Bench,
     },
+    /// Say what this machine can isolate regions with, and whether a policy can be met here.
+    Doctor(DoctorOptions),
     /// Make what hardware boots: kernel and container, with the measurements that it will report.
     #[command(subcommand)]
     Image(Image),
@@ -106,6 +108,16 @@ pub(crate) enum Bench {
     Isolation(IsolationBenchOptions),
     /// A host with a million subscriptions: its start, its memory, how fast it matches, how late its timers are.
     Subscriptions(SubscriptionsBenchOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorOptions {
+    /// A policy file (JSON): what it demands of regions and is not given here fails the command.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -65,6 +65,7 @@ async fn run(command: Command) -> Result<ExitCode, CliError> {
             Bench::Isolation(options) => commands::bench::isolation::run(options).await,
             Bench::Subscriptions(options) => commands::bench::million::run(options).await,
         },
+        Command::Doctor(options) => commands::doctor::run(&options).await,
         Command::Image(what) => commands::image::run(&what),
         Command::Completions { shell } => commands::completions::run(shell),
     }

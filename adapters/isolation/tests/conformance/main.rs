@@ -50,4 +50,4 @@ macro_rules! conforms {
     };
 }
 
-conforms!(process, || Box::new(crate::support::provider()));
+conforms!(here, crate::support::provider);
