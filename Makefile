@@ -32,7 +32,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
 
 ##@ Use
-.PHONY: help demo bench bench-anvil bench-register install
+.PHONY: help demo bench bench-anvil bench-isolation bench-register install
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,11 @@ bench-anvil: ## the same on Anvil, a node that is not ours
 	@scripts/setup.sh rust cc node anvil
 	@cargo build $(CARGO_ARGS) $(PROGRAMS)
 	@$(BIN)/cryptlet bench path --chain anvil $(BENCH_ARGS)
+
+bench-isolation: ## what a region costs, beside the same work without one and wasmtime alone
+	@scripts/setup.sh rust cc
+	@cargo build $(CARGO_ARGS) $(PROGRAMS)
+	@$(BIN)/cryptlet bench isolation $(BENCH_ARGS)
 
 bench-register: ## look-up and search among 100,000 registered cryptlets, beside a bare SELECT
 	@scripts/setup.sh rust cc
