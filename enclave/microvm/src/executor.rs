@@ -2,30 +2,49 @@
 
 use crate::{
     compile::compile,
-    machine::{Machine, Sizes, World, decode, encode},
-    wire::{Ran as Told, Run, Stopped},
+    machine::{self, Machine, Sizes},
+    wire::{Answered, CallOut, Ran as Told, Run, Stopped, decode, encode},
 };
 use cryptlet_container::{
     channel::SharedHost,
     deadline::{Deadline, Watchdog},
     execution::{Execution, Executor},
-    http::Egress,
-    imports::RunState,
+    http::{Abort, Egress},
+    imports::{HttpError, HttpRequest, HttpResponse, Level, RunState},
     recording::Answers,
     runtime::{Answer, Failure, MAX_MEMORY_BYTES, Ran, RunError, Wake},
+    sandbox::Needs,
 };
 use cryptlet_types::{Limits, Provider, UnixSeconds, bounded::clip, region::RegionFault};
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{fs, io, os::fd::RawFd, rc::Rc, sync::Arc};
 
 /// Longest response of a source here: 16 MiB.
 const MAX_RESPONSE_BYTES: u64 = 16 << 20;
+const DEVICE: &str = "/dev/kvm";
 
 /// Executes components in virtual machines.
-pub(crate) struct InMachine(pub(crate) Watchdog);
+pub(crate) struct InMachine;
 
 impl Executor for InMachine {
     fn provider(&self) -> Provider {
         Provider::Microvm
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::VirtualMachine
+    }
+
+    /// Tries a machine out. Hyperlight opens the device once for all machines, and keeps it to itself.
+    fn open(&self) -> io::Result<Option<RawFd>> {
+        machine::try_out().map_err(io::Error::other)?;
+        for entry in fs::read_dir("/proc/self/fd")? {
+            let entry = entry?;
+            if fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == DEVICE) {
+                let number = entry.file_name().to_string_lossy().parse();
+                return number.map(Some).map_err(io::Error::other);
+            }
+        }
+        Err(io::Error::other("no open /dev/kvm is found"))
     }
 
     fn load(&self, code: &[u8], limits: Limits) -> Result<Box<dyn Execution>, String> {
@@ -35,12 +54,14 @@ impl Executor for InMachine {
             memory: at_most("memoryBytes", limits.memory_bytes, MAX_MEMORY_BYTES)?,
             response: at_most("responseBytes", limits.response_bytes, MAX_RESPONSE_BYTES)?,
         };
-        let (machine, imports) = Machine::load(code, sizes).map_err(|reason| clip(&reason))?;
-        Ok(Box::new(Loaded {
-            machine: RefCell::new(machine),
+        // A machine is not copied with its process. This one says whether it is a cryptlet, and is gone.
+        let imports = machine::imports(&code, sizes).map_err(|reason| clip(&reason))?;
+        Ok(Box::new(Compiled {
+            code,
+            sizes,
             imports,
             limits,
-            watchdog: self.0.clone(),
+            machine: None,
         }))
     }
 }
@@ -50,17 +71,24 @@ fn at_most(field: &str, value: u64, most: u64) -> Result<usize, String> {
     fits.ok_or_else(|| format!("settings.limits.{field}: at most {most} in a virtual machine"))
 }
 
-/// A component in its machine.
-struct Loaded {
-    machine: RefCell<Machine>,
+/// A component as machine code and, in a region, in its machine.
+struct Compiled {
+    code: Vec<u8>,
+    sizes: Sizes,
     imports: Vec<String>,
     limits: Limits,
-    watchdog: Watchdog,
+    machine: Option<Machine>,
 }
 
-impl Execution for Loaded {
+impl Execution for Compiled {
     fn imports(&self) -> &[String] {
         &self.imports
+    }
+
+    fn begin(&mut self) -> Result<(), String> {
+        let code = std::mem::take(&mut self.code);
+        self.machine = Some(Machine::start(code, self.sizes)?);
+        Ok(())
     }
 
     fn run(
@@ -70,11 +98,16 @@ impl Execution for Loaded {
         egress: &Arc<Egress>,
         now: UnixSeconds,
         answers: Answers,
+        watchdog: &Watchdog,
     ) -> Result<Ran, RunError> {
         let limits = self.limits;
         let late = RegionFault::Deadline(limits.wall_millis);
         let deadline = Deadline::after(limits.wall_millis).ok_or_else(|| late.clone())?;
-        let world = World {
+        let machine = self
+            .machine
+            .as_ref()
+            .ok_or_else(|| trap("no machine runs"))?;
+        let mut world = World {
             state: RunState::new(
                 Rc::clone(host),
                 Arc::clone(egress),
@@ -93,16 +126,17 @@ impl Execution for Loaded {
             memory_bytes: limits.memory_bytes,
         });
         let input = input.ok_or_else(|| trap("the run has no encoding"))?;
-        let mut machine = self.machine.borrow_mut();
-        let (result, world) = machine.run(input, world, &self.watchdog, deadline);
-        let world = world.ok_or_else(|| trap("the run lost its world"))?;
+        let result = {
+            let _armed = watchdog.arm(machine.stop(), deadline);
+            machine.run(input, |call| world.answer(&call).unwrap_or_default())
+        };
         if let Some(abort) = world.abort {
             return Err(abort.into());
         }
         let told = match result {
             Ok(told) => decode::<Told<Result<Answer, Failure>>>(&told),
             Err(_) if deadline.check().is_err() => return Err(late.into()),
-            Err(error) => return Err(trap(&error.to_string()).into()),
+            Err(reason) => return Err(trap(&reason).into()),
         };
         let told = told.ok_or_else(|| trap("the guest answered without sense"))?;
         let answer = told.ended.map_err(|stopped| self.explain(stopped))?;
@@ -117,7 +151,7 @@ impl Execution for Loaded {
     }
 }
 
-impl Loaded {
+impl Compiled {
     fn explain(&self, stopped: Stopped) -> RegionFault {
         match stopped {
             Stopped::OutOfFuel => RegionFault::OutOfFuel(self.limits.fuel),
@@ -131,4 +165,31 @@ impl Loaded {
 
 fn trap(reason: &str) -> RegionFault {
     RegionFault::Trap(clip(reason))
+}
+
+/// What a run has of the world; the machine's calls out are answered from it.
+struct World {
+    state: RunState,
+    /// Why the run is over, once it is.
+    abort: Option<Abort>,
+}
+
+impl World {
+    /// Nothing if the run is over, or the guest does not speak sense.
+    fn answer(&mut self, call: &[u8]) -> Option<Vec<u8>> {
+        if self.abort.is_some() {
+            return None;
+        }
+        let answered = match decode::<CallOut<Level, HttpRequest>>(call)? {
+            CallOut::Log(level, line) => self.state.write_line(level, &line).map(|()| None),
+            CallOut::Send(request) => self.state.send_request(request).map(Some),
+        };
+        match answered {
+            Ok(answer) => encode::<Answered<HttpResponse, HttpError>>(&answer),
+            Err(abort) => {
+                self.abort = Some(abort);
+                None
+            }
+        }
+    }
 }

@@ -1,18 +1,22 @@
 //! One virtual machine: hyperlight's, on KVM, with one processor, no devices, and two ways out: an answer, and a call
 //! to the host function `call`.
+//!
+//! It runs on a thread of its own, since what it asks for is answered by the session's thread, which has the stream to the
+//! host; and since the thread that a copied process begins with cannot be told to stop: the C library does not know its number.
 
-use crate::wire::{CallOut, Loaded, MAX_CALL_BYTES};
-use cryptlet_container::{
-    deadline::{Deadline, Watchdog},
-    http::Abort,
-    imports::{HttpRequest, Level, RunState},
-};
+use crate::wire::{Loaded, MAX_CALL_BYTES, decode};
 use hyperlight_host::{
     GuestBinary, HyperlightError, MultiUseSandbox, UninitializedSandbox,
+    hypervisor::InterruptHandle,
     sandbox::{SandboxConfiguration, snapshot::Snapshot},
 };
-use serde::{Serialize, de::DeserializeOwned};
-use std::{cell::RefCell, sync::Arc};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
+};
 
 /// The guest: what runs in every machine.
 static GUEST: &[u8] = include_bytes!(env!("CRYPTLET_MICROVM_GUEST"));
@@ -67,119 +71,167 @@ impl Sizes {
     }
 }
 
-/// What a run has of the world; the machine's calls out are answered from it.
-pub(crate) struct World {
-    pub(crate) state: RunState,
-    /// Why the run is over, once it is.
-    pub(crate) abort: Option<Abort>,
+/// Starts a machine and has it answer: it opens `/dev/kvm` for later ones, and shows that guests run.
+pub(crate) fn try_out() -> Result<(), String> {
+    let sizes = Sizes {
+        code: 0,
+        memory: 0,
+        response: 0,
+    };
+    match imports(b"no component", sizes) {
+        // That is what it has to say about that.
+        Err(reason) if reason.starts_with(REFUSED) => Ok(()),
+        Err(reason) => Err(reason),
+        Ok(_) => Err("the guest takes anything for a component".into()),
+    }
 }
 
-thread_local! {
-    /// The run in progress. A machine calls out on the thread that runs it.
-    static RUNNING: RefCell<Option<World>> = const { RefCell::new(None) };
+/// How a reason of the guest begins.
+const REFUSED: &str = "no cryptlet: ";
+
+/// The imports of the component of which `code` is the machine code.
+pub(crate) fn imports(code: &[u8], sizes: Sizes) -> Result<Vec<String>, String> {
+    load(&mut create(sizes, |_| Vec::new())?, code.to_vec())
 }
 
-/// A machine with a component in it, as it is before each run.
+/// A machine with a component in it, and its thread.
 pub(crate) struct Machine {
-    sandbox: MultiUseSandbox,
-    fresh: Arc<Snapshot>,
+    runs: Sender<Vec<u8>>,
+    said: Receiver<Said>,
+    answers: Sender<Vec<u8>>,
+    handle: Arc<dyn InterruptHandle>,
+}
+
+/// What the machine's thread says to the session's.
+enum Said {
+    Call(Vec<u8>),
+    Ended(Result<Vec<u8>, String>),
 }
 
 impl Machine {
-    /// Starts a machine and has it answer, which opens `/dev/kvm` for later ones, and shows that guests run.
-    pub(crate) fn try_out() -> Result<(), HyperlightError> {
-        let sizes = Sizes {
-            code: 0,
-            memory: 0,
-            response: 0,
+    /// Starts a machine that has loaded `code`.
+    pub(crate) fn start(code: Vec<u8>, sizes: Sizes) -> Result<Self, String> {
+        let (runs, inputs) = channel();
+        let (say, said) = channel();
+        let (answers, answered) = channel();
+        let (ready, started) = channel();
+        let call = ask(say.clone(), answered);
+        let work = move || {
+            let told = match prepare(code, sizes, call) {
+                Ok((machine, fresh)) => {
+                    if ready.send(Ok(machine.interrupt_handle())).is_ok() {
+                        attend(machine, &fresh, &inputs, &say);
+                    }
+                    return;
+                }
+                Err(reason) => Err(reason),
+            };
+            // Whoever waits for it is there until it comes.
+            let _ = ready.send(told);
         };
-        let answer: Vec<u8> = start(sizes)?.call("load", Vec::<u8>::new())?;
-        match decode::<Loaded>(&answer) {
-            Some(Err(_)) => Ok(()),
-            _ => Err(HyperlightError::Error(
-                "the guest took nothing for a component".into(),
-            )),
-        }
+        let spawned = thread::Builder::new().name("machine".into()).spawn(work);
+        spawned.map_err(|error| error.to_string())?;
+        let handle = started.recv().map_err(|_| GONE)??;
+        Ok(Self {
+            runs,
+            said,
+            answers,
+            handle,
+        })
     }
 
-    /// A machine that has loaded `code`, and the imports of the component.
-    pub(crate) fn load(code: Vec<u8>, sizes: Sizes) -> Result<(Self, Vec<String>), String> {
-        let told = |error: HyperlightError| error.to_string();
-        let mut sandbox = start(sizes).map_err(told)?;
-        let answer: Vec<u8> = sandbox.call("load", code).map_err(told)?;
-        let imports = decode::<Loaded>(&answer).ok_or("the guest answered without sense")??;
-        let fresh = sandbox.snapshot().map_err(told)?;
-        Ok((Self { sandbox, fresh }, imports))
-    }
-
-    /// Runs `input` in the state that the machine had when it was loaded.
-    pub(crate) fn run(
-        &mut self,
-        input: Vec<u8>,
-        world: World,
-        watchdog: &Watchdog,
-        deadline: Deadline,
-    ) -> (Result<Vec<u8>, HyperlightError>, Option<World>) {
-        if let Err(error) = self.sandbox.restore(Arc::clone(&self.fresh)) {
-            return (Err(error), Some(world));
-        }
-        let handle = self.sandbox.interrupt_handle();
-        let stop = Box::new(move || {
+    /// What stops the run in progress.
+    pub(crate) fn stop(&self) -> Box<dyn Fn() + Send> {
+        let handle = Arc::clone(&self.handle);
+        Box::new(move || {
             // It says whether the machine was running; if not, this is called again.
             let _ = handle.kill();
-        });
-        RUNNING.set(Some(world));
-        let armed = watchdog.arm(stop, deadline);
-        let result = self.sandbox.call("run", input);
-        drop(armed);
-        (result, RUNNING.take())
+        })
     }
-}
 
-fn start(sizes: Sizes) -> Result<MultiUseSandbox, HyperlightError> {
-    let guest = GuestBinary::Buffer(GUEST.to_vec());
-    let mut machine = UninitializedSandbox::new(guest, Some(sizes.configuration()))?;
-    machine.register("call", answer_call)?;
-    // A guest that prints is not heard.
-    machine.register_print(|_: String| 0)?;
-    machine.evolve()
-}
-
-fn answer_call(call: Vec<u8>) -> Vec<u8> {
-    RUNNING
-        .with_borrow_mut(|world| world.as_mut().and_then(|world| world.answer(&call)))
-        .unwrap_or_default()
-}
-
-impl World {
-    /// Nothing if the run is over, or the guest does not speak sense.
-    fn answer(&mut self, call: &[u8]) -> Option<Vec<u8>> {
-        if self.abort.is_some() {
-            return None;
-        }
-        let answered = match decode::<CallOut<Level, HttpRequest>>(call)? {
-            CallOut::Log(level, line) => self.state.write_line(level, &line).map(|()| None),
-            CallOut::Send(request) => self.state.send_request(request).map(Some),
-        };
-        match answered {
-            Ok(answer) => encode(&answer),
-            Err(abort) => {
-                self.abort = Some(abort);
-                None
+    /// Runs `input` in the state that the machine had when it had loaded the component; `answer` answers its calls.
+    pub(crate) fn run(
+        &self,
+        input: Vec<u8>,
+        mut answer: impl FnMut(Vec<u8>) -> Vec<u8>,
+    ) -> Result<Vec<u8>, String> {
+        self.runs.send(input).map_err(|_| GONE)?;
+        loop {
+            match self.said.recv().map_err(|_| GONE)? {
+                Said::Call(call) => self.answers.send(answer(call)).map_err(|_| GONE)?,
+                Said::Ended(result) => return result,
             }
         }
     }
 }
 
-/// `value`, as the guest reads it.
-pub(crate) fn encode(value: &impl Serialize) -> Option<Vec<u8>> {
-    postcard::to_allocvec(value).ok()
+const GONE: &str = "the machine's thread has ended";
+
+/// The host function `call`: has the session's thread answer.
+fn ask(
+    say: Sender<Said>,
+    answered: Receiver<Vec<u8>>,
+) -> impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + 'static {
+    let ends = Mutex::new((say, answered));
+    move |call| {
+        let ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let (say, answered) = &*ends;
+        match say.send(Said::Call(call)) {
+            Ok(()) => answered.recv().unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
+    }
 }
 
-/// The whole of `bytes` as one value.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Some(value),
-        _ => None,
+/// A machine that has loaded `code`, and its state then.
+fn prepare(
+    code: Vec<u8>,
+    sizes: Sizes,
+    call: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + 'static,
+) -> Result<(MultiUseSandbox, Arc<Snapshot>), String> {
+    let mut machine = create(sizes, call)?;
+    load(&mut machine, code)?;
+    let fresh = machine.snapshot().map_err(told)?;
+    Ok((machine, fresh))
+}
+
+/// Runs until there is nobody who wants runs.
+fn attend(
+    mut machine: MultiUseSandbox,
+    fresh: &Arc<Snapshot>,
+    inputs: &Receiver<Vec<u8>>,
+    say: &Sender<Said>,
+) {
+    for input in inputs {
+        let restored = machine.restore(Arc::clone(fresh));
+        let result = restored.and_then(|()| machine.call("run", input));
+        if say.send(Said::Ended(result.map_err(told))).is_err() {
+            return;
+        }
     }
+}
+
+fn create(
+    sizes: Sizes,
+    answer: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + 'static,
+) -> Result<MultiUseSandbox, String> {
+    let create = || {
+        let guest = GuestBinary::Buffer(GUEST.to_vec());
+        let mut machine = UninitializedSandbox::new(guest, Some(sizes.configuration()))?;
+        machine.register("call", answer)?;
+        // A guest that prints is not heard.
+        machine.register_print(|_: String| 0)?;
+        machine.evolve()
+    };
+    create().map_err(told)
+}
+
+fn told(error: HyperlightError) -> String {
+    error.to_string()
+}
+
+fn load(machine: &mut MultiUseSandbox, code: Vec<u8>) -> Result<Vec<String>, String> {
+    let answer: Vec<u8> = machine.call("load", code).map_err(told)?;
+    let imports = decode::<Loaded>(&answer).ok_or("the guest answered without sense")?;
+    imports.map_err(|reason| format!("{REFUSED}{reason}"))
 }

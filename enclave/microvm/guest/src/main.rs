@@ -76,7 +76,7 @@ pub extern "C" fn hyperlight_main() {
 /// Takes machine code, and says what it imports, or why it is no cryptlet.
 fn load(code: Vec<u8>) -> Vec<u8> {
     let loaded: Loaded = try_load(&code).map_err(|error| format!("{error:#}"));
-    postcard::to_allocvec(&loaded).unwrap_or_default()
+    encode(&loaded).unwrap_or_default()
 }
 
 fn try_load(code: &[u8]) -> wasmtime::Result<Vec<String>> {
@@ -121,10 +121,7 @@ fn config() -> Config {
 
 /// Runs the component in a fresh instance. Empty if the container does not speak this guest's language.
 fn run(input: Vec<u8>) -> Vec<u8> {
-    let Ok(input) = postcard::from_bytes::<Run<Context, Trigger>>(&input) else {
-        return Vec::new();
-    };
-    drive(input).unwrap_or_default()
+    decode(&input).and_then(drive).unwrap_or_default()
 }
 
 fn drive(input: Run<Context, Trigger>) -> Option<Vec<u8>> {
@@ -138,7 +135,7 @@ fn drive(input: Run<Context, Trigger>) -> Option<Vec<u8>> {
         ended: ended.map_err(|error| stopped(&error)).and_then(bounded),
         fuel_left: store.get_fuel().unwrap_or_default(),
     };
-    postcard::to_allocvec(&ran).ok()
+    encode(&ran)
 }
 
 fn wake(
@@ -197,11 +194,12 @@ type HttpAnswer = Result<http::Response, http::Error>;
 /// Asks the container, which answers nothing once the run is over.
 fn ask(call: Vec<u8>) -> wasmtime::Result<Option<HttpAnswer>> {
     let answer: Vec<u8> = call_host("call", call).map_err(|_| Aborted)?;
-    Ok(postcard::from_bytes(&answer).map_err(|_| Aborted)?)
+    let answer = decode::<Answered<http::Response, http::Error>>(&answer);
+    Ok(answer.ok_or(Aborted)?)
 }
 
-fn encode(call: &CallOut<Level, http::Request>) -> wasmtime::Result<Vec<u8>> {
-    Ok(postcard::to_allocvec(call).map_err(|_| Aborted)?)
+fn call(call: &CallOut<Level, http::Request>) -> wasmtime::Result<Vec<u8>> {
+    Ok(encode(call).ok_or(Aborted)?)
 }
 
 impl types::Host for State {}
@@ -209,13 +207,13 @@ impl types::Host for State {}
 impl log::Host for State {
     fn write(&mut self, level: Level, mut message: String) -> wasmtime::Result<()> {
         shorten(&mut message);
-        ask(encode(&CallOut::Log(level, message))?).map(drop)
+        ask(call(&CallOut::Log(level, message))?).map(drop)
     }
 }
 
 impl http::Host for State {
     fn send(&mut self, request: http::Request) -> wasmtime::Result<HttpAnswer> {
-        let call = encode(&CallOut::Send(request))?;
+        let call = call(&CallOut::Send(request))?;
         if call.len() > MAX_CALL_BYTES {
             let reason = format!("request of more than {MAX_CALL_BYTES} bytes");
             return Ok(Err(http::Error::Refused(reason)));

@@ -2,7 +2,7 @@
 //! too; the types of the cryptlet's world are generated from the same interface file on both sides.
 
 use alloc::{string::String, vec::Vec};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Longest text of a cryptlet that the guest hands over; the container cuts it further.
 pub(crate) const MAX_TEXT_BYTES: usize = 4 << 10;
@@ -49,4 +49,20 @@ pub(crate) enum Stopped {
 pub(crate) enum CallOut<L, R> {
     Log(L, String),
     Send(R),
+}
+
+/// The answer to a call: of a source, or that a line was taken.
+pub(crate) type Answered<R, E> = Option<Result<R, E>>;
+
+/// `value`, as the other side reads it.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Option<Vec<u8>> {
+    postcard::to_allocvec(value).ok()
+}
+
+/// The whole of `bytes` as one value.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Some(value),
+        _ => None,
+    }
 }
