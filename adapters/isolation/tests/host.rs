@@ -62,7 +62,7 @@ fn package(answer: Answer) -> String {
 }
 
 /// What no frame of a host's is, and whether it is the host's end as well.
-fn no_frames() -> [Vec<u8>; 6] {
+fn no_frames() -> [Vec<u8>; 7] {
     let framed = |body: &[u8]| {
         let length = u32::try_from(body.len()).unwrap().to_be_bytes();
         [&length, body].concat()
@@ -73,6 +73,8 @@ fn no_frames() -> [Vec<u8>; 6] {
         framed(&[0xff; 9]),
         framed(&[]),
         framed(&[0x81; 100_000]),
+        // A package whose first file is an array of as many bytes as would fill the machine's memory.
+        framed(b"\xa1\x64Call\xa1\x64Load\xa1\x67package\xa1\x65index\x9b\x00\x00\x40\x00\x00\x00\x00\x00\x07"),
         oversize.to_be_bytes().to_vec(),
         u32::MAX.to_be_bytes().to_vec(),
         framed(&answer),

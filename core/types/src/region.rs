@@ -8,6 +8,7 @@
 //! the world: bytes from a source are protected by TLS that ends inside the region.
 
 mod input;
+mod lengths;
 
 pub use input::{CallInput, InputError, ObserveInput, RunInput};
 
@@ -452,6 +453,7 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
 /// # Errors
 /// Says what is malformed.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FrameError> {
+    lengths::check(bytes)?;
     let mut rest = bytes;
     let message = ciborium::de::from_reader_with_recursion_limit(&mut rest, 32)
         .map_err(|error| FrameError::Malformed(error.to_string()))?;

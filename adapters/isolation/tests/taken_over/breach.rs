@@ -22,6 +22,11 @@ pub fn on_stream(breach: &str, stream: &mut UnixStream) -> bool {
             body.push(0);
             frame(stream, &body);
         }
+        // `{"Call": {"Send": [...]}}` with as many elements as would fill the machine's memory.
+        "endless-array" => {
+            let head = b"\xa1\x64Call\xa1\x64Send\x9b\x00\x00\x40\x00\x00\x00\x00\x00\x07";
+            frame(stream, head);
+        }
         "empty" => raw(stream, &[0; 4]),
         "oversize" => {
             let length = u32::try_from(MAX_FRAME_BYTES + 1).unwrap();

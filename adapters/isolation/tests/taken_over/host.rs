@@ -41,6 +41,7 @@ use Verdict::{Died, Fault, Mismatch, Protocol, Refused, Timeout};
 /// Breaches before there is a region.
 const CREATING: &[(&str, Verdict)] = &[
     ("load-garbage", Protocol("malformed")),
+    ("load-endless-array", Protocol("greater than the frame")),
     ("load-nested", Protocol("malformed")),
     ("load-trailing", Protocol("too many")),
     ("load-empty", Protocol("malformed")),
@@ -62,6 +63,7 @@ const CREATING: &[(&str, Verdict)] = &[
     ("divide-refuses", Refused),
     ("divide-closes", Died),
     ("create-garbage", Protocol("malformed")),
+    ("create-endless-array", Protocol("greater than the frame")),
     ("create-gigabyte", Protocol("1073741824 bytes, at most")),
     ("create-early", Died),
     ("create-exits", Died),
@@ -76,6 +78,7 @@ const CREATING: &[(&str, Verdict)] = &[
 /// Breaches in a run.
 const RUNNING: &[(&str, Verdict)] = &[
     ("run-garbage", Protocol("malformed")),
+    ("run-endless-array", Protocol("greater than the frame")),
     ("run-nested", Protocol("malformed")),
     ("run-trailing", Protocol("too many")),
     ("run-empty", Protocol("malformed")),
