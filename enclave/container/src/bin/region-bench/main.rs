@@ -111,12 +111,12 @@ fn ask(requests: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> Outcome<()> {
 /// What a region does before it runs anything, and then calls.
 fn isolated(child: Child) -> Outcome<()> {
     let [stream]: [OwnedFd; 1] = child.descriptors.try_into().map_err(|_| "descriptors")?;
+    // The clock is looked for when it is read first, by a call that no region makes.
+    worked();
     sandbox::isolate(Needs::Nothing)?;
     let runtime = job::Fresh::new()?;
     let (mut stream, _) = sandbox::settle(stream, child.namespaces, None)?;
     let watchdog = Watchdog::start()?;
-    // The clock is looked for when it is read first, by a call that no region makes.
-    worked();
     sandbox::seal(Needs::Nothing)?;
     let rate = calls_per_second(|| runtime.call(&watchdog))?;
     stream.write_all(&rate.to_be_bytes())?;
