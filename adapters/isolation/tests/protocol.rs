@@ -214,7 +214,6 @@ async fn what_is_no_cryptlet_is_refused() {
         "wasi:http/outgoing-handler@0.2.0",
         "wasi:cli/environment@0.2.0",
         "wasi:random/random@0.2.0",
-        "bletchley:cryptlet/keys@1.0.0",
     ] {
         let refused = package_fault(Setup::new(importing(component, foreign)).create().await);
         assert!(refused.contains(foreign), "{refused}");

@@ -74,7 +74,7 @@ fn refused(result: Result<Box<dyn Region>, IsolationError>, error: &SealedError)
 
 /// The report of a number at a later time: something else.
 fn later(sequence: u64, seconds: u64) -> RunInput {
-    let mut input = behave("echo", "later");
+    let mut input = behave("echo", "first");
     input.sequence = sequence;
     input.issued_at = DUE + seconds;
     input.valid_until = input.issued_at + 3_600;

@@ -166,7 +166,10 @@ pub fn settle_apart() -> Result<(OwnedFd, OwnedFd, Vec<&'static str>), SandboxEr
     };
     let stream = io::stdin().as_fd().try_clone_to_owned().map_err(refuse)?;
     let witness = io::stdout().as_fd().try_clone_to_owned().map_err(refuse)?;
-    Ok((stream, witness, confine(UnshareFlags::empty())?))
+    setrlimit(Resource::Nofile, fixed(0)).map_err(refused("descriptors"))?;
+    let mut controls = confine(UnshareFlags::empty())?;
+    controls.push("descriptors");
+    Ok((stream, witness, controls))
 }
 
 /// What [`settle`] does about everything but descriptors.

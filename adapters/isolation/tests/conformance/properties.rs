@@ -2,7 +2,7 @@
 
 use crate::{
     Starts,
-    support::{HOSTILE, MONTE_CARLO, NAME, Setup, behave, fault, input, provision, said},
+    support::{HOSTILE, MONTE_CARLO, NAME, Setup, behave, fault, provision, said},
 };
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
@@ -365,7 +365,7 @@ pub async fn a_call_that_is_dropped_ends_its_region(starts: Starts) {
     let setup = Setup::new(HOSTILE);
     let mut region = in_world(provider.as_ref(), &world, &setup).await;
     // The future is polled once, so that the call is made, and then dropped.
-    let call = region.run(input(Vec::new()));
+    let call = region.run(behave("loop", ""));
     let dropped = tokio::time::timeout(Duration::ZERO, call).await;
     assert!(dropped.is_err(), "it was over before it could be dropped");
     let next = region.run(behave("echo", "x")).await.unwrap_err();
