@@ -46,7 +46,7 @@ use tokio::{
 };
 
 /// Time to load a package: the largest component compiles in a fraction of it.
-pub(crate) const LOAD_TIME: Duration = Duration::from_secs(60);
+const LOAD_TIME: Duration = Duration::from_secs(60);
 /// Most packages that are kept loaded for their next region; beyond that, the one that was asked for longest ago makes room.
 const MAX_LOADED: usize = 128;
 
@@ -223,18 +223,14 @@ impl ProcessProvider {
     async fn load(&self, config: RegionConfig) -> Result<Arc<Loaded>, IsolationError> {
         let (zygote, mut process, stream, requests) = self.begun().await?;
         let stream = stream_of(stream).map_err(start("cannot be reached"))?;
-        match timeout(LOAD_TIME, told_to_load(stream, config)).await {
-            Ok(Ok(())) => Ok(Arc::new(Loaded {
+        match told_to_load(stream, config).await {
+            Ok(()) => Ok(Arc::new(Loaded {
                 dividing: Dividing::new(process.number(), requests),
                 _process: process,
                 _zygote: zygote,
             })),
-            Ok(Err(IsolationError::Died(_))) => Err(IsolationError::Died(process.ended().await)),
-            Ok(Err(error)) => Err(error),
-            Err(_) => {
-                let millis = LOAD_TIME.as_millis().try_into().unwrap_or(u64::MAX);
-                Err(IsolationError::Timeout(millis))
-            }
+            Err(IsolationError::Died(_)) => Err(IsolationError::Died(process.ended().await)),
+            Err(error) => Err(error),
         }
     }
 
@@ -291,8 +287,19 @@ impl ProcessProvider {
     }
 }
 
-/// Has a container load a package.
+/// Has a container load a package, within [`LOAD_TIME`].
 pub(crate) async fn told_to_load(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    config: RegionConfig,
+) -> Result<(), IsolationError> {
+    let loaded = timeout(LOAD_TIME, loading(stream, config)).await;
+    loaded.unwrap_or_else(|_| {
+        let millis = LOAD_TIME.as_millis().try_into().unwrap_or(u64::MAX);
+        Err(IsolationError::Timeout(millis))
+    })
+}
+
+async fn loading(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     config: RegionConfig,
 ) -> Result<(), IsolationError> {

@@ -6,7 +6,7 @@
 
 use crate::{
     CallOutHandler, IsolationError, IsolationProvider, Region,
-    process::{LOAD_TIME, told_to_load},
+    process::told_to_load,
     region::{Conversation, Expected, Line},
 };
 use alloy_primitives::{Address, B256};
@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use cryptlet_channel::{Channel, ChannelError, InForce, Peer, Wanted, connect};
 use cryptlet_seal::{
     certificate::{Draft, Identity},
-    measure, measure_container, package, sha256,
+    measure, measure_container, package,
 };
 use cryptlet_types::{
     EvidenceStatement, Measurement, Provider, Sha256Digest,
@@ -131,18 +131,12 @@ impl IsolationProvider for RemoteProvider {
         nonce: B256,
         call_out: Arc<dyn CallOutHandler>,
     ) -> Result<Box<dyn Region>, IsolationError> {
-        package::open(&package)?;
-        let measurement = measure(self.container, &settings, sha256(&package.index))?;
+        let measurement = self.measurement(&package, &settings)?;
         let session = call_out.open(&settings);
         let wall = Duration::from_millis(settings.limits.wall_millis);
         let (mut channel, said) = self.dial().await?;
         let config = RegionConfig { package, settings };
-        let loading = timeout(LOAD_TIME, told_to_load(&mut channel.stream, config)).await;
-        let late = |_| {
-            let millis = LOAD_TIME.as_millis().try_into().unwrap_or(u64::MAX);
-            IsolationError::Timeout(millis)
-        };
-        loading.map_err(late)??;
+        told_to_load(&mut channel.stream, config).await?;
         let expected = Expected {
             provider: self.provider,
             measurement,

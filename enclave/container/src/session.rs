@@ -86,9 +86,9 @@ pub struct Remote {
     pub exporter: B256,
     /// Who asks the hardware.
     pub witness: Box<dyn Witness>,
-    /// Gives up, once the package is compiled, what only that needed; returns the controls. It has no other process to come from
-    /// that could do it before.
-    pub seal: fn() -> Result<[&'static str; 2], String>,
+    /// Gives up, once the package is compiled, what only that needed. It has no other process to come from that could do it
+    /// before.
+    pub seal: fn() -> Result<(), String>,
 }
 
 /// A region's conversation. It has no thread and no key as long as nothing but a package is loaded: until then a process
@@ -218,8 +218,7 @@ impl Session {
         let loaded = Loaded::new(config, container, executor, announce)?;
         let measurement = loaded.measurement;
         if let Some(remote) = &self.remote {
-            let sealed = (remote.seal)().map_err(|error| protocol(&error))?;
-            self.identity.controls = with(&self.identity.controls, &sealed);
+            (remote.seal)().map_err(|error| protocol(&error))?;
         }
         self.state = State::Loaded(Box::new(loaded));
         Ok(CallInAnswer::Loaded(measurement))
@@ -645,13 +644,6 @@ fn check_imports(imports: &[String], manifest: &Manifest) -> Result<(), RegionFa
         ))),
         None => Ok(()),
     }
-}
-
-/// The controls in force, each once.
-fn with(controls: &[String], more: &[&str]) -> Vec<String> {
-    let new = more.iter().map(|name| (*name).to_owned());
-    let new = new.filter(|name| !controls.contains(name));
-    controls.iter().cloned().chain(new).collect()
 }
 
 fn protocol(reason: &str) -> RegionFault {
