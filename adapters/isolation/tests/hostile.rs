@@ -146,14 +146,13 @@ async fn a_gigabyte_is_no_answer_however_much_memory_there_is() {
     let mut region = setup.ready().await;
     // The longest that fits: the encoded payload is a copy of it.
     let long = fault(region.run(behave("huge", &(300 << 20).to_string())).await);
-    assert!(
-        matches!(
-            long,
-            // The last: wasmtime copies no more than so much for one call.
-            RegionFault::PayloadTooLarge(_) | RegionFault::OutOfMemory(_) | RegionFault::Trap(_)
-        ),
-        "{long}"
-    );
+    // The last: wasmtime copies no more than so much for one call.
+    let stopped = match &long {
+        RegionFault::PayloadTooLarge(_) | RegionFault::OutOfMemory(_) => true,
+        RegionFault::Trap(reason) => reason.contains("too much data"),
+        _ => false,
+    };
+    assert!(stopped, "{long}");
     let longer = fault(region.run(behave("huge", &(1_u32 << 30).to_string())).await);
     assert_eq!(longer, RegionFault::OutOfMemory(1 << 30));
     assert_eq!(said(&region.run(behave("echo", "x")).await.unwrap()), "x");
