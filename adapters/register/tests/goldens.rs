@@ -246,6 +246,15 @@ fn the_policys_schema_has_the_fields_of_the_type() {
         (format!("{policy}/limits"), "/policy/limits"),
         (format!("{policy}/retry"), "/policy/retry"),
         (format!("{policy}/evidence"), "/policy/evidence"),
+        (
+            format!("{policy}/evidence/properties/images/items"),
+            "/policy/evidence/images/0",
+        ),
+        (
+            format!("{policy}/evidence/properties/snp"),
+            "/policy/evidence/snp",
+        ),
+        (format!("{policy}/code"), "/policy/code"),
         (format!("{policy}/serve"), "/policy/serve"),
         ("/properties/approvals/items".into(), "/approvals/0"),
     ] {
