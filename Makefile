@@ -27,8 +27,6 @@ PROGRAMS := -p cryptlet-cli -p cryptlet-container
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 SIM_ARGS ?=
-# The attester of a TPM needs the TPM2 Software Stack, which a plain `cargo build` must not; here it is part of one build.
-WORKSPACE := --workspace --features cryptlet-attester/tpm
 STEPS := fmt clippy build rust api contracts cryptlets rustdoc
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
@@ -84,16 +82,16 @@ fmt: ## formatting of all cargo workspaces
 	cargo fmt --all --check --manifest-path enclave/microvm/Cargo.toml
 
 clippy: ## lints of both cargo workspaces, warnings are errors
-	cargo clippy $(CARGO_ARGS) $(WORKSPACE) --all-targets -- -D warnings
+	cargo clippy $(CARGO_ARGS) --workspace --all-targets -- -D warnings
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/cryptlets cargo clippy $(CARGO_ARGS) --workspace --all-targets \
 		--manifest-path cryptlets/Cargo.toml -- -D warnings
 
 build: ## programs and tests, with the features that `make rust` uses
 	@scripts/setup.sh rust cc tpm
-	cargo build $(CARGO_ARGS) $(WORKSPACE) --all-targets
+	cargo build $(CARGO_ARGS) --workspace --all-targets
 
 rust: build ## Rust tests, those that drive cast, forge, viem, ethers, Anvil and a TPM in software included
-	CRYPTLET_CLIENT_TESTS=1 cargo test $(CARGO_ARGS) $(WORKSPACE)
+	CRYPTLET_CLIENT_TESTS=1 cargo test $(CARGO_ARGS) --workspace
 
 sim: ## the whole path in simulated worlds, one a seed: make sim SIM_ARGS="--seeds 5000"; a short run is part of `make rust`
 	@scripts/setup.sh rust cc
@@ -125,10 +123,10 @@ microvm: build ## regions in virtual machines: builds their container, and tests
 
 # Module pages are written for who works on them too, and may link to private items.
 rustdoc: ## API documentation without a warning
-	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc $(CARGO_ARGS) $(WORKSPACE) --no-deps
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc $(CARGO_ARGS) --workspace --no-deps
 
 docs: ## links, paths and conformance rows of the documents; arrows between crates (part of `make rust`)
-	cargo test $(CARGO_ARGS) $(WORKSPACE) --test docs --test arrows
+	cargo test $(CARGO_ARGS) --workspace --test docs --test arrows
 
 setup: ## only install what the targets need
 	@scripts/setup.sh rust cc wasm node services python tpm

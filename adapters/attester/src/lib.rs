@@ -5,42 +5,12 @@
 //! `cryptlet-attest` to judge; here a device is only held to what it was asked.
 
 pub mod nsm;
-#[cfg(feature = "tpm")]
-pub mod tpm;
 pub mod tsm;
 
 pub use nsm::Nsm;
-#[cfg(feature = "tpm")]
-pub use tpm::Tpm;
 pub use tsm::{Collateral, SnpCollateral, Tsm};
 
 pub use cryptlet_seal::attester::{Attester, AttesterError, Simulator};
-
-use cryptlet_types::{Attestation, attestation::MAX_ATTESTATION_BYTES};
-use std::io;
-
-fn malformed(field: impl Into<String>, reason: impl Into<String>) -> AttesterError {
-    AttesterError::Malformed {
-        field: field.into(),
-        reason: reason.into(),
-    }
-}
-
-fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> AttesterError {
-    let what = what.into();
-    |source| AttesterError::System { what, source }
-}
-
-/// Refuses what nobody would accept because of its size.
-fn bounded(attestation: Attestation) -> Result<Attestation, AttesterError> {
-    match attestation.size() {
-        0..=MAX_ATTESTATION_BYTES => Ok(attestation),
-        size => Err(malformed(
-            "attestation",
-            format!("has {size} bytes, at most {MAX_ATTESTATION_BYTES} are accepted"),
-        )),
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -49,29 +19,6 @@ mod tests {
     use cryptlet_attest::{AttestError, judge};
     use cryptlet_seal::SigningKey;
     use cryptlet_types::policy::EvidenceRule;
-
-    #[test]
-    fn only_what_passes_by_itself_is_worth_a_retry() {
-        let system = |kind| super::system("x")(io::Error::from(kind));
-        assert!(AttesterError::Busy("x").is_retryable());
-        assert!(system(io::ErrorKind::ResourceBusy).is_retryable());
-        assert!(system(io::ErrorKind::WouldBlock).is_retryable());
-        assert!(!system(io::ErrorKind::NotFound).is_retryable());
-        assert!(!system(io::ErrorKind::PermissionDenied).is_retryable());
-        assert!(!malformed("x", "y").is_retryable());
-        assert!(!AttesterError::Refused("x".into()).is_retryable());
-        assert!(!AttesterError::Settings("x".into()).is_retryable());
-    }
-
-    #[test]
-    fn an_attestation_that_nobody_would_accept_is_refused_where_it_was_made() {
-        let of = |size| Attestation::Nitro {
-            document: vec![0; size].into(),
-        };
-        assert!(bounded(of(MAX_ATTESTATION_BYTES)).is_ok());
-        let error = bounded(of(MAX_ATTESTATION_BYTES + 1)).unwrap_err();
-        assert!(error.to_string().contains("262145 bytes"), "{error}");
-    }
 
     #[test]
     fn what_it_signs_is_believed_only_where_policy_names_it_and_only_for_that_statement() {

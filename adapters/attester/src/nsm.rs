@@ -3,9 +3,9 @@
 //! Requests and responses are CBOR (AWS, `aws-nitro-enclaves-nsm-api`) and go through one ioctl (Linux,
 //! `include/uapi/linux/nsm.h`).
 
-use crate::{Attester, AttesterError, bounded, malformed, system};
 use alloy_primitives::B256;
 use ciborium::Value;
+use cryptlet_seal::attester::{Attester, AttesterError, bounded};
 use cryptlet_types::{Attestation, Provider};
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 use std::{
@@ -45,7 +45,7 @@ impl NsmDevice {
             .read(true)
             .write(true)
             .open(path)
-            .map_err(system(path.display().to_string()))?;
+            .map_err(AttesterError::system(path.display().to_string()))?;
         Ok(Self { file })
     }
 }
@@ -104,7 +104,7 @@ impl<M: SecureModule> Attester for Nsm<M> {
         let response = self
             .module
             .ask(&request(bound, nonce)?)
-            .map_err(system("nsm"))?;
+            .map_err(AttesterError::system("nsm"))?;
         let document = document(&response)?.into();
         bounded(Attestation::Nitro { document })
     }
@@ -120,13 +120,13 @@ fn request(bound: B256, nonce: B256) -> Result<Vec<u8>, AttesterError> {
     let request = Value::Map(vec![(text(ATTESTATION), Value::Map(fields))]);
     let mut bytes = Vec::new();
     ciborium::into_writer(&request, &mut bytes)
-        .map_err(|error| malformed("request", error.to_string()))?;
+        .map_err(|error| AttesterError::malformed("request", error.to_string()))?;
     Ok(bytes)
 }
 
 /// The document in a response: a map of one entry, named after the request or `Error`.
 fn document(response: &[u8]) -> Result<Vec<u8>, AttesterError> {
-    let refuse = |reason: &str| malformed("response", reason);
+    let refuse = |reason: &str| AttesterError::malformed("response", reason);
     if response.len() > MAX_RESPONSE_BYTES {
         return Err(refuse("is larger than its buffer"));
     }

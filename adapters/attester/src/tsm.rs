@@ -10,9 +10,9 @@ mod tests;
 
 pub use folder::{Configfs, ReportFolder};
 
-use crate::{Attester, AttesterError, bounded, malformed, system};
 use alloy_primitives::{B256, Bytes};
 use certificates::Certificates;
+use cryptlet_seal::attester::{Attester, AttesterError, bounded};
 use cryptlet_types::{Attestation, Provider};
 use std::{
     io, process,
@@ -144,7 +144,7 @@ impl<F: ReportFolder> Tsm<F> {
         if found == expected {
             return Ok(());
         }
-        Err(malformed(
+        Err(AttesterError::malformed(
             "provider",
             format!("is {found:?}, and the collateral is for {expected:?}"),
         ))
@@ -153,7 +153,7 @@ impl<F: ReportFolder> Tsm<F> {
     fn generation(&self, entry: &str) -> Result<u64, AttesterError> {
         let text = self.text(entry, "generation")?;
         text.parse()
-            .map_err(|_| malformed("generation", format!("{text:?} is no number")))
+            .map_err(|_| AttesterError::malformed("generation", format!("{text:?} is no number")))
     }
 
     fn text(&self, entry: &str, attribute: &'static str) -> Result<String, AttesterError> {
@@ -161,7 +161,8 @@ impl<F: ReportFolder> Tsm<F> {
             .folder
             .read(entry, attribute)
             .map_err(failed(attribute))?;
-        let text = String::from_utf8(bytes).map_err(|_| malformed(attribute, "is no text"))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| AttesterError::malformed(attribute, "is no text"))?;
         Ok(text.strip_suffix('\n').unwrap_or(&text).to_owned())
     }
 
@@ -217,7 +218,7 @@ fn check_report(
 ) -> Result<(), AttesterError> {
     let short = || {
         let reason = format!("has {} bytes and is cut short", report.len());
-        malformed("outblob", reason)
+        AttesterError::malformed("outblob", reason)
     };
     let at = match collateral {
         Collateral::SevSnp(_) if report.len() != SNP_REPORT_BYTES => return Err(short()),
@@ -230,7 +231,10 @@ fn check_report(
     {
         None => Err(short()),
         Some(found) if found == report_data => Ok(()),
-        Some(_) => Err(malformed("outblob", "is about other report data")),
+        Some(_) => Err(AttesterError::malformed(
+            "outblob",
+            "is about other report data",
+        )),
     }
 }
 
@@ -248,7 +252,7 @@ fn tdx_report_data(quote: &[u8]) -> Result<Option<usize>, AttesterError> {
         ),
         other => {
             let reason = format!("is a quote of version {other}, not 4 or 5");
-            return Err(malformed("outblob", reason));
+            return Err(AttesterError::malformed("outblob", reason));
         }
     };
     let whole = bytes.and_then(|bytes| {
@@ -269,5 +273,5 @@ fn little_endian(bytes: &[u8], at: usize, count: usize) -> Option<usize> {
 }
 
 fn failed(attribute: &'static str) -> impl FnOnce(io::Error) -> AttesterError {
-    system(format!("tsm/report {attribute}"))
+    AttesterError::system(format!("tsm/report {attribute}"))
 }

@@ -4,12 +4,13 @@
 //! An [`IsolationProvider`] creates a [`Region`] for a package under settings that policy decided. What the
 //! region asks of the world comes to a [`CallOutHandler`]; [`Relay`] is the one that hosts use. The
 //! [`process`] provider runs the container as a process of its own, the [`microvm`] provider one whose component runs in
-//! a virtual machine, the [`remote`] one a container on another machine. The region's protocol is described in
+//! a virtual machine, the [`remote`] one a container on another machine; [`providers`] are those that one host has. The region's protocol is described in
 //! `cryptlet_types::region`.
 
 mod frames;
 pub mod microvm;
 pub mod process;
+pub mod providers;
 mod region;
 pub mod relay;
 pub mod remote;
@@ -17,6 +18,7 @@ mod zygote;
 
 pub use microvm::MicrovmProvider;
 pub use process::ProcessProvider;
+pub use providers::Providers;
 pub use relay::{LogSink, Relay, TracingLog};
 pub use remote::{HostKey, RemoteProvider};
 

@@ -267,6 +267,9 @@ pub(crate) enum HostCommand {
     Init(InitOptions),
     /// Certify a client of the API (mutual TLS) by the host's own authority; the host must not run.
     Certify(CertifyOptions),
+    /// Give up a sealed image that was lost: a cryptlet's next region begins without its predecessors' promises; the host must
+    /// not run.
+    ResetSealed(ResetSealedOptions),
     /// Have the register name the host that the commands talk to, with its URL and authority.
     Register(Box<developer::RegisterHostOptions>),
 }
@@ -285,6 +288,25 @@ pub(crate) struct CertifyOptions {
     /// File for certificate and private key (PEM), for its owner only; one that is there is left alone.
     #[arg(long, value_name = "FILE", default_value = "client.pem")]
     pub(crate) out: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResetSealedOptions {
+    /// The cryptlet, as the host's log names it.
+    #[arg(value_name = "CRYPTLET")]
+    pub(crate) cryptlet: cryptlet_types::CryptletId,
+    /// Measurement of its regions, as the host's log names it.
+    #[arg(value_name = "MEASUREMENT")]
+    pub(crate) measurement: cryptlet_types::Measurement,
+    /// The host's configuration (JSON).
+    #[arg(long, value_name = "FILE", default_value = "host.json")]
+    pub(crate) config: PathBuf,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,

@@ -21,7 +21,7 @@ const WITHOUT_IO: [&str; 6] = [
     "cryptlet-check",
 ];
 /// What the measured container may share with the outside.
-const SHARED_WITH_CONTAINER: [&str; 2] = ["cryptlet-types", "cryptlet-seal"];
+const SHARED_WITH_CONTAINER: [&str; 3] = ["cryptlet-types", "cryptlet-seal", "cryptlet-attester"];
 /// What other adapters may speak over.
 const BELOW_ADAPTERS: &str = "cryptlet-channel";
 /// Libraries that do input and output.
@@ -98,7 +98,7 @@ fn objection(arrow: &Arrow) -> Option<&'static str> {
         return Some("the container is started as a program, never linked");
     }
     if arrow.from == Container && !SHARED_WITH_CONTAINER.contains(&arrow.to_name.as_str()) {
-        return Some("the container shares only types and seal with the outside");
+        return Some("the container shares only types, seal and attester with the outside");
     }
     if arrow.test_only
         && matches!(
@@ -302,6 +302,7 @@ fn right_arrows_are_let_through() {
         ("apps/sim", "apps/host", false),
         ("apps/sim", "pipeline/watch", false),
         ("enclave/container", "core/seal", false),
+        ("enclave/container", "adapters/attester", false),
         ("pipeline/deliver", "node", true),
         ("node", "core/seal", true),
         ("apps/host", "apps/feed", true),

@@ -3,7 +3,7 @@
 use crate::{DataFolder, HostError, files};
 use alloy_primitives::Address;
 use cryptlet_api::types::Role;
-use cryptlet_types::Sha256Digest;
+use cryptlet_types::{Provider, Sha256Digest};
 use cryptlet_vault::{FileVault, PinSource, Pkcs11Config, Pkcs11Vault, Unlock, Vault};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -47,6 +47,13 @@ pub struct HostConfig {
     pub policy: Option<PathBuf>,
     /// The container's binary.
     pub container: PathBuf,
+    /// The binary of the container whose cryptlets run in virtual machines, if it is installed: preferred where policy accepts
+    /// it and this machine can run guests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub microvm_container: Option<PathBuf>,
+    /// Containers on other machines, preferred to this one's where policy accepts them, the first most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remote: Vec<RemoteContainer>,
     /// Addresses of places, `host:port` → `ip:port`, that are not asked of the system's resolver. Whom a
     /// cryptlet believes there is policy's word and not changed by this.
     #[serde(default)]
@@ -59,6 +66,18 @@ pub struct HostConfig {
     /// The HTTP API; without it, none is served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<ApiConfig>,
+}
+
+/// A container that listens on another machine (`cryptlet-container --listen`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RemoteContainer {
+    /// Where it listens, `host:port`.
+    pub address: String,
+    /// SHA-256 of its program, as its build says.
+    pub container: Sha256Digest,
+    /// What attests that machine.
+    pub provider: Provider,
 }
 
 /// A chain that has no delegate for this host.

@@ -70,7 +70,7 @@ impl Host {
         let journal = parts.journal.clone();
         let rules = parts.rules.clone();
         rules.refresh().await?;
-        let router = Arc::new(Router::new(nothing(), parts.isolation.provider()));
+        let router = Arc::new(Router::new(nothing(), parts.isolation.names()));
         let (tasks, failed) = Tasks::new(stop.clone());
         let yard = yard(&parts, router.clone(), progress.clone(), tasks);
         let crews = Arc::new(Crews::new(Arc::new(yard)));
@@ -174,7 +174,9 @@ impl Host {
         for error in ended.into_iter().filter_map(Result::err) {
             tracing::debug!(%error, "the host had ended before it was stopped");
         }
-        self.crews.yard().tasks.stopped().await;
+        let yard = self.crews.yard();
+        yard.tasks.stopped().await;
+        yard.runner.end_idle().await;
     }
 }
 
@@ -192,7 +194,11 @@ fn yard(
         call_out: parts.call_out.clone(),
     };
     let domain = parts.chain.domain();
-    let runner = Arc::new(Runner::new(ports, domain, nothing(), parts.host));
+    let runner = Runner::new(ports, domain, nothing(), parts.host);
+    let runner = Arc::new(match parts.images.clone() {
+        Some(images) => runner.with_images(images),
+        None => runner,
+    });
     let admission = Arc::new(Admission::new(parts, router, runner.clone(), nothing()));
     let deliverer = Arc::new(Deliverer::new(
         parts.chain.clone(),
@@ -251,7 +257,7 @@ async fn look_out(chain: Arc<dyn Chain>, deliverer: Arc<Deliverer>) -> Result<()
 }
 
 /// What is in force before anything is: nothing is routed or run by it.
-fn nothing() -> PolicyInForce {
+pub(crate) fn nothing() -> PolicyInForce {
     PolicyInForce {
         policy: Policy::closed(0),
         digest: Sha256Digest(alloy_primitives::B256::ZERO),

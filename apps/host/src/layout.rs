@@ -67,6 +67,12 @@ impl DataFolder {
         self.0.join("recordings")
     }
 
+    /// What regions promised, in sealed images, a file each, for those that come after them.
+    #[must_use]
+    pub fn sealed(&self) -> PathBuf {
+        self.0.join("sealed")
+    }
+
     /// Who asked for keys that no version uses yet.
     #[must_use]
     pub fn spare_keys(&self) -> PathBuf {

@@ -24,6 +24,7 @@ mod crew;
 mod delegations;
 mod delivery;
 mod desk;
+mod elsewhere;
 mod error;
 mod feeds;
 mod fetcher;
@@ -54,7 +55,7 @@ mod yard;
 pub use api::ApiServer;
 pub use config::{
     ApiConfig, CertificateFiles, ClockSource, HostConfig, OtherChain, PackagesConfig, PinConfig,
-    RegisterConfig, VaultConfig, VaultUnlock,
+    RegisterConfig, RemoteContainer, VaultConfig, VaultUnlock,
 };
 pub use delegations::Delegations;
 pub use error::HostError;

@@ -2,16 +2,18 @@
 
 use crate::{
     ClockSource, DataFolder, HostConfig, HostError, Rules, delegations::Delegations,
-    fetcher::Fetcher, files, manifests::Manifests, recordings::Recordings,
+    elsewhere::Ground, fetcher::Fetcher, files, manifests::Manifests, recordings::Recordings,
     register_link::RegisterLink,
 };
 use alloy_primitives::Address;
 use cryptlet_chain::{Chain, EvmChain, EvmConfig, EvmLogChain, Head, LogChain, RegisterChain};
-use cryptlet_isolation::{CallOutHandler, IsolationProvider, ProcessProvider, Relay, TracingLog};
+use cryptlet_isolation::{
+    CallOutHandler, Providers, Relay, TracingLog, microvm::probe, providers::Containers,
+};
 use cryptlet_journal::{Journal, wall_clock};
 use cryptlet_register::{Index, PackageStore, PolicyStore, Replica};
 use cryptlet_types::{UnixSeconds, policy::SignedPolicy};
-use cryptlet_vault::{KeyId, Vault};
+use cryptlet_vault::{Images, KeyId, Vault};
 use cryptlet_watch::{Calendars, ChainClock, Clock, SystemClock};
 use std::{
     collections::BTreeMap,
@@ -75,7 +77,7 @@ pub struct Parts {
     /// What identities allow.
     pub delegations: Arc<Delegations>,
     /// Where regions come from.
-    pub isolation: Arc<dyn IsolationProvider>,
+    pub isolation: Providers,
     /// What answers regions.
     pub call_out: Arc<dyn CallOutHandler>,
     /// The time.
@@ -95,6 +97,8 @@ pub struct Parts {
     pub(crate) fetcher: Arc<Fetcher>,
     pub(crate) manifests: Arc<Manifests>,
     pub(crate) recordings: Recordings,
+    /// Where regions leave what they promised; nowhere in a simulation.
+    pub(crate) images: Option<Images>,
 }
 
 /// What a host is given that is not opened from a configuration: each as the field of [`Parts`] with its name.
@@ -110,7 +114,7 @@ pub struct Given {
     pub replica: Arc<Replica>,
     pub rules: Arc<Rules>,
     pub delegations: Arc<Delegations>,
-    pub isolation: Arc<dyn IsolationProvider>,
+    pub isolation: Providers,
     pub call_out: Arc<dyn CallOutHandler>,
     pub clock: HostClock,
     pub calendars: Arc<Calendars>,
@@ -149,6 +153,7 @@ impl Parts {
             fetcher: Arc::new(Fetcher::new(replica.clone(), vec![])?),
             manifests: Arc::new(Manifests::new(replica.clone())),
             recordings: Recordings::nowhere(),
+            images: None,
             journal,
             chain,
             vault,
@@ -214,8 +219,11 @@ impl Parts {
         }
         let delegations = Delegations::open(&data.delegations(), chain.domain())?;
         delegations.sweep(clock.now())?;
+        let rules = Arc::new(rules);
+        let host = vault.address(&KeyId::Host).await?;
+        let isolation = providers(config, Ground::new(rules.clone(), vault.clone(), host))?;
         Ok(Self {
-            host: vault.address(&KeyId::Host).await?,
+            host,
             transmitter: vault.address(&KeyId::Transmitter).await?,
             journal: Arc::new(Journal::open(&data.journal(), wall_clock()).await?),
             delegations: Arc::new(delegations),
@@ -227,10 +235,11 @@ impl Parts {
             )?),
             manifests: Arc::new(Manifests::new(replica.clone())),
             recordings: Recordings::in_folder(data.recordings()),
+            images: Some(Images::at(&data.sealed())?),
             register_chain: Arc::new(register_chain),
             replica,
-            rules: Arc::new(rules),
-            isolation: Arc::new(ProcessProvider::new(&config.container)?),
+            rules,
+            isolation,
             call_out: Arc::new(Relay::new(
                 config.resolve.clone(),
                 Arc::new(TracingLog::new("cryptlet")),
@@ -243,6 +252,18 @@ impl Parts {
             register_max_head_age: config.register.max_head_age_seconds,
         })
     }
+}
+
+/// The containers on other machines that the configuration names, and what this machine can run.
+fn providers(config: &HostConfig, ground: Arc<Ground>) -> Result<Providers, HostError> {
+    let installed = Containers {
+        process: Some(config.container.clone()),
+        microvm: config.microvm_container.clone(),
+    };
+    let elsewhere = config.remote.iter();
+    let elsewhere = elsewhere.map(|remote| remote.provider(ground.clone()));
+    let elsewhere = elsewhere.collect::<Result<_, _>>()?;
+    Ok(Providers::of_this_machine(&installed, probe)?.after(elsewhere))
 }
 
 /// Nodes of one chain, the preferred one first.

@@ -14,6 +14,7 @@ use cryptlet_api::{
     types::{Label, NewToken, Role, TokenLifetime},
     wall_clock,
 };
+use cryptlet_types::{CryptletId, Measurement};
 use cryptlet_vault::{FileVault, KeyId, Vault, VaultError};
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
@@ -81,6 +82,20 @@ pub async fn certify_client(
     let authority = own_authority(vault, api, &data).await?;
     let issued = authority.issue_client_certificate(label, seconds, wall_clock()());
     issued.map_err(|error| failed(error.to_string()))
+}
+
+/// Gives up the sealed image of a cryptlet's regions, which was lost: the next region begins without, and what earlier ones promised
+/// is forgotten. The host must not run: its vault is opened.
+///
+/// # Errors
+/// There is no such image, the vault keeps none, or somebody has it open.
+pub async fn reset_sealed(
+    config: &HostConfig,
+    cryptlet: CryptletId,
+    measurement: Measurement,
+) -> Result<(), HostError> {
+    let vault = config.vault.open(&DataFolder::at(&config.data)).await?;
+    Ok(vault.reset_sealed(cryptlet, measurement).await?)
 }
 
 /// The vault that is there, or a new one.
@@ -175,6 +190,8 @@ mod tests {
             },
             policy: None,
             container: "cryptlet-container".into(),
+            microvm_container: None,
+            remote: vec![],
             resolve: BTreeMap::new(),
             clock: ClockSource::System,
             packages: PackagesConfig::default(),

@@ -11,6 +11,7 @@ use crate::{
 use alloy_primitives::{Address, Bytes, U256};
 use cryptlet_chain::{LogChain, RegisterChain};
 use cryptlet_host::{Delegations, Given, HostClock, HostError, Parts, Rules};
+use cryptlet_isolation::Providers;
 use cryptlet_journal::{Journal, JournalError, at_once};
 use cryptlet_register::{Index, PackageStore, PolicyStore, RegisterError, Replica};
 use cryptlet_seal::{SealError, SigningKey, package, sha256};
@@ -210,7 +211,7 @@ impl Fixture {
             replica: Arc::new(Replica::new(index.clone(), packages)),
             rules: Arc::new(rules),
             delegations: Arc::new(Delegations::open(&delegations, world.domain)?),
-            isolation: Arc::new(SimulatedIsolation(world.clone())),
+            isolation: Providers::only(Arc::new(SimulatedIsolation(world.clone()))),
             call_out: Arc::new(NoCallOut),
             clock: HostClock::Free(Arc::new(SimulatedClock(world.clone()))),
             calendars: Arc::default(),

@@ -59,6 +59,8 @@ pub(crate) fn configure(setting: Setting<'_>) -> Result<HostConfig, StageError> 
         },
         policy: Some(out.join("policy.json")),
         container: setting.container,
+        microvm_container: None,
+        remote: vec![],
         resolve: BTreeMap::from_iter(setting.feed.map(|feed| (FEED_PLACE.to_owned(), feed))),
         clock: setting.clock,
         packages: PackagesConfig::default(),

@@ -2,7 +2,7 @@
 
 use crate::SigningKey;
 use alloy_primitives::{Address, B256, keccak256};
-use cryptlet_types::{Attestation, Provider};
+use cryptlet_types::{Attestation, Provider, attestation::MAX_ATTESTATION_BYTES};
 use std::io;
 
 /// What asks hardware, or whatever stands in its place, to say that it runs the region which made a statement.
@@ -49,6 +49,21 @@ pub enum AttesterError {
 }
 
 impl AttesterError {
+    /// That `field` of an answer is not in the form that documents say.
+    #[must_use]
+    pub fn malformed(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Malformed {
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
+
+    /// That the operating system refused `what`.
+    pub fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        |source| Self::System { what, source }
+    }
+
     /// Whether asking again can help, without anybody changing anything.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
@@ -63,6 +78,20 @@ impl AttesterError {
             ),
             Self::Malformed { .. } | Self::Refused(_) | Self::Settings(_) => false,
         }
+    }
+}
+
+/// Refuses what nobody would accept because of its size.
+///
+/// # Errors
+/// [`AttesterError::Malformed`] beyond [`MAX_ATTESTATION_BYTES`].
+pub fn bounded(attestation: Attestation) -> Result<Attestation, AttesterError> {
+    match attestation.size() {
+        0..=MAX_ATTESTATION_BYTES => Ok(attestation),
+        size => Err(AttesterError::malformed(
+            "attestation",
+            format!("has {size} bytes, at most {MAX_ATTESTATION_BYTES} are accepted"),
+        )),
     }
 }
 
@@ -127,14 +156,24 @@ mod tests {
 
     #[test]
     fn only_what_passes_by_itself_is_worth_a_retry() {
-        let system = |kind: io::ErrorKind| AttesterError::System {
-            what: "x".into(),
-            source: kind.into(),
-        };
+        let system = |kind| AttesterError::system("x")(io::Error::from(kind));
         assert!(AttesterError::Busy("x").is_retryable());
         assert!(system(io::ErrorKind::ResourceBusy).is_retryable());
+        assert!(system(io::ErrorKind::WouldBlock).is_retryable());
         assert!(!system(io::ErrorKind::NotFound).is_retryable());
+        assert!(!system(io::ErrorKind::PermissionDenied).is_retryable());
+        assert!(!AttesterError::malformed("x", "y").is_retryable());
         assert!(!AttesterError::Refused("x".into()).is_retryable());
         assert!(!AttesterError::Settings("x".into()).is_retryable());
+    }
+
+    #[test]
+    fn an_attestation_that_nobody_would_accept_is_refused_where_it_was_made() {
+        let of = |size| Attestation::Nitro {
+            document: vec![0; size].into(),
+        };
+        assert!(bounded(of(MAX_ATTESTATION_BYTES)).is_ok());
+        let error = bounded(of(MAX_ATTESTATION_BYTES + 1)).unwrap_err();
+        assert!(error.to_string().contains("262145 bytes"), "{error}");
     }
 }

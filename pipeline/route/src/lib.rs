@@ -94,9 +94,9 @@ pub enum Refusal {
         /// What policy asks for.
         least: u64,
     },
-    /// Policy does not accept the isolation that this host offers.
-    #[error("policy: isolation by {} is not accepted; list it in `isolation` or run a host with another provider", .0.as_str())]
-    IsolationRefused(Provider),
+    /// Policy accepts nothing of the isolation that this host offers.
+    #[error("policy: isolation by {} is not accepted; list it in `isolation` or run a host with another provider", either(.0))]
+    IsolationRefused(Vec<Provider>),
     /// The cryptlet wants sources, and policy allows none of them.
     #[error("policy: none of the sources that cryptlet {cryptlet} names is allowed ({})", .wanted.join(", "))]
     EgressRefused {
@@ -123,20 +123,25 @@ impl Refusal {
     }
 }
 
-/// Routes events, under the policy in force, to regions of one provider.
+fn either(providers: &[Provider]) -> String {
+    let names: Vec<_> = providers.iter().map(|provider| provider.as_str()).collect();
+    names.join(" or ")
+}
+
+/// Routes events, under the policy in force, to regions of a host's providers.
 #[derive(Debug)]
 pub struct Router {
     policy: RwLock<Arc<PolicyInForce>>,
-    provider: Provider,
+    providers: Vec<Provider>,
 }
 
 impl Router {
-    /// A router for a host whose regions come from `provider`.
+    /// A router for a host whose regions come from one of `providers`.
     #[must_use]
-    pub fn new(policy: PolicyInForce, provider: Provider) -> Self {
+    pub fn new(policy: PolicyInForce, providers: Vec<Provider>) -> Self {
         Self {
             policy: RwLock::new(Arc::new(policy)),
-            provider,
+            providers,
         }
     }
 
@@ -237,8 +242,12 @@ impl Router {
         registered: &Registered,
     ) -> Result<(), Refusal> {
         check_people(policy, cryptlet, registered.publisher, registered.owner)?;
-        if !policy.accepts(self.provider) {
-            return Err(Refusal::IsolationRefused(self.provider));
+        if !self
+            .providers
+            .iter()
+            .any(|provider| policy.accepts(*provider))
+        {
+            return Err(Refusal::IsolationRefused(self.providers.clone()));
         }
         let wanted = &registered.manifest.config.egress;
         if !wanted.is_empty() && policy.egress_of(&registered.manifest).is_empty() {
@@ -431,14 +440,14 @@ mod tests {
     }
 
     fn router(isolation: Vec<Provider>, places: &[&str]) -> Router {
-        Router::new(in_force(isolation, places), Provider::Process)
+        Router::new(in_force(isolation, places), vec![Provider::Process])
     }
 
     /// A router under a policy that was changed.
     fn under(change: impl FnOnce(&mut Policy)) -> Router {
         let mut in_force = in_force(vec![Provider::Process], &["rates.example:443"]);
         change(&mut in_force.policy);
-        Router::new(in_force, Provider::Process)
+        Router::new(in_force, vec![Provider::Process])
     }
 
     fn refusal(router: &Router) -> Refusal {
@@ -473,7 +482,7 @@ mod tests {
         let isolation = router(vec![], &["rates.example:443"]);
         assert_eq!(
             refusal(&isolation),
-            Refusal::IsolationRefused(Provider::Process)
+            Refusal::IsolationRefused(vec![Provider::Process])
         );
         let egress = router(vec![Provider::Process], &["other.example:443"]);
         assert!(matches!(refusal(&egress), Refusal::EgressRefused { .. }));

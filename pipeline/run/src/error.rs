@@ -1,6 +1,6 @@
 //! What can go wrong between a job and its report.
 
-use cryptlet_isolation::IsolationError;
+use cryptlet_isolation::{IsolationError, providers::NoProvider};
 use cryptlet_register::RegisterError;
 use cryptlet_types::{CryptletId, batch::BatchError, region::InputError};
 use cryptlet_vault::VaultError;
@@ -17,6 +17,9 @@ pub enum RunError {
     /// The region could not be created, died, or reported a fault.
     #[error(transparent)]
     Isolation(#[from] IsolationError),
+    /// Policy accepts nothing of what this host can isolate by.
+    #[error(transparent)]
+    NoProvider(#[from] NoProvider),
     /// The job does not fit its subscription, or lacks the delegation that the subscription asks for.
     #[error(transparent)]
     Input(#[from] InputError),
@@ -53,6 +56,7 @@ impl RunError {
             Self::Vault(error) => error.is_retryable(),
             Self::Isolation(error) => error.is_retryable(),
             Self::Input(error) => error.is_retryable(),
+            Self::NoProvider(error) => error.is_retryable(),
             Self::Batch(error) => error.is_retryable(),
             Self::WrongAnswer { .. } | Self::AnothersTurn { .. } | Self::Seal(_) => false,
         }

@@ -2,7 +2,10 @@
 
 use crate::{Ran, RunError, RunRecording};
 use alloy_primitives::{Address, B256, Bytes};
-use cryptlet_isolation::{CallOutHandler, IsolationError, IsolationProvider, Region};
+use cryptlet_isolation::{
+    CallOutHandler, IsolationError, Providers, Region,
+    providers::{Choice, Chosen},
+};
 use cryptlet_register::Register;
 use cryptlet_seal::{check, evidence, package};
 use cryptlet_types::{
@@ -12,7 +15,7 @@ use cryptlet_types::{
     bounded::{MAX_VALIDITY_SECONDS, clip},
     event::{MAX_TRIGGER_BYTES, Observation, Step},
     outbox::RunRecord,
-    policy::PolicyInForce,
+    policy::{Policy, PolicyInForce},
     region::{
         CallInput, KeyGrant, ObserveInput, RegionFault, RegionSettings, RegionStatement, RunAnswer,
         RunInput, RunOutcome, sources_digest,
@@ -29,8 +32,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, SemaphorePermit};
 /// What a runner works with.
 #[derive(Clone)]
 pub struct Ports {
-    /// Makes regions.
-    pub isolation: Arc<dyn IsolationProvider>,
+    /// Where regions come from.
+    pub isolation: Providers,
     /// Vouches for regions and releases keys to them.
     pub vault: Arc<dyn Vault>,
     /// Holds the packages.
@@ -397,6 +400,7 @@ impl Runner {
     /// idle ones now, busy ones when their run is over. Where regions leave sealed images, they do so at their cryptlet's next
     /// turn instead, and run nothing until then.
     pub fn set_policy(&self, policy: PolicyInForce) {
+        self.say_who_isolates(&policy.policy);
         let digest = policy.digest;
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
         if self.images.is_some() {
@@ -407,6 +411,19 @@ impl Runner {
             if let Ok(mut place) = slot.try_lock() {
                 place.take_if(|live| live.terms.policy.digest != digest);
             }
+        }
+    }
+
+    /// Tells the operator where regions come from under this policy, and where they would have come from if they could.
+    fn say_who_isolates(&self, policy: &Policy) {
+        match self.ports.isolation.choose(policy) {
+            Ok(Chosen { choice, .. }) => match choice {
+                Choice::Strongest(_) => tracing::info!("{choice}"),
+                Choice::FellBack { .. } => tracing::warn!("{choice}"),
+            },
+            // The policy that is in force before there is any accepts nothing.
+            Err(none) if none.accepted.is_empty() => tracing::debug!("{none}"),
+            Err(none) => tracing::warn!("{none}: no cryptlet runs"),
         }
     }
 
@@ -502,10 +519,10 @@ impl Runner {
         let files = self.ports.register.package(program.package).await?;
         let manifest = package::open(&files)?.manifest;
         let settings = RegionSettings::decided_by(&policy.policy, &manifest, limits);
-        let measurement = self.ports.isolation.measurement(&files, &settings)?;
+        let isolation = self.ports.isolation.choose(&policy.policy)?.provider;
+        let measurement = isolation.measurement(&files, &settings)?;
         let nonce = B256::from(rand::random::<[u8; 32]>());
         let call_out = self.ports.call_out.clone();
-        let isolation = &self.ports.isolation;
         let region = isolation
             .create(files, settings.clone(), nonce, call_out)
             .await?;
@@ -588,10 +605,11 @@ impl Runner {
             KeyGrant::Wrapped(_) => Signs::Region,
             KeyGrant::InVault { .. } => Signs::Vault,
         };
-        let signer = match self.last_image(cryptlet, measurement).await? {
-            Some(image) => live.region.resume(grant, image).await?,
-            None => live.region.provision(grant).await?,
+        let taken = match self.last_image(cryptlet, measurement).await? {
+            Some(image) => live.region.resume(grant, image).await,
+            None => live.region.provision(grant).await,
         };
+        let signer = taken.inspect_err(|error| refused_image(error, cryptlet, measurement))?;
         if signer != named {
             let what = format!("signer {signer}, the manifest names {named}");
             return Err(RunError::WrongAnswer { cryptlet, what });
@@ -756,6 +774,17 @@ impl Runner {
             )
             .await?;
         Ok(())
+    }
+}
+
+/// A region that is refused its predecessor's promises does not start, now or later: somebody has to bring the image back, or to
+/// give it up.
+fn refused_image(error: &IsolationError, cryptlet: CryptletId, measurement: Measurement) {
+    if let IsolationError::Fault(fault @ RegionFault::Sealed(_)) = error {
+        tracing::error!(
+            %cryptlet, %measurement, %fault,
+            "no region without the last sealed image: bring it back into the data folder, or give it up: cryptlet host reset-sealed CRYPTLET MEASUREMENT"
+        );
     }
 }
 

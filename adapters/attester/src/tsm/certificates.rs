@@ -3,8 +3,8 @@
 //! certificates.
 
 use super::{SnpCollateral, little_endian};
-use crate::{AttesterError, malformed};
 use alloy_primitives::{Bytes, hex};
+use cryptlet_seal::attester::AttesterError;
 
 const ENTRY_BYTES: usize = 24;
 const GUID_BYTES: usize = 16;
@@ -32,7 +32,8 @@ impl Certificates {
             return Ok(found);
         }
         for number in 0..MAX_ENTRIES {
-            let refuse = |reason: &str| malformed(format!("auxblob[{number}]"), reason);
+            let refuse =
+                |reason: &str| AttesterError::malformed(format!("auxblob[{number}]"), reason);
             let entry = table
                 .get(number * ENTRY_BYTES..)
                 .and_then(|rest| rest.get(..ENTRY_BYTES))
@@ -50,7 +51,7 @@ impl Certificates {
                 *place = Some(certificate);
             }
         }
-        Err(malformed(
+        Err(AttesterError::malformed(
             "auxblob",
             format!("has more than {MAX_ENTRIES} entries"),
         ))

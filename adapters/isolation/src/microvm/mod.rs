@@ -1,10 +1,8 @@
 //! The microvm provider: containers whose cryptlets run in virtual machines of their own, where this machine can run any.
 
 mod probe;
-mod select;
 
 pub use probe::{Probe, probe};
-pub use select::{Choice, Containers, SelectError, Selected, select};
 
 use crate::{CallOutHandler, IsolationError, IsolationProvider, ProcessProvider, Region};
 use alloy_primitives::B256;

@@ -1,9 +1,9 @@
 //! `cryptlet host`: a host by itself, set up, registered, run.
 
-use super::session::{ask_whether_meant, object, open, patience, wallet};
+use super::session::{ask, ask_whether_meant, object, open, patience, wallet};
 use crate::{
     args::{
-        CertifyOptions, HostCommand, HostOptions, InitOptions, ServeOptions,
+        CertifyOptions, HostCommand, HostOptions, InitOptions, ResetSealedOptions, ServeOptions,
         developer::RegisterHostOptions,
     },
     commands::{keep_private, node::interrupted},
@@ -29,6 +29,7 @@ pub(crate) async fn run(options: HostOptions) -> Result<ExitCode, CliError> {
         None => serve(options.serve).await,
         Some(HostCommand::Init(options)) => init(&options).await,
         Some(HostCommand::Certify(options)) => certify(&options).await,
+        Some(HostCommand::ResetSealed(options)) => reset_sealed(&options).await,
         Some(HostCommand::Register(options)) => register(&options).await,
     }
 }
@@ -112,6 +113,26 @@ async fn certify(options: &CertifyOptions) -> Result<ExitCode, CliError> {
         options.config.display(),
         made.digest
     ));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn reset_sealed(options: &ResetSealedOptions) -> Result<ExitCode, CliError> {
+    let config = configuration(&options.config)?;
+    let (cryptlet, measurement) = (options.cryptlet, options.measurement);
+    let words = format!("sealed image of cryptlet {cryptlet}, measurement {measurement}, given up");
+    let question = format!(
+        "What regions of cryptlet {cryptlet} promised is forgotten: they may sign another report under a number that was used."
+    );
+    ask(options.yes, &words, question)?;
+    let reset = setup::reset_sealed(&config, cryptlet, measurement).await;
+    reset
+        .doing("the sealed image cannot be given up")
+        .map_err(|error| error.next("take both from the host's log, and stop a host that runs"))?;
+    if options.json {
+        object(&json!({ "cryptlet": cryptlet, "measurement": measurement }))?;
+    } else {
+        say(words);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -98,7 +98,7 @@ pub(crate) fn ask_whether_meant(yes: bool, session: &Session, words: &str) -> Re
 }
 
 /// Asks before `what`, in the words of `question`. Nobody at the terminal is a no.
-fn ask(yes: bool, what: impl Display, question: impl Display) -> Result<(), CliError> {
+pub(crate) fn ask(yes: bool, what: impl Display, question: impl Display) -> Result<(), CliError> {
     if yes {
         return Ok(());
     }

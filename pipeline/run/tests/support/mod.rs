@@ -7,7 +7,8 @@ use alloy_sol_types::SolValue;
 use async_trait::async_trait;
 use cryptlet_feed::{Feed, Rates};
 use cryptlet_isolation::{
-    CallOutHandler, IsolationError, IsolationProvider, ProcessProvider, Region, Relay, TracingLog,
+    CallOutHandler, IsolationError, IsolationProvider, ProcessProvider, Providers, Region, Relay,
+    TracingLog,
 };
 use cryptlet_register::{
     Current, Known, Register, RegisterError, Result as RegisterResult, Synced,
@@ -88,7 +89,7 @@ impl World {
             Keys::KeptByAnother => Arc::new(Token::new(host, &SigningKey::generate())),
         };
         let ports = Ports {
-            isolation: isolation.clone(),
+            isolation: Providers::only(isolation.clone()),
             vault,
             register: Arc::new(Store(files.package.clone())),
             call_out: Arc::new(Relay::new(
@@ -164,7 +165,7 @@ impl Watched {
             Arc::new(TracingLog::new("tested")),
         );
         let ports = Ports {
-            isolation: Arc::new(ProcessProvider::new(&container()).unwrap()),
+            isolation: Providers::only(Arc::new(ProcessProvider::new(&container()).unwrap())),
             vault: Arc::new(file_vault(folder.path(), &host, &key)),
             register: Arc::new(Store(built.package.clone())),
             call_out: Arc::new(relay.clone()),

@@ -1,5 +1,4 @@
 //! A real TPM in software: `swtpm`, started by the test, with state of its own.
-#![cfg(feature = "tpm")]
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -10,8 +9,13 @@
 )]
 
 use alloy_primitives::{B256, Bytes};
-use cryptlet_attester::{Attester, Tpm, tpm::TpmSettings};
-use cryptlet_types::{Attestation, Provider};
+use cryptlet_attest::judge;
+use cryptlet_seal::attester::Attester;
+use cryptlet_tpm::{Tpm, TpmSettings};
+use cryptlet_types::{
+    Attestation, Provider,
+    policy::{EvidenceRule, ImageRule},
+};
 use p256::ecdsa::signature::Verifier;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -19,6 +23,7 @@ use rcgen::{
 };
 use sha2::{Digest, Sha256};
 use std::{
+    collections::BTreeMap,
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
@@ -149,6 +154,8 @@ impl Authority {
 }
 
 const BOUND: B256 = B256::repeat_byte(7);
+/// 2026-09-21, while every certificate here is valid.
+const NOW: u64 = 1_790_000_000;
 
 /// A TPM with an attestation key that was certified.
 fn enrolled(tpm: &SoftwareTpm, authority: &Authority) -> TpmSettings {
@@ -214,6 +221,56 @@ fn a_quote_binds_the_statement_and_the_registers_and_is_signed_by_the_certified_
             .is_err()
     );
     assert_eq!(certificates.len(), 1);
+}
+
+/// The whole way, without a recording: what this TPM says now is judged by the verifier of hosts, vaults and receipts.
+#[test]
+fn a_quote_is_believed_under_a_policy_that_names_its_root_and_registers_and_under_no_other() {
+    let (tpm, authority) = (SoftwareTpm::start(), Authority::new());
+    let settings = enrolled(&tpm, &authority);
+    let quote = || Tpm::open(&settings).unwrap().attest(BOUND, B256::ZERO);
+    let booted = |register: &str, value: [u8; 32]| EvidenceRule {
+        tpm_roots: vec![authority.root.der().to_vec().into()],
+        images: vec![ImageRule {
+            provider: Provider::Tpm,
+            registers: BTreeMap::from([
+                ("pcr0".into(), vec![0; 32].into()),
+                (register.into(), value.to_vec().into()),
+            ]),
+        }],
+        ..EvidenceRule::default()
+    };
+    let nothing = booted("pcr7", [0; 32]);
+    let attestation = quote().unwrap();
+    let judged = |bound, rule: &EvidenceRule| judge(&attestation, bound, B256::ZERO, rule, NOW);
+    assert_eq!(judged(BOUND, &nothing), Ok(()));
+
+    assert!(
+        judged(B256::repeat_byte(8), &nothing).is_err(),
+        "of another statement"
+    );
+    assert!(
+        judged(BOUND, &booted("pcr7", [1; 32])).is_err(),
+        "booted otherwise"
+    );
+    let foreign = EvidenceRule {
+        tpm_roots: vec![Authority::new().root.der().to_vec().into()],
+        ..nothing.clone()
+    };
+    assert!(
+        judged(BOUND, &foreign).is_err(),
+        "of a root that policy does not name"
+    );
+    let unnamed = EvidenceRule {
+        tpm_roots: vec![],
+        ..nothing.clone()
+    };
+    assert!(judged(BOUND, &unnamed).is_err(), "policy names no root");
+
+    tpm.extend(PcrHandle::Pcr7, b"something else");
+    let after = quote().unwrap();
+    let judged = judge(&after, BOUND, B256::ZERO, &nothing, NOW);
+    assert!(judged.is_err(), "something else was booted since");
 }
 
 #[test]

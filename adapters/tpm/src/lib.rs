@@ -6,8 +6,8 @@
 
 mod key;
 
-use crate::{Attester, AttesterError, bounded, malformed};
 use alloy_primitives::{B256, Bytes};
+use cryptlet_seal::attester::{Attester, AttesterError, bounded};
 use cryptlet_types::{Attestation, Provider};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use sha2::{Digest as _, Sha256};
@@ -117,12 +117,15 @@ impl Tpm {
         let values = pcr::read_all(context, self.selection.clone()).map_err(refused)?;
         let bank = values
             .pcr_bank(HashingAlgorithm::Sha256)
-            .ok_or_else(|| malformed("registers", "there is no bank of SHA-256"))?;
+            .ok_or_else(|| AttesterError::malformed("registers", "there is no bank of SHA-256"))?;
         self.slots
             .iter()
             .map(|slot| match bank.get_digest(*slot) {
                 Some(digest) if digest.len() == 32 => Ok(Bytes::copy_from_slice(digest)),
-                _ => Err(malformed("registers", format!("{slot:?} is missing"))),
+                _ => Err(AttesterError::malformed(
+                    "registers",
+                    format!("{slot:?} is missing"),
+                )),
             })
             .collect()
     }

@@ -2,8 +2,8 @@
 //! The private part is encrypted by the TPM; nobody else can use it.
 
 use super::refused;
-use crate::{AttesterError, malformed, system};
 use alloy_primitives::{Bytes, hex};
+use cryptlet_seal::attester::AttesterError;
 use std::{fs, path::Path};
 use tss_esapi::{
     Context,
@@ -76,7 +76,7 @@ impl Key {
     }
 
     pub(super) fn read(path: &Path) -> Result<Self, AttesterError> {
-        let bytes = fs::read(path).map_err(system(path.display().to_string()))?;
+        let bytes = fs::read(path).map_err(AttesterError::system(path.display().to_string()))?;
         parse(&bytes).ok_or_else(|| {
             let reason = format!("{}: holds no attestation key", path.display());
             AttesterError::Settings(reason)
@@ -85,18 +85,19 @@ impl Key {
 
     /// Writes a new file; there must be none. It appears whole or not at all.
     pub(super) fn write(&self, path: &Path) -> Result<(), AttesterError> {
-        let system = |path: &Path| system(path.display().to_string());
+        let system = |path: &Path| AttesterError::system(path.display().to_string());
         let public = self.public.marshall().map_err(refused)?;
         let mut bytes = Vec::new();
         for part in [self.private.as_slice(), &public] {
-            let length = u16::try_from(part.len()).map_err(|_| malformed("key", "is too large"))?;
+            let length = u16::try_from(part.len())
+                .map_err(|_| AttesterError::malformed("key", "is too large"))?;
             bytes.extend_from_slice(&length.to_be_bytes());
             bytes.extend_from_slice(part);
         }
         let beside = path.with_extension("new");
-        fs::write(&beside, bytes).map_err(system(&beside))?;
-        fs::hard_link(&beside, path).map_err(system(path))?;
-        fs::remove_file(&beside).map_err(system(&beside))
+        fs::write(&beside, bytes).map_err(AttesterError::system(&beside))?;
+        fs::hard_link(&beside, path).map_err(AttesterError::system(path))?;
+        fs::remove_file(&beside).map_err(AttesterError::system(&beside))
     }
 }
 
@@ -122,7 +123,7 @@ fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn subject_public_key_info(public: &Public) -> Result<Bytes, AttesterError> {
-    let refuse = || malformed("key", "is not on P-256");
+    let refuse = || AttesterError::malformed("key", "is not on P-256");
     let Public::Ecc {
         parameters, unique, ..
     } = public
