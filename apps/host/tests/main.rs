@@ -18,6 +18,7 @@ mod chain;
 mod crash;
 mod cryptlets;
 mod delegation;
+mod elsewhere;
 mod manifest;
 mod mirror;
 mod policy;

@@ -1,0 +1,205 @@
+//! Where a host's regions come from is policy's word, and what they promised outlives the host.
+use crate::support::{
+    Play,
+    account::{Watched, assert_delivered, assert_hold, job_in, receipts, story},
+    container, due, retry,
+};
+use cryptlet_host::{DataFolder, Host, HostConfig, RemoteContainer, setup};
+use cryptlet_seal::{attester::Simulator, sha256};
+use cryptlet_types::{
+    JobState::{Delivered, Failed, Parked},
+    Measurement, Policy, Provider,
+};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+/// A container that listens on a machine of its own, as far as anybody can tell. It ends with this value.
+struct Machine {
+    listener: Child,
+    address: String,
+}
+
+impl Machine {
+    fn start() -> Self {
+        let mut listener = Command::new(container())
+            .args(["--simulate", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(listener.stdout.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on ").unwrap();
+        Self {
+            address: address.to_owned(),
+            listener,
+        }
+    }
+
+    /// What a host's configuration says of it.
+    fn named(&self) -> RemoteContainer {
+        RemoteContainer {
+            address: self.address.clone(),
+            container: sha256(&fs::read(container()).unwrap()),
+            provider: Provider::Simulator,
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.listener.kill().unwrap();
+        self.listener.wait().unwrap();
+    }
+}
+
+/// A host that knows of `machine`.
+async fn host_with(play: &Play, machine: &Machine) -> Host {
+    let config = HostConfig {
+        remote: vec![machine.named()],
+        ..play.config()
+    };
+    Host::open(&config).await.unwrap()
+}
+
+/// Accepts regions of `isolation`, the simulator's by everybody's root.
+async fn accept(play: &mut Play, isolation: &[Provider], root: bool) {
+    let simulator = root.then(|| Simulator::everybodys().unwrap().address());
+    let mut policy = Policy {
+        epoch: 2,
+        isolation: isolation.to_vec(),
+        ..play.stage.policy.policy.clone()
+    };
+    policy.evidence.simulator = simulator;
+    play.stage.enact(policy).await.unwrap();
+}
+
+/// Who isolated the regions of what was delivered, in order.
+async fn isolated_by(host: &Host, watched: Watched) -> Vec<Provider> {
+    let receipts = receipts(host.journal(), watched.subject).await;
+    let provider =
+        |stored: &cryptlet_journal::StoredReceipt| stored.receipt.evidence.statement.provider;
+    receipts.iter().map(provider).collect()
+}
+
+#[tokio::test]
+async fn a_region_on_another_machine_is_preferred_where_policy_accepts_it() {
+    let mut play = Play::market(retry(3)).await;
+    let watched = play.price_consumer(&["USD", "GBP"]).await;
+    let machine = Machine::start();
+    let mut host = host_with(&play, &machine).await;
+    play.noon(12).await;
+    job_in(&host, watched, due(12), &[Delivered]).await;
+
+    accept(&mut play, &[Provider::Process, Provider::Simulator], true).await;
+    play.in_force(&host, 2).await;
+    play.noon(13).await;
+    job_in(&host, watched, due(13), &[Delivered]).await;
+    let by = isolated_by(&host, watched).await;
+    assert_eq!(by, [Provider::Process, Provider::Simulator]);
+    host.stop().await;
+    assert_delivered(&play, host.journal(), watched, &[12, 13].map(due), true).await;
+    assert_hold(&play, &receipts(host.journal(), watched.subject).await).await;
+}
+
+/// Policy names no simulator: the machine is not believed, and nothing else is taken in its stead.
+#[tokio::test]
+async fn a_machine_that_is_not_believed_gets_no_package_and_nothing_weaker_is_used() {
+    let mut play = Play::market(retry(3)).await;
+    let watched = play.price_consumer(&["USD"]).await;
+    let machine = Machine::start();
+    accept(&mut play, &[Provider::Simulator, Provider::Process], false).await;
+    let host = host_with(&play, &machine).await;
+    play.in_force(&host, 2).await;
+    play.noon(12).await;
+    let job = job_in(&host, watched, due(12), &[Failed, Delivered]).await;
+    let story = story(host.journal(), &job).await;
+    assert_eq!(job.state, Failed, "{story:?}");
+    let said = story.last().unwrap().1.clone().unwrap();
+    assert!(said.contains("simulator"), "{said}");
+}
+
+#[tokio::test]
+async fn a_machine_that_is_gone_is_waited_for_and_nothing_weaker_is_used() {
+    let mut play = Play::market(retry(2)).await;
+    let watched = play.price_consumer(&["USD"]).await;
+    let machine = Machine::start();
+    accept(&mut play, &[Provider::Simulator, Provider::Process], true).await;
+    let host = host_with(&play, &machine).await;
+    drop(machine);
+    play.in_force(&host, 2).await;
+    play.noon(12).await;
+    let job = job_in(&host, watched, due(12), &[Parked, Delivered]).await;
+    let story = story(host.journal(), &job).await;
+    assert_eq!(job.state, Parked, "{story:?}");
+    assert!(
+        story[1].1.as_ref().unwrap().contains("remote region"),
+        "{story:?}"
+    );
+}
+
+fn sealed(play: &Play) -> Vec<PathBuf> {
+    let folder = DataFolder::at(&play.config().data).sealed();
+    let files = fs::read_dir(folder).unwrap();
+    files.map(|file| file.unwrap().path()).collect()
+}
+
+#[tokio::test]
+async fn what_regions_promised_outlives_the_host_and_is_given_up_only_by_its_operator() {
+    let play = Play::market(retry(3)).await;
+    let watched = play.price_consumer(&["USD"]).await;
+    let mut host = play.host().await;
+    play.noon(12).await;
+    let job = job_in(&host, watched, due(12), &[Delivered]).await;
+    assert_eq!(
+        sealed(&play),
+        Vec::<PathBuf>::new(),
+        "the region is at work"
+    );
+    host.stop().await;
+    drop(host);
+    let first = sealed(&play);
+    assert_eq!(first.len(), 1, "{first:?}");
+
+    // The successor goes on from it, and leaves another one.
+    let mut host = play.host().await;
+    play.noon(13).await;
+    job_in(&host, watched, due(13), &[Delivered]).await;
+    let measurement = measured(&host, watched).await;
+    host.stop().await;
+    drop(host);
+    let second = sealed(&play);
+    assert_eq!(second.len(), 1, "{second:?}");
+    assert_ne!(first, second);
+
+    fs::remove_file(&second[0]).unwrap();
+    let mut host = play.host().await;
+    play.noon(14).await;
+    let lost = job_in(&host, watched, due(14), &[Failed, Delivered]).await;
+    let story = story(host.journal(), &lost).await;
+    let said = story.last().unwrap().1.clone().unwrap_or_default();
+    assert!(said.contains("sealed image: missing"), "{story:?}");
+    host.stop().await;
+    drop(host);
+
+    let cryptlet = job.job.subscription.cryptlet;
+    let config = play.config();
+    let other = Measurement(alloy::primitives::B256::ZERO);
+    assert!(setup::reset_sealed(&config, cryptlet, other).await.is_err());
+    setup::reset_sealed(&config, cryptlet, measurement)
+        .await
+        .unwrap();
+    let host = play.host().await;
+    play.noon(15).await;
+    job_in(&host, watched, due(15), &[Delivered]).await;
+}
+
+async fn measured(host: &Host, watched: Watched) -> Measurement {
+    let receipts = receipts(host.journal(), watched.subject).await;
+    receipts[0].receipt.evidence.statement.measurement
+}
