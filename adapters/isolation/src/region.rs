@@ -178,7 +178,7 @@ impl RegionProcess {
     }
 }
 
-fn out_of_turn() -> IsolationError {
+pub(crate) fn out_of_turn() -> IsolationError {
     IsolationError::Protocol("region spoke out of turn".into())
 }
 

@@ -10,6 +10,11 @@ use std::{
     rc::Rc,
 };
 
+/// Least room for one read: a job fits.
+const LEAST_READ_BYTES: usize = 8 << 10;
+/// Most room for one read: what is announced is believed only as far as it comes.
+const MOST_READ_BYTES: usize = 1 << 20;
+
 /// Why the conversation with the host cannot go on. The region ends: no retry helps it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
@@ -55,12 +60,17 @@ pub type SharedHost = Rc<RefCell<dyn Host>>;
 #[derive(Debug)]
 pub struct Channel<S> {
     stream: S,
+    /// What was read and not taken yet.
+    unread: Vec<u8>,
 }
 
 impl<S: Read + Write> Channel<S> {
     /// A channel on `stream`.
     pub fn new(stream: S) -> Self {
-        Self { stream }
+        Self {
+            stream,
+            unread: Vec::new(),
+        }
     }
 
     /// The host's next call; none when the host has closed the stream between two frames.
@@ -97,29 +107,53 @@ impl<S: Read + Write> Channel<S> {
         let Some(length) = self.receive_length()? else {
             return Ok(None);
         };
-        if length > MAX_FRAME_BYTES {
-            return Err(ChannelError::TooLong(length));
+        let end = 4 + length;
+        while self.unread.len() < end {
+            if self.read(end - self.unread.len())? == 0 {
+                return Err(ChannelError::Gone(ErrorKind::UnexpectedEof));
+            }
         }
-        let mut body = vec![0; length];
-        self.stream
-            .read_exact(&mut body)
-            .map_err(|error| ChannelError::gone(&error))?;
-        Ok(Some(decode(&body)?))
+        let rest = self.unread.split_off(end);
+        let frame = std::mem::replace(&mut self.unread, rest);
+        Ok(Some(decode(frame.get(4..).unwrap_or_default())?))
     }
 
+    /// Length of the next frame, at most [`MAX_FRAME_BYTES`]; none at the end of the stream.
     fn receive_length(&mut self) -> Result<Option<usize>, ChannelError> {
-        let mut length = Vec::with_capacity(4);
-        let read = (&mut self.stream)
-            .take(4)
-            .read_to_end(&mut length)
-            .map_err(|error| ChannelError::gone(&error))?;
-        match <[u8; 4]>::try_from(length.as_slice()) {
-            Ok(bytes) => usize::try_from(u32::from_be_bytes(bytes))
-                .map(Some)
-                .map_err(|_| ChannelError::TooLong(usize::MAX)),
-            Err(_) if read == 0 => Ok(None),
-            Err(_) => Err(ChannelError::Gone(ErrorKind::UnexpectedEof)),
+        loop {
+            if let Some(head) = self.unread.first_chunk() {
+                let length = usize::try_from(u32::from_be_bytes(*head));
+                let length = length.unwrap_or(usize::MAX);
+                return match length <= MAX_FRAME_BYTES {
+                    true => Ok(Some(length)),
+                    false => Err(ChannelError::TooLong(length)),
+                };
+            }
+            if self.read(4)? == 0 {
+                return match self.unread.is_empty() {
+                    true => Ok(None),
+                    false => Err(ChannelError::Gone(ErrorKind::UnexpectedEof)),
+                };
+            }
         }
+    }
+
+    /// Reads once, about as much as is `wanted`; returns how much that was. A call is read at once with its head: a small one costs a
+    /// single system call.
+    fn read(&mut self, wanted: usize) -> Result<usize, ChannelError> {
+        let start = self.unread.len();
+        let room = wanted.clamp(LEAST_READ_BYTES, MOST_READ_BYTES);
+        self.unread.resize(start + room, 0);
+        let into = self.unread.get_mut(start..).unwrap_or_default();
+        let read = loop {
+            match self.stream.read(into) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        let count = *read.as_ref().unwrap_or(&0);
+        self.unread.truncate(start + count);
+        read.map_err(|error| ChannelError::gone(&error))
     }
 }
 
@@ -197,6 +231,58 @@ mod tests {
             let error = channel(whole[..end].to_vec()).next_call().unwrap_err();
             assert_eq!(error, ChannelError::Gone(ErrorKind::UnexpectedEof), "{end}");
         }
+    }
+
+    /// A stream that yields a byte at a time.
+    struct Slow(Prepared);
+
+    impl Read for Slow {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            self.0.read(&mut buffer[..1])
+        }
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn frames_are_the_same_however_they_come() {
+        let seal = |bytes: usize| {
+            ToRegion::Call(CallIn::Resume {
+                grant: cryptlet_types::region::KeyGrant::InVault {
+                    signer: Default::default(),
+                },
+                image: vec![7; bytes].into(),
+            })
+        };
+        let sizes = [
+            0,
+            5,
+            LEAST_READ_BYTES - 1,
+            LEAST_READ_BYTES,
+            3 * MOST_READ_BYTES,
+        ];
+        let calls = || sizes.map(seal);
+        let all: Vec<u8> = calls().iter().flat_map(frame).collect();
+        let mut together = channel(all.clone());
+        let mut slow = Channel::new(Slow(channel(all).stream));
+        for call in calls() {
+            let ToRegion::Call(expected) = call else {
+                unreachable!("all of them are calls")
+            };
+            let expected = format!("{expected:?}");
+            for next in [together.next_call(), slow.next_call()] {
+                assert_eq!(format!("{:?}", next.unwrap().unwrap()), expected);
+            }
+        }
+        assert!(together.next_call().unwrap().is_none());
+        assert!(slow.next_call().unwrap().is_none());
     }
 
     #[test]
