@@ -14,9 +14,10 @@ mod support;
 use alloy_primitives::B256;
 use cryptlet_isolation::{
     IsolationError, IsolationProvider, MicrovmProvider,
-    microvm::{Choice, Containers, Probe, probe, select},
+    microvm::{Probe, probe},
+    providers::{Choice, Containers, NoProvider, Providers},
 };
-use cryptlet_types::{Provider, region::RegionFault};
+use cryptlet_types::{Policy, Provider, region::RegionFault};
 use support::{
     HOSTILE, MARKET_WATCHER, MONTE_CARLO, RELAY, Setup, behave, container, microvm_container,
     payload, process, provision, said,
@@ -38,7 +39,14 @@ fn the_provider_is_the_strongest_that_policy_accepts_and_guests_run_in() {
         process: Some(container()),
         microvm: Some(microvm_container().unwrap_or_else(container)),
     };
-    let choice = |accepted: &[Provider]| select(accepted, &containers, probe).map(|it| it.choice);
+    let providers = Providers::of_this_machine(&containers, probe).unwrap();
+    let choice = |accepted: &[Provider]| -> Result<Choice, NoProvider> {
+        let policy = Policy {
+            isolation: accepted.to_vec(),
+            ..Policy::closed(1)
+        };
+        providers.choose(&policy).map(|chosen| chosen.choice)
+    };
     if probe().works() {
         let strongest = Choice::Strongest(Provider::Microvm);
         assert_eq!(choice(&BOTH).unwrap(), strongest);
@@ -53,7 +61,7 @@ fn the_provider_is_the_strongest_that_policy_accepts_and_guests_run_in() {
         let refused = choice(&[Provider::Microvm]).unwrap_err();
         assert_eq!(
             refused.to_string(),
-            format!("policy accepts microvm only: {because}")
+            format!("policy accepts microvm; this host has process and no microvm: {because}")
         );
     }
 }

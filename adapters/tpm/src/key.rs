@@ -95,9 +95,9 @@ impl Key {
             bytes.extend_from_slice(part);
         }
         let beside = path.with_extension("new");
-        fs::write(&beside, bytes).map_err(AttesterError::system(&beside))?;
-        fs::hard_link(&beside, path).map_err(AttesterError::system(path))?;
-        fs::remove_file(&beside).map_err(AttesterError::system(&beside))
+        fs::write(&beside, bytes).map_err(system(&beside))?;
+        fs::hard_link(&beside, path).map_err(system(path))?;
+        fs::remove_file(&beside).map_err(system(&beside))
     }
 }
 

@@ -60,8 +60,10 @@ pub type SharedHost = Rc<RefCell<dyn Host>>;
 #[derive(Debug)]
 pub struct Channel<S> {
     stream: S,
-    /// What was read and not taken yet.
-    unread: Vec<u8>,
+    /// What was read and not taken yet comes first.
+    buffer: Vec<u8>,
+    /// How many bytes that are.
+    read: usize,
 }
 
 impl<S: Read + Write> Channel<S> {
@@ -69,7 +71,8 @@ impl<S: Read + Write> Channel<S> {
     pub fn new(stream: S) -> Self {
         Self {
             stream,
-            unread: Vec::new(),
+            buffer: Vec::new(),
+            read: 0,
         }
     }
 
@@ -108,20 +111,21 @@ impl<S: Read + Write> Channel<S> {
             return Ok(None);
         };
         let end = 4 + length;
-        while self.unread.len() < end {
-            if self.read(end - self.unread.len())? == 0 {
+        while self.read < end {
+            if self.read(end - self.read)? == 0 {
                 return Err(ChannelError::Gone(ErrorKind::UnexpectedEof));
             }
         }
-        let rest = self.unread.split_off(end);
-        let frame = std::mem::replace(&mut self.unread, rest);
-        Ok(Some(decode(frame.get(4..).unwrap_or_default())?))
+        let message = decode(self.buffer.get(4..end).unwrap_or_default())?;
+        self.taken(end);
+        Ok(Some(message))
     }
 
     /// Length of the next frame, at most [`MAX_FRAME_BYTES`]; none at the end of the stream.
     fn receive_length(&mut self) -> Result<Option<usize>, ChannelError> {
         loop {
-            if let Some(head) = self.unread.first_chunk() {
+            let head = self.buffer.get(..self.read).unwrap_or_default();
+            if let Some(head) = head.first_chunk() {
                 let length = usize::try_from(u32::from_be_bytes(*head));
                 let length = length.unwrap_or(usize::MAX);
                 return match length <= MAX_FRAME_BYTES {
@@ -130,30 +134,40 @@ impl<S: Read + Write> Channel<S> {
                 };
             }
             if self.read(4)? == 0 {
-                return match self.unread.is_empty() {
-                    true => Ok(None),
-                    false => Err(ChannelError::Gone(ErrorKind::UnexpectedEof)),
+                return match self.read {
+                    0 => Ok(None),
+                    _ => Err(ChannelError::Gone(ErrorKind::UnexpectedEof)),
                 };
             }
         }
     }
 
-    /// Reads once, about as much as is `wanted`; returns how much that was. A call is read at once with its head: a small one costs a
-    /// single system call.
+    /// Reads once; returns how much. Where there is no room left, room for what is `wanted` is made first: a small call is read at
+    /// once with its head, by one system call.
     fn read(&mut self, wanted: usize) -> Result<usize, ChannelError> {
-        let start = self.unread.len();
-        let room = wanted.clamp(LEAST_READ_BYTES, MOST_READ_BYTES);
-        self.unread.resize(start + room, 0);
-        let into = self.unread.get_mut(start..).unwrap_or_default();
-        let read = loop {
+        if self.read == self.buffer.len() {
+            let room = wanted.clamp(LEAST_READ_BYTES, MOST_READ_BYTES);
+            self.buffer.resize(self.read + room, 0);
+        }
+        let into = self.buffer.get_mut(self.read..).unwrap_or_default();
+        let count = loop {
             match self.stream.read(into) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                read => break read,
+                read => break read.map_err(|error| ChannelError::gone(&error))?,
             }
         };
-        let count = *read.as_ref().unwrap_or(&0);
-        self.unread.truncate(start + count);
-        read.map_err(|error| ChannelError::gone(&error))
+        self.read += count;
+        Ok(count)
+    }
+
+    /// Forgets the first bytes of the buffer. It does not keep the size of the largest call.
+    fn taken(&mut self, end: usize) {
+        self.buffer.copy_within(end..self.read, 0);
+        self.read -= end;
+        if self.buffer.len() > LEAST_READ_BYTES {
+            self.buffer.truncate(self.read);
+            self.buffer.shrink_to_fit();
+        }
     }
 }
 
@@ -253,13 +267,11 @@ mod tests {
 
     #[test]
     fn frames_are_the_same_however_they_come() {
-        let seal = |bytes: usize| {
-            ToRegion::Call(CallIn::Resume {
-                grant: cryptlet_types::region::KeyGrant::InVault {
-                    signer: Default::default(),
-                },
-                image: vec![7; bytes].into(),
-            })
+        let image = |bytes: usize| CallIn::Resume {
+            grant: cryptlet_types::region::KeyGrant::InVault {
+                signer: Default::default(),
+            },
+            image: vec![7; bytes].into(),
         };
         let sizes = [
             0,
@@ -267,19 +279,20 @@ mod tests {
             LEAST_READ_BYTES - 1,
             LEAST_READ_BYTES,
             3 * MOST_READ_BYTES,
+            9,
         ];
-        let calls = || sizes.map(seal);
-        let all: Vec<u8> = calls().iter().flat_map(frame).collect();
+        let all: Vec<u8> = sizes
+            .iter()
+            .flat_map(|bytes| frame(&ToRegion::Call(image(*bytes))))
+            .collect();
         let mut together = channel(all.clone());
         let mut slow = Channel::new(Slow(channel(all).stream));
-        for call in calls() {
-            let ToRegion::Call(expected) = call else {
-                unreachable!("all of them are calls")
-            };
-            let expected = format!("{expected:?}");
+        for bytes in sizes {
+            let expected = format!("{:?}", image(bytes));
             for next in [together.next_call(), slow.next_call()] {
                 assert_eq!(format!("{:?}", next.unwrap().unwrap()), expected);
             }
+            assert!(slow.buffer.capacity() <= LEAST_READ_BYTES);
         }
         assert!(together.next_call().unwrap().is_none());
         assert!(slow.next_call().unwrap().is_none());
