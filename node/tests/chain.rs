@@ -1,17 +1,6 @@
 //! The chain as an alloy client sees it: deploying, calling, logs, receipts, roots, proofs.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    clippy::print_stderr,
-    reason = "test code fails by panicking"
-)]
 
-mod support;
-
+use crate::support::{Probe, address, deploy, http, next, raw, refused, start, ws};
 use alloy::{
     consensus::{Header, ReceiptEnvelope, TxEnvelope, proofs},
     eips::{BlockId, BlockNumberOrTag, Encodable2718},
@@ -23,7 +12,6 @@ use alloy::{
 use alloy_trie::{Nibbles, TrieAccount, proof::verify_proof};
 use cryptlet_node::NodeConfig;
 use serde_json::{Value, json};
-use support::{Probe, address, deploy, http, next, raw, refused, start, ws};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
@@ -440,7 +428,7 @@ async fn a_set_code_transaction_delegates_the_account() {
     let node = start(NodeConfig::default()).await;
     let provider = http(&node);
     let probe = deploy(&provider).await;
-    let owner = support::signer(&node, 3);
+    let owner = crate::support::signer(&node, 3);
     let authorization = alloy::eips::eip7702::Authorization {
         chain_id: U256::from(31337),
         address: *probe.address(),

@@ -2,18 +2,6 @@
 //!
 //! The scripts need npm packages, so this runs only where `CRYPTLET_CLIENT_TESTS=1` says that they
 //! may be installed; `make test` sets it.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    clippy::print_stderr,
-    reason = "test code fails by panicking"
-)]
-
-mod support;
 
 use std::{path::Path, process::Stdio};
 
@@ -48,7 +36,7 @@ async fn unmodified_clients_drive_the_node() {
     run("npm", &["ci", "--ignore-scripts"], None).await;
     run("node", &["probe.js"], None).await;
     for script in ["viem.js", "ethers.js", "foundry.js"] {
-        let node = support::start(NodeConfig::default()).await;
+        let node = crate::support::start(NodeConfig::default()).await;
         run("node", &[script], Some(&node)).await;
         node.shutdown().await.unwrap();
     }

@@ -1,18 +1,9 @@
 //! What a node tells its clients about the delegate of its chain.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "test code fails by panicking"
-)]
 
-mod support;
-
+use crate::support::{deploy, http, raw, start};
 use alloy::primitives::Address;
 use cryptlet_node::{DelegateNotice, Node, NodeConfig, NodeError};
 use serde_json::{Value, json};
-use support::{deploy, http, raw, start};
 
 fn notice(address: Address) -> Option<DelegateNotice> {
     let document = json!({ "delegate": address });

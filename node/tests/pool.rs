@@ -1,17 +1,6 @@
 //! The transaction pool as a client sees it: gaps, replacement, refusals in geth's words.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    clippy::print_stderr,
-    reason = "test code fails by panicking"
-)]
 
-mod support;
-
+use crate::support::{address, deploy, http, raw, refused, signer, start};
 use alloy::{
     consensus::{SignableTransaction, TxEip1559, TxEip4844, TxEnvelope, TxLegacy},
     eips::{BlockId, Encodable2718},
@@ -21,7 +10,6 @@ use alloy::{
 };
 use cryptlet_node::{Mining, Node, NodeConfig};
 use serde_json::{Value, json};
-use support::{address, deploy, http, raw, refused, signer, start};
 
 const GWEI: u128 = 1_000_000_000;
 
@@ -303,7 +291,7 @@ async fn what_waits_is_bounded_and_has_to_be_covered() {
     }
     let message = refusal(&provider, encoded(&signer, transfer(65))).await;
     assert!(message.starts_with("account limit exceeded"), "{message}");
-    let poor = support::signer(&node, 1);
+    let poor = crate::support::signer(&node, 1);
     let half = U256::from(6_000u64) * U256::from(10).pow(U256::from(18));
     send(
         &provider,
@@ -327,7 +315,7 @@ async fn what_waits_is_bounded_and_has_to_be_covered() {
 #[tokio::test]
 async fn a_block_takes_the_highest_tips_first_and_each_sender_in_order() {
     let (node, provider, first) = manual().await;
-    let second = support::signer(&node, 1);
+    let second = crate::support::signer(&node, 1);
     let tip = |nonce, tip: u128| TxEip1559 {
         max_priority_fee_per_gas: tip * GWEI,
         ..transfer(nonce)
@@ -362,7 +350,7 @@ async fn what_does_not_fit_a_block_comes_in_the_next() {
             value: U256::ZERO,
             ..transfer(0)
         };
-        let signer = support::signer(&node, index);
+        let signer = crate::support::signer(&node, index);
         sent.push(send(&provider, encoded(&signer, transaction)).await);
     }
     let _: () = raw(&provider, "anvil_mine", [2]).await;

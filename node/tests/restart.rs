@@ -1,19 +1,8 @@
 //! The chain outlives its process when it has a state file.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    clippy::print_stderr,
-    reason = "test code fails by panicking"
-)]
-
-mod support;
 
 use std::path::Path;
 
+use crate::support::{ManualClock, Probe, address, deploy, http, raw, start};
 use alloy::{
     eips::BlockId,
     primitives::{Address, B256, U256},
@@ -21,7 +10,6 @@ use alloy::{
 };
 use cryptlet_node::{JournalError, Mining, Node, NodeConfig, NodeError};
 use serde_json::{Value, json};
-use support::{ManualClock, Probe, address, deploy, http, raw, start};
 
 fn config(file: &Path) -> NodeConfig {
     NodeConfig {
@@ -272,7 +260,7 @@ async fn only_a_loopback_node_serves_development_methods() {
         "eth_sign",
     ] {
         assert_eq!(
-            support::refused(&provider, method, ()).await.0,
+            crate::support::refused(&provider, method, ()).await.0,
             -32601,
             "{method}"
         );

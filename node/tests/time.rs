@@ -1,19 +1,8 @@
 //! The chain's clock and the ways to mine, as Anvil's methods drive them.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    clippy::print_stderr,
-    reason = "test code fails by panicking"
-)]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::{ManualClock, address, deploy, http, next, raw, refused, start, ws};
 use alloy::{
     eips::BlockId,
     primitives::{Address, B256, Bytes, U256},
@@ -21,7 +10,6 @@ use alloy::{
 };
 use cryptlet_node::{Mining, Node, NodeConfig};
 use serde_json::{Value, json};
-use support::{ManualClock, address, deploy, http, next, raw, refused, start, ws};
 
 async fn at(seconds: u64) -> (Node, DynProvider, ManualClock) {
     let clock = ManualClock::at(seconds);

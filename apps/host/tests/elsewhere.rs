@@ -1,14 +1,16 @@
 //! Where a host's regions come from is policy's word, and what they promised outlives the host.
 use crate::support::{
     Play,
-    account::{Watched, assert_delivered, assert_hold, job_in, receipts, story},
+    account::{Watched, job_in, receipts, story},
     container, due, retry,
 };
+use cryptlet_audit::{TrustRoots, verify};
 use cryptlet_host::{DataFolder, Host, HostConfig, RemoteContainer, setup};
 use cryptlet_seal::{attester::Simulator, sha256};
 use cryptlet_types::{
     JobState::{Delivered, Failed, Parked},
     Measurement, Policy, Provider,
+    policy::EvidenceRule,
 };
 use std::{
     fs,
@@ -103,8 +105,26 @@ async fn a_region_on_another_machine_is_preferred_where_policy_accepts_it() {
     let by = isolated_by(&host, watched).await;
     assert_eq!(by, [Provider::Process, Provider::Simulator]);
     host.stop().await;
-    assert_delivered(&play, host.journal(), watched, &[12, 13].map(due), true).await;
-    assert_hold(&play, &receipts(host.journal(), watched.subject).await).await;
+    assert_eq!(play.consumed(watched.subject).await, [(1, true), (2, true)]);
+
+    // An auditor believes the second receipt only who believes the simulator.
+    let receipts = receipts(host.journal(), watched.subject).await;
+    let simulated = &receipts[1].receipt;
+    let careful = play.roots().await;
+    assert!(verify(&receipts[0].receipt, &careful).holds());
+    assert!(!verify(simulated, &careful).holds());
+    let named = TrustRoots {
+        providers: vec![Provider::Simulator],
+        evidence: Some(EvidenceRule {
+            max_age_seconds: 86_400,
+            simulator: Some(Simulator::everybodys().unwrap().address()),
+            ..EvidenceRule::default()
+        }),
+        ..careful
+    };
+    let verdict = verify(simulated, &named);
+    let failures: Vec<_> = verdict.failures().collect();
+    assert!(verdict.holds(), "{failures:?}");
 }
 
 /// Policy names no simulator: the machine is not believed, and nothing else is taken in its stead.

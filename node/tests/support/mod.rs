@@ -1,9 +1,4 @@
 //! What the node's tests share.
-#![allow(
-    dead_code,
-    reason = "each test binary uses its own part of this module"
-)]
-#![allow(unreachable_pub, reason = "shared by several test binaries")]
 
 use std::{
     sync::{
@@ -29,37 +24,37 @@ sol!(
     "tests/fixtures/Probe.json"
 );
 
-pub type ProbeInstance = Probe::ProbeInstance<DynProvider>;
+pub(crate) type ProbeInstance = Probe::ProbeInstance<DynProvider>;
 
 /// A wall clock that only the test moves.
 #[derive(Debug, Clone)]
-pub struct ManualClock(Arc<AtomicU64>);
+pub(crate) struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
-    pub fn at(seconds: u64) -> Self {
+    pub(crate) fn at(seconds: u64) -> Self {
         Self(Arc::new(AtomicU64::new(seconds)))
     }
 
-    pub fn advance(&self, seconds: u64) {
+    pub(crate) fn advance(&self, seconds: u64) {
         self.0.fetch_add(seconds, Ordering::SeqCst);
     }
 
-    pub fn install(&self, config: &mut NodeConfig) {
+    pub(crate) fn install(&self, config: &mut NodeConfig) {
         let time = Arc::clone(&self.0);
         config.clock = Arc::new(move || time.load(Ordering::SeqCst));
     }
 }
 
-pub async fn start(config: NodeConfig) -> Node {
+pub(crate) async fn start(config: NodeConfig) -> Node {
     Node::start(config).await.unwrap()
 }
 
-pub fn signer(node: &Node, index: usize) -> PrivateKeySigner {
+pub(crate) fn signer(node: &Node, index: usize) -> PrivateKeySigner {
     PrivateKeySigner::from_bytes(&node.accounts()[index].1).unwrap()
 }
 
 /// A provider over HTTP that signs with the first development account.
-pub fn http(node: &Node) -> DynProvider {
+pub(crate) fn http(node: &Node) -> DynProvider {
     // The HTTP client wants to know whose cryptography it would use, even where there is no TLS.
     let _known_already = rustls::crypto::ring::default_provider().install_default();
     let provider = ProviderBuilder::new()
@@ -72,7 +67,7 @@ pub fn http(node: &Node) -> DynProvider {
 }
 
 /// A provider over WebSocket that signs with the first development account.
-pub async fn ws(node: &Node) -> DynProvider {
+pub(crate) async fn ws(node: &Node) -> DynProvider {
     ProviderBuilder::new()
         .wallet(EthereumWallet::from(signer(node, 0)))
         .connect_ws(WsConnect::new(node.ws_url()))
@@ -81,12 +76,12 @@ pub async fn ws(node: &Node) -> DynProvider {
         .erased()
 }
 
-pub async fn deploy(provider: &DynProvider) -> ProbeInstance {
+pub(crate) async fn deploy(provider: &DynProvider) -> ProbeInstance {
     Probe::deploy(provider.clone()).await.unwrap()
 }
 
 /// The next item, or a failure if it does not come within ten seconds.
-pub async fn next<T>(stream: &mut (impl Stream<Item = T> + Unpin)) -> T {
+pub(crate) async fn next<T>(stream: &mut (impl Stream<Item = T> + Unpin)) -> T {
     tokio::time::timeout(Duration::from_secs(10), stream.next())
         .await
         .unwrap()
@@ -94,7 +89,7 @@ pub async fn next<T>(stream: &mut (impl Stream<Item = T> + Unpin)) -> T {
 }
 
 /// The result of a method that the provider has no function for.
-pub async fn raw<P, R>(provider: &DynProvider, method: &'static str, params: P) -> R
+pub(crate) async fn raw<P, R>(provider: &DynProvider, method: &'static str, params: P) -> R
 where
     P: alloy::rpc::json_rpc::RpcSend,
     R: alloy::rpc::json_rpc::RpcRecv,
@@ -103,7 +98,11 @@ where
 }
 
 /// The code and message of the error that the method gives.
-pub async fn refused<P>(provider: &DynProvider, method: &'static str, params: P) -> (i64, String)
+pub(crate) async fn refused<P>(
+    provider: &DynProvider,
+    method: &'static str,
+    params: P,
+) -> (i64, String)
 where
     P: alloy::rpc::json_rpc::RpcSend,
 {
@@ -115,6 +114,6 @@ where
     (payload.code, payload.message.into_owned())
 }
 
-pub fn address(node: &Node, index: usize) -> Address {
+pub(crate) fn address(node: &Node, index: usize) -> Address {
     node.accounts()[index].0
 }

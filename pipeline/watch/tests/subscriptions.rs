@@ -1,10 +1,4 @@
 //! Subscriptions read from a real chain, reorganisations included.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that fails panics"
-)]
 
 use alloy::{
     network::{EthereumWallet, TransactionBuilder},
