@@ -356,3 +356,66 @@ impl Region for LiveRegion {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
+mod tests {
+    use super::*;
+    use cryptlet_types::region::{CallOutAnswer, RegionFault, encode};
+    use tokio::{io::AsyncWriteExt, net::UnixStream};
+
+    struct Nobody;
+
+    #[async_trait]
+    impl CallOutSession for Nobody {
+        async fn call_out(&mut self, _: CallOut) -> Result<CallOutAnswer, String> {
+            Err("nobody is here".into())
+        }
+
+        fn run_ended(&mut self) {}
+    }
+
+    fn frame() -> Vec<u8> {
+        let answer: Answer = Err(RegionFault::Protocol("no".into()));
+        let body = encode(&ToHost::Answer(answer)).unwrap();
+        let head = u32::try_from(body.len()).unwrap().to_be_bytes();
+        [&head[..], &body].concat()
+    }
+
+    /// What comes later than an answer, and before the next call, is not taken for the next answer.
+    #[tokio::test]
+    async fn what_follows_an_answer_is_found_before_the_next_call() {
+        for late in [true, false] {
+            let (ours, mut region) = UnixStream::pair().unwrap();
+            region.write_all(&frame()).await.unwrap();
+            let line = Line {
+                stream: Box::new(ours),
+                process: None,
+            };
+            let mut conversation = Conversation::new(line, Box::new(Nobody));
+            let first = conversation.call(CallIn::Seal, OWN_TIME).await.unwrap_err();
+            assert!(matches!(first, IsolationError::Fault(_)), "{first}");
+            if late {
+                region.write_all(&[0]).await.unwrap();
+                let next = conversation.call(CallIn::Seal, OWN_TIME).await.unwrap_err();
+                assert!(next.to_string().contains("out of turn"), "{next}");
+            } else {
+                let (answered, next) = tokio::join!(
+                    async {
+                        region.readable().await.unwrap();
+                        region.write_all(&frame()).await
+                    },
+                    conversation.call(CallIn::Seal, OWN_TIME)
+                );
+                answered.unwrap();
+                let next = next.unwrap_err();
+                assert!(matches!(next, IsolationError::Fault(_)), "{next}");
+            }
+        }
+    }
+}
