@@ -232,3 +232,28 @@ fn the_bench_measures_the_path_beside_its_limits() {
         assert!(figures[figure].as_f64().unwrap() > 0.0, "{figures}");
     }
 }
+
+#[test]
+fn the_bench_of_isolation_measures_regions_beside_their_limits() {
+    let run = cryptlet()
+        .args(["bench", "isolation", "--json"])
+        .args(["--regions", "10", "--calls", "20"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(run.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{errors}");
+    let measured: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    for figure in [
+        "fresh_region_p50_ms",
+        "call_p50_us",
+        "in_process_call_p50_us",
+        "fresh_calls_per_s",
+        "in_process_fresh_calls_per_s",
+        "wasmtime_fresh_calls_per_s",
+        "idle_rss_mib",
+    ] {
+        let value = measured[figure].as_f64();
+        assert!(value.is_some_and(|value| value > 0.0), "{figure}: {text}");
+    }
+}

@@ -22,6 +22,7 @@ use cryptlet_container::{
 use cryptlet_types::region::{CallOut, CallOutAnswer};
 use rustix::{
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
+    pipe::pipe,
     time::{ClockId, clock_gettime},
 };
 use std::{
@@ -77,7 +78,7 @@ fn main() -> Outcome<()> {
 /// Calls a second in a process that is isolated as a region is.
 fn in_a_region() -> Outcome<f64> {
     let (mut result, stream) = UnixStream::pair()?;
-    let (_end, told) = UnixStream::pair()?;
+    let (_end, told) = pipe()?;
     let (requests, asked) = UnixStream::pair()?;
     ask(&requests, &[stream.as_fd(), told.as_fd()])?;
     // One copy is enough: whoever is asked no more does not wait for further requests.
