@@ -118,8 +118,8 @@ microvm: build ## regions in virtual machines: builds their container, and tests
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/microvm cargo clippy $(CARGO_ARGS) --all-targets \
 		--manifest-path enclave/microvm/Cargo.toml -- -D warnings
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/microvm cargo build $(CARGO_ARGS) --manifest-path enclave/microvm/Cargo.toml
-	ln -f $(CARGO_TARGET_DIR)/microvm/release/cryptlet-container-microvm $(BIN)/cryptlet-container-microvm
-	scripts/microvm-test.sh $(BIN)
+	cp $(CARGO_TARGET_DIR)/microvm/release/cryptlet-container-microvm $(BIN)/
+	MICROVM_CARGO='$(CARGO_ARGS) $(WORKSPACE)' scripts/microvm-test.sh $(BIN)
 
 # Module pages are written for who works on them too, and may link to private items.
 rustdoc: ## API documentation without a warning

@@ -6,7 +6,7 @@
 #   scripts/microvm-test.sh FOLDER [TEST...]
 #
 # FOLDER holds cryptlet-container and cryptlet-container-microvm; each TEST is a test program of adapters/isolation. Without
-# any it runs those of the workspace that hold for regions in virtual machines.
+# any it runs those that hold for regions in virtual machines, as cargo builds them with the arguments MICROVM_CARGO.
 # MICROVM_SECONDS bounds the whole (900). The machine's kernel is what `scripts/setup.sh microvm` fetched.
 set -euo pipefail
 
@@ -27,8 +27,9 @@ done
 
 if [ $# -eq 0 ]; then
   # `sandbox` looks at the descriptors of a process that has no virtual machine.
-  mapfile -t found < <(cargo test --release --locked --workspace --no-run --message-format=json 2>/dev/null |
-    sed -n 's|.*adapters/isolation/tests/\(microvm\|hostile\|path\|sources\|triggers\|protocol\)\.rs".*"executable":"\([^"]*\)".*|\2|p')
+  read -ra arguments <<<"${MICROVM_CARGO:---release --locked -p cryptlet-isolation}"
+  mapfile -t found < <(cargo test "${arguments[@]}" --no-run --message-format=json 2>/dev/null |
+    sed -n 's|.*adapters/isolation/tests/\(conformance/main\|microvm\|hostile\|path\|sources\|triggers\|protocol\)\.rs".*"executable":"\([^"]*\)".*|\2|p')
   set -- "${found[@]}"
   [ $# -gt 0 ] || fail "no tests are built: run make build"
 fi
