@@ -96,7 +96,7 @@ log=$work/console
 status=0
 timeout "$seconds" qemu-system-x86_64 -M q35,accel=tcg -cpu max,+svm,+npt -smp 2 -m 3072 -nodefaults -no-reboot \
   -display none -serial stdio -kernel "$kernel" -initrd "$work/initramfs" \
-  -append "console=ttyS0 quiet panic=-1 mitigations=off" </dev/null | tr -d '\r' | tee "$log" || status=$?
+  -append "console=ttyS0 quiet panic=-1 mitigations=off" </dev/null | sed -u 's/\r$//' | tee "$log" || status=$?
 if grep -q '^microvm-test: verdict passed$' "$log"; then exit 0; fi
 [ "$status" -ne 124 ] || fail "no verdict within $seconds s; the last lines above are where it stood"
 grep '^microvm-test: .* FAILED$' "$log" >&2 || fail "the machine ended without a verdict (status $status); its console is above"

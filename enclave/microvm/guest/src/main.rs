@@ -35,10 +35,7 @@ use wasmtime::{
     Config, Engine, Store, Trap,
     component::{Component, HasSelf, Linker},
 };
-use wire::{
-    Answered, CallOut, Loaded, MAX_CALL_BYTES, MAX_PART_BYTES, MAX_TEXT_BYTES, Ran, Run, Stopped,
-    decode, encode,
-};
+use wire::{Answered, CallOut, Loaded, MAX_CALL_BYTES, Ran, Run, Stopped, decode, encode};
 
 #[allow(
     missing_docs,
@@ -54,6 +51,11 @@ mod bindings {
         additional_derives: [serde::Serialize, serde::Deserialize],
     });
 }
+
+/// Longest text of a cryptlet that the guest hands over; the container cuts it further.
+const MAX_TEXT_BYTES: usize = 4 << 10;
+/// Longest state or payload that the guest hands over; the container allows less.
+const MAX_PART_BYTES: usize = 1 << 20;
 
 /// The component, once it is loaded. There is one thread.
 static LOADED: Mutex<Option<(Engine, UtilityPre<State>)>> = Mutex::new(None);

@@ -4,10 +4,6 @@
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// Longest text of a cryptlet that the guest hands over; the container cuts it further.
-pub(crate) const MAX_TEXT_BYTES: usize = 4 << 10;
-/// Longest state or payload that the guest hands over; the container allows less.
-pub(crate) const MAX_PART_BYTES: usize = 1 << 20;
 /// Most that a cryptlet can hand over at once, and so the longest call out; the container allows less.
 pub(crate) const MAX_CALL_BYTES: usize = 2 << 20;
 
