@@ -94,7 +94,8 @@ chmod +x "$root/init"
 printf 'microvm-test: boots %s, runs %s\n' "$(basename "$kernel")" "${names[*]}"
 log=$work/console
 status=0
-timeout "$seconds" qemu-system-x86_64 -M q35,accel=tcg -cpu max,+svm,+npt -smp 2 -m 3072 -nodefaults -no-reboot \
+# One processor: with two, an interrupt was lost once while one of them was in a guest, and everything stood still.
+timeout "$seconds" qemu-system-x86_64 -M q35,accel=tcg -cpu max,+svm,+npt -smp 1 -m 3072 -nodefaults -no-reboot \
   -display none -serial stdio -kernel "$kernel" -initrd "$work/initramfs" \
   -append "console=ttyS0 quiet panic=-1 mitigations=off" </dev/null | sed -u 's/\r$//' | tee "$log" || status=$?
 if grep -q '^microvm-test: verdict passed$' "$log"; then exit 0; fi
