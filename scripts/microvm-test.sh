@@ -7,10 +7,10 @@
 #
 # FOLDER holds cryptlet-container and cryptlet-container-microvm; each TEST is a test program of adapters/isolation. Without
 # any it runs those that hold for regions in virtual machines, as cargo builds them with the arguments MICROVM_CARGO.
-# MICROVM_SECONDS bounds the whole (900). The machine's kernel is what `scripts/setup.sh microvm` fetched.
+# MICROVM_SECONDS bounds the whole (3600). The machine's kernel is what `scripts/setup.sh microvm` fetched.
 set -euo pipefail
 
-readonly seconds=${MICROVM_SECONDS:-900}
+readonly seconds=${MICROVM_SECONDS:-3600}
 readonly tools=${XDG_CACHE_HOME:-$HOME/.cache}/bletchley/tools/linux-cloud
 readonly folder=$1
 shift
