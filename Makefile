@@ -122,7 +122,7 @@ microvm: build ## regions in virtual machines: builds their container, and tests
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/microvm cargo test $(CARGO_ARGS) --manifest-path enclave/microvm/Cargo.toml
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/microvm cargo build $(CARGO_ARGS) --manifest-path enclave/microvm/Cargo.toml
 	cp $(CARGO_TARGET_DIR)/microvm/release/cryptlet-container-microvm $(BIN)/
-	MICROVM_CARGO='$(CARGO_ARGS) $(WORKSPACE)' scripts/microvm-test.sh $(BIN)
+	MICROVM_CARGO='$(CARGO_ARGS) --workspace' scripts/microvm-test.sh $(BIN)
 
 # Module pages are written for who works on them too, and may link to private items.
 rustdoc: ## API documentation without a warning

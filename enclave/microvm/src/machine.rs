@@ -120,18 +120,16 @@ impl Machine {
         let (ready, started) = channel();
         let call = ask(say.clone(), answered);
         alarm::silence().map_err(|error| error.to_string())?;
-        let work = move || {
-            let told = match prepare(code, sizes, call) {
-                Ok((machine, fresh)) => {
-                    if ready.send(Ok(machine.interrupt_handle())).is_ok() {
-                        attend(machine, &fresh, &inputs, &say);
-                    }
-                    return;
+        let work = move || match prepare(code, sizes, call) {
+            Ok((machine, fresh)) => {
+                if ready.send(Ok(machine.interrupt_handle())).is_ok() {
+                    attend(machine, &fresh, &inputs, &say);
                 }
-                Err(reason) => Err(reason),
-            };
-            // Whoever waits for it is there until it comes.
-            let _ = ready.send(told);
+            }
+            Err(reason) => {
+                // Whoever waits for it is there until it comes.
+                let _ = ready.send(Err(reason));
+            }
         };
         let spawned = thread::Builder::new().name("machine".into()).spawn(work);
         spawned.map_err(|error| error.to_string())?;
