@@ -117,9 +117,12 @@ microvm: build ## regions in virtual machines: builds their container, and tests
 	@scripts/setup.sh microvm
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/microvm cargo clippy $(CARGO_ARGS) --all-targets \
 		--manifest-path enclave/microvm/Cargo.toml -- -D warnings
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/microvm cargo clippy $(CARGO_ARGS) -p cryptlet-microvm-guest \
+		--target x86_64-unknown-none --manifest-path enclave/microvm/Cargo.toml -- -D warnings
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/microvm cargo test $(CARGO_ARGS) --manifest-path enclave/microvm/Cargo.toml
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/microvm cargo build $(CARGO_ARGS) --manifest-path enclave/microvm/Cargo.toml
-	ln -f $(CARGO_TARGET_DIR)/microvm/release/cryptlet-container-microvm $(BIN)/cryptlet-container-microvm
-	scripts/microvm-test.sh $(BIN)
+	cp $(CARGO_TARGET_DIR)/microvm/release/cryptlet-container-microvm $(BIN)/
+	MICROVM_CARGO='$(CARGO_ARGS) --workspace' scripts/microvm-test.sh $(BIN)
 
 # Module pages are written for who works on them too, and may link to private items.
 rustdoc: ## API documentation without a warning

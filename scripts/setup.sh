@@ -11,8 +11,9 @@
 # anvil the pinned Anvil, by npm; needs node
 # services  a PKCS#11 token in software (softhsm2) and an OCI registry (docker-registry), by apt
 # tpm       a TPM in software (swtpm) and the TPM2 Software Stack with its headers (libtss2-dev), by apt
-# microvm   what `make microvm` needs: clang, QEMU, a static busybox, by apt; rust-src, by rustup; Debian's cloud kernel with
-#           its KVM modules, by apt, unpacked into a folder outside the clone and never booted by anything but QEMU
+# microvm   what `make microvm` needs: clang, QEMU, a static busybox, by apt; rust-src and the target x86_64-unknown-none, by
+#           rustup; Debian's cloud kernel with its KVM modules, by apt, unpacked into a folder outside the clone and booted by
+#           nothing but QEMU
 # python    Python 3 with venv, by apt, and the API fuzzer schemathesis, by pip into a folder of its own
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -93,6 +94,10 @@ check_microvm() {
   if [ ! -d "$(rustc "+$channel" --print sysroot)/lib/rustlib/src/rust/library" ]; then
     say "add the component rust-src (rustup)"
     rustup component add rust-src --toolchain "$channel"
+  fi
+  if ! rustup target list --installed --toolchain "$channel" | grep -q '^x86_64-unknown-none$'; then
+    say "add the target x86_64-unknown-none (rustup)"
+    rustup target add x86_64-unknown-none --toolchain "$channel"
   fi
   folder=${XDG_CACHE_HOME:-$HOME/.cache}/bletchley/tools/linux-cloud
   [ ! -e "$folder/ready" ] || return 0

@@ -22,6 +22,9 @@ use tokio::{
 
 /// Time for what the region does without the cryptlet: to make its keys, to open a wrapped one, to sign a batch, to seal.
 pub(crate) const OWN_TIME: Duration = Duration::from_secs(5);
+/// Time for a region to begin whose component runs in a virtual machine: that is started, and loads the component. It takes a
+/// fraction of this even where the processor is emulated and busy.
+const MACHINE_TIME: Duration = Duration::from_secs(30);
 /// How much later than the region the host notices that a run's time is up: the region then hears that its
 /// source is late when it knows already that the run is over, and answers with a deadline fault.
 const CALL_OUT_GRACE: Duration = Duration::from_millis(250);
@@ -73,7 +76,11 @@ impl Conversation {
         wall: Duration,
     ) -> Result<LiveRegion, IsolationError> {
         let call = CallIn::Create { nonce: challenge };
-        let CallInAnswer::Created(created) = self.call(call, OWN_TIME).await? else {
+        let time = match expected.provider {
+            Provider::Microvm => MACHINE_TIME,
+            _ => OWN_TIME,
+        };
+        let CallInAnswer::Created(created) = self.call(call, time).await? else {
             return self.other_answer().await;
         };
         expected.compare(&created)?;

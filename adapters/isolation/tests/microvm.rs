@@ -17,10 +17,11 @@ use cryptlet_isolation::{
     microvm::{Probe, probe},
     providers::{Choice, Containers, NoProvider, Providers},
 };
-use cryptlet_types::{Policy, Provider, region::RegionFault};
+use cryptlet_types::{Limits, Policy, Provider, region::RegionFault};
 use support::{
-    HOSTILE, MARKET_WATCHER, MONTE_CARLO, RELAY, Setup, behave, container, microvm_container,
-    payload, process, provision, said,
+    HOSTILE, MARKET_WATCHER, MONTE_CARLO, NAME, RELAY, Setup, behave, container, fault,
+    microvm_container, payload, process, provision, said,
+    source::{Source, page},
 };
 
 const BOTH: [Provider; 2] = [Provider::Microvm, Provider::Process];
@@ -145,4 +146,31 @@ async fn a_machine_has_bounds_of_its_own_and_names_them() {
         matches!(&error, IsolationError::Fault(RegionFault::Package(reason)) if reason == expected),
         "{error}"
     );
+}
+
+/// What passes between container and machine has room for the largest that either may say.
+#[tokio::test]
+async fn a_response_of_megabytes_reaches_the_cryptlet_and_no_more_than_two_come_back() {
+    let Some(_) = microvm_container() else { return };
+    let body = "x".repeat(6 << 20);
+    let source = Source::start(page(&body)).await;
+    let mut setup = Setup::new(HOSTILE).with_source(&source);
+    setup.limits = Limits {
+        fuel: u64::MAX / 2,
+        memory_bytes: 64 << 20,
+        wall_millis: 120_000,
+        response_bytes: 16 << 20,
+    };
+    let mut region = setup.ready().await;
+    let fetched = region.run(behave("fetch", &format!("https://{NAME}/")));
+    let fetched = said(&fetched.await.unwrap());
+    assert!(fetched.starts_with("200 xxx"), "{fetched}");
+    let long = fault(region.run(behave("huge", "1900000")).await);
+    assert_eq!(long, RegionFault::PayloadTooLarge(1_900_064));
+    let longer = fault(region.run(behave("huge", "3000000")).await);
+    assert!(
+        matches!(&longer, RegionFault::Trap(why) if why.contains("too much data")),
+        "{longer}"
+    );
+    assert_eq!(said(&region.run(behave("echo", "x")).await.unwrap()), "x");
 }

@@ -4,8 +4,7 @@ use crate::{
     attested::{Attested, accept},
     deadline::Watchdog,
     execution::Executor,
-    sandbox::{self, Needs},
-    serve,
+    sandbox, serve,
     session::{Identity, Keys, Remote, Session, Witness},
     witness::Asking,
 };
@@ -30,7 +29,7 @@ const CERTIFICATE_SECONDS: u64 = 600;
 pub fn region(container: Sha256Digest, executor: Box<dyn Executor>) -> Result<(), Box<dyn Error>> {
     check(executor.as_ref())?;
     let mut controls = sandbox::enter()?;
-    controls.extend(sandbox::isolate(Needs::Nothing)?);
+    controls.extend(sandbox::isolate(None)?);
     let (stream, witness, more) = sandbox::settle_apart()?;
     controls.extend(more);
     let watchdog = Watchdog::start()?;
@@ -69,7 +68,7 @@ pub fn region(container: Sha256Digest, executor: Box<dyn Executor>) -> Result<()
         exporter,
         witness: Box::new(witness),
         // What it returns is named already: it was in force when the certificate was made.
-        seal: || match sandbox::seal(Needs::Nothing) {
+        seal: || match sandbox::seal(None) {
             Ok(_) => Ok(()),
             Err(error) => Err(error.to_string()),
         },
@@ -83,9 +82,9 @@ pub fn region(container: Sha256Digest, executor: Box<dyn Executor>) -> Result<()
 /// The executor needs something that such a region has given up before its package comes.
 pub fn check(executor: &dyn Executor) -> Result<(), &'static str> {
     match executor.needs() {
-        Needs::Nothing => Ok(()),
-        Needs::VirtualMachine => {
-            Err("regions for hosts on other machines cannot start a virtual machine")
+        None => Ok(()),
+        Some(_) => {
+            Err("regions for hosts on other machines run components in their own process only")
         }
     }
 }
@@ -112,9 +111,9 @@ impl<S: Write> Write for Plain<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{execution::Execution, runtime::InProcess};
+    use crate::{execution::Execution, runtime::InProcess, sandbox::Needs};
     use cryptlet_types::{Limits, Provider};
-    use std::os::fd::RawFd;
+    use std::{collections::BTreeMap, os::fd::RawFd};
 
     struct InMachine;
 
@@ -123,8 +122,13 @@ mod tests {
             Provider::Microvm
         }
 
-        fn needs(&self) -> Needs {
-            Needs::VirtualMachine
+        fn needs(&self) -> Option<Needs> {
+            Some(Needs {
+                control: "virtual-machine",
+                loading: || Ok(BTreeMap::new()),
+                sealed: || Ok(BTreeMap::new()),
+                in_vain: &[],
+            })
         }
 
         fn open(&self) -> io::Result<Option<RawFd>> {

@@ -17,8 +17,8 @@ pub trait Executor {
     /// Which provider a region's evidence names.
     fn provider(&self) -> Provider;
 
-    /// What its regions do with the system once they are sealed.
-    fn needs(&self) -> Needs;
+    /// What it needs of the system in its regions and where they come from.
+    fn needs(&self) -> Option<Needs>;
 
     /// Called once, in the process that all others are copies of, while files can still be opened. Returns the descriptor that
     /// regions keep beside their stream.

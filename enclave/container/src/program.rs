@@ -142,7 +142,12 @@ fn loaded(
 }
 
 /// A region: one session on one stream.
-fn region(child: Child, mut session: Session, needs: Needs, device: Option<RawFd>) -> Outcome<()> {
+fn region(
+    child: Child,
+    mut session: Session,
+    needs: Option<Needs>,
+    device: Option<RawFd>,
+) -> Outcome<()> {
     let [stream]: [OwnedFd; 1] = child
         .descriptors
         .try_into()
@@ -158,13 +163,11 @@ fn region(child: Child, mut session: Session, needs: Needs, device: Option<RawFd
     }
 }
 
-fn sealed(session: &mut Session, needs: Needs) -> Outcome<(Watchdog, Vec<&'static str>)> {
+fn sealed(session: &mut Session, needs: Option<Needs>) -> Outcome<(Watchdog, Vec<&'static str>)> {
     session.begin()?;
     let watchdog = Watchdog::start()?;
     let mut controls = sandbox::seal(needs)?.to_vec();
-    if needs == Needs::VirtualMachine {
-        controls.push("virtual-machine");
-    }
+    controls.extend(needs.map(|needs| needs.control));
     Ok((watchdog, controls))
 }
 

@@ -44,8 +44,8 @@ impl Executor for InProcess {
         Provider::Process
     }
 
-    fn needs(&self) -> Needs {
-        Needs::Nothing
+    fn needs(&self) -> Option<Needs> {
+        None
     }
 
     fn open(&self) -> io::Result<Option<RawFd>> {

@@ -27,7 +27,7 @@ use seccompiler::{
     SeccompFilter, SeccompRule,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     io,
     os::{
         fd::{AsFd, OwnedFd, RawFd},
@@ -48,9 +48,6 @@ const FIRST_UNKNOWN: u32 = 3;
 const FIRST_BUT_STREAM: u32 = 1;
 /// The first that a region does not keep whose host is on another machine.
 const FIRST_BUT_BOTH: u32 = 2;
-
-/// Type byte of KVM's ioctl requests (`KVMIO` in `linux/kvm.h`).
-const KVM_REQUESTS: u64 = 0xae;
 
 /// Why the container cannot be isolated. No retry helps on this system.
 #[derive(Debug, thiserror::Error)]
@@ -103,13 +100,18 @@ pub fn enter() -> Result<Vec<&'static str>, SandboxError> {
     Ok(controls)
 }
 
-/// Beside computing: what a region does with the system once it is sealed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Needs {
-    /// Nothing.
-    Nothing,
-    /// It runs a virtual machine, on a `/dev/kvm` that is open already.
-    VirtualMachine,
+/// What the execution of components needs of the system beside what every region does. It is said by the program that brings
+/// it, so that a program without needs has no list of them in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs {
+    /// What evidence calls it.
+    pub control: &'static str,
+    /// What is called from loading a package on, until a region is sealed.
+    pub loading: fn() -> Result<Calls, BackendError>,
+    /// What is called in a sealed region: some of what is called before.
+    pub sealed: fn() -> Result<Calls, BackendError>,
+    /// Those among them that are answered by an error instead, from loading on: whoever calls goes on without.
+    pub in_vain: &'static [(i64, i32)],
 }
 
 /// What a process gives up before it reads a package: the world outside. It can still divide, and its regions can still get
@@ -117,16 +119,18 @@ pub enum Needs {
 ///
 /// # Errors
 /// A control of the floor was refused.
-pub fn isolate(needs: Needs) -> Result<Vec<&'static str>, SandboxError> {
+pub fn isolate(needs: Option<Needs>) -> Result<Vec<&'static str>, SandboxError> {
     let mut controls = leave_namespaces();
     controls.extend(apply_landlock());
     drop_capabilities_but(CapabilitySet::SYS_ADMIN).map_err(refused("capabilities"))?;
     refuse(libc::SYS_openat, libc::EACCES)?;
     refuse(libc::SYS_clone3, libc::ENOSYS)?;
     let mut calls = loading_calls()?;
-    if needs == Needs::VirtualMachine {
-        // Which process a signal goes to is limited in each region, which has another number.
-        calls.extend(virtual_machine(Vec::new())?);
+    if let Some(needs) = needs {
+        for (call, error) in needs.in_vain {
+            refuse(*call, *error)?;
+        }
+        allow(&mut calls, (needs.loading)().map_err(backend)?);
     }
     forbid_all_but(calls)?;
     Ok(controls)
@@ -191,42 +195,36 @@ fn confine(namespaces: UnshareFlags) -> Result<Vec<&'static str>, SandboxError> 
 ///
 /// # Errors
 /// The floor: without it there is no region.
-pub fn seal(needs: Needs) -> Result<[&'static str; 2], SandboxError> {
+pub fn seal(needs: Option<Needs>) -> Result<[&'static str; 2], SandboxError> {
     setrlimit(Resource::Nofile, fixed(0)).map_err(refused("descriptors"))?;
     let mut calls = region_calls()?;
-    if needs == Needs::VirtualMachine {
-        let own = u64::from(std::process::id());
-        calls.extend(virtual_machine(only_if(0, SeccompCmpOp::Eq, own)?)?);
+    if let Some(needs) = needs {
+        allow(&mut calls, (needs.sealed)().map_err(backend)?);
     }
     forbid_all_but(calls)?;
     Ok(["descriptors", "seccomp-kill"])
 }
 
-/// Requests to KVM and to no other driver, and the signal that stops a machine at its deadline, to threads of the process that
-/// `signalled` says, again after a pause if it must be.
-fn virtual_machine(signalled: Vec<SeccompRule>) -> Result<Calls, SandboxError> {
-    let to_kvm = SeccompCmpOp::MaskedEq(0xff00);
-    Ok(BTreeMap::from([
-        (libc::SYS_ioctl, only_if(1, to_kvm, KVM_REQUESTS << 8)?),
-        (libc::SYS_tgkill, signalled),
-        (libc::SYS_getpid, Vec::new()),
-        (libc::SYS_clock_nanosleep, Vec::new()),
-    ]))
+fn backend(error: BackendError) -> SandboxError {
+    seccompiler::Error::Backend(error).into()
 }
 
-/// That an argument of the call, counted from 0, is so.
-fn only_if(
-    argument: u8,
-    is: SeccompCmpOp,
-    value: u64,
-) -> Result<Vec<SeccompRule>, seccompiler::Error> {
-    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, is, value);
-    let rule = condition.and_then(|condition| SeccompRule::new(vec![condition]));
-    Ok(vec![rule.map_err(seccompiler::Error::Backend)?])
+/// Allows what is allowed already, and what `more` allows.
+fn allow(calls: &mut Calls, more: Calls) {
+    for (call, rules) in more {
+        match calls.entry(call) {
+            Entry::Vacant(place) => {
+                place.insert(rules);
+            }
+            Entry::Occupied(mut known) if rules.is_empty() => known.get_mut().clear(),
+            Entry::Occupied(known) if known.get().is_empty() => {}
+            Entry::Occupied(mut known) => known.get_mut().extend(rules),
+        }
+    }
 }
 
 /// System calls, each with the rules of which one must hold; without a rule it is allowed whatever its arguments are.
-type Calls = BTreeMap<i64, Vec<SeccompRule>>;
+pub type Calls = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Whatever else is called kills the process. Filters add up: a later one takes more away, and gives nothing back.
 fn forbid_all_but(calls: Calls) -> Result<(), SandboxError> {
@@ -247,12 +245,9 @@ fn refuse(call: i64, error: i32) -> Result<(), SandboxError> {
 }
 
 fn apply(calls: Calls, on: SeccompAction, otherwise: SeccompAction) -> Result<(), SandboxError> {
-    let architecture = std::env::consts::ARCH
-        .try_into()
-        .map_err(seccompiler::Error::Backend)?;
-    let filter = SeccompFilter::new(calls, otherwise, on, architecture)
-        .map_err(seccompiler::Error::Backend)?;
-    let program: BpfProgram = filter.try_into().map_err(seccompiler::Error::Backend)?;
+    let architecture = std::env::consts::ARCH.try_into().map_err(backend)?;
+    let filter = SeccompFilter::new(calls, otherwise, on, architecture).map_err(backend)?;
+    let program: BpfProgram = filter.try_into().map_err(backend)?;
     seccompiler::apply_filter_all_threads(&program)?;
     Ok(())
 }
@@ -269,7 +264,7 @@ fn region_calls() -> Result<Calls, SandboxError> {
             ),
         ])
     };
-    let ruled = ruled().map_err(seccompiler::Error::Backend)?;
+    let ruled = ruled().map_err(backend)?;
     Ok(plain.chain(ruled).collect())
 }
 
@@ -303,7 +298,7 @@ fn loading_calls() -> Result<Calls, SandboxError> {
             (libc::SYS_fcntl, fcntl),
         ])
     };
-    let ruled = ruled().map_err(seccompiler::Error::Backend)?;
+    let ruled = ruled().map_err(backend)?;
     Ok(plain.chain(ruled).collect())
 }
 

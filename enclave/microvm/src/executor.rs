@@ -1,6 +1,7 @@
 //! Cryptlets in machines of their own, as a session wants them run.
 
 use crate::{
+    calls::NEEDS,
     compile::compile,
     machine::{self, Machine, Sizes},
     wire::{Answered, CallOut, Ran as Told, Run, Stopped, decode, encode},
@@ -30,8 +31,8 @@ impl Executor for InMachine {
         Provider::Microvm
     }
 
-    fn needs(&self) -> Needs {
-        Needs::VirtualMachine
+    fn needs(&self) -> Option<Needs> {
+        Some(NEEDS)
     }
 
     /// Tries a machine out. Hyperlight opens the device once for all machines, and keeps it to itself.

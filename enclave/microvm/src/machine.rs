@@ -2,9 +2,12 @@
 //! to the host function `call`.
 //!
 //! It runs on a thread of its own, since what it asks for is answered by the session's thread, which has the stream to the
-//! host; and since the thread that a copied process begins with cannot be told to stop: the C library does not know its number.
+//! host; and since the signal that stops it must reach no other thread.
 
-use crate::wire::{Loaded, MAX_CALL_BYTES, decode};
+use crate::{
+    alarm::{self, Alarm},
+    wire::{Loaded, MAX_CALL_BYTES, decode},
+};
 use hyperlight_host::{
     GuestBinary, HyperlightError, MultiUseSandbox, UninitializedSandbox,
     hypervisor::InterruptHandle,
@@ -116,18 +119,17 @@ impl Machine {
         let (answers, answered) = channel();
         let (ready, started) = channel();
         let call = ask(say.clone(), answered);
-        let work = move || {
-            let told = match prepare(code, sizes, call) {
-                Ok((machine, fresh)) => {
-                    if ready.send(Ok(machine.interrupt_handle())).is_ok() {
-                        attend(machine, &fresh, &inputs, &say);
-                    }
-                    return;
+        alarm::silence().map_err(|error| error.to_string())?;
+        let work = move || match prepare(code, sizes, call) {
+            Ok((machine, fresh)) => {
+                if ready.send(Ok(machine.interrupt_handle())).is_ok() {
+                    attend(machine, &fresh, &inputs, &say);
                 }
-                Err(reason) => Err(reason),
-            };
-            // Whoever waits for it is there until it comes.
-            let _ = ready.send(told);
+            }
+            Err(reason) => {
+                // Whoever waits for it is there until it comes.
+                let _ = ready.send(Err(reason));
+            }
         };
         let spawned = thread::Builder::new().name("machine".into()).spawn(work);
         spawned.map_err(|error| error.to_string())?;
@@ -144,7 +146,8 @@ impl Machine {
     pub(crate) fn stop(&self) -> Box<dyn Fn() + Send> {
         let handle = Arc::clone(&self.handle);
         Box::new(move || {
-            // It says whether the machine was running; if not, this is called again.
+            let _alarm = Alarm::ring();
+            // It waits until the machine does not run any more. If it did not, it says so at once, and this is called again.
             let _ = handle.kill();
         })
     }
@@ -183,15 +186,18 @@ fn ask(
     }
 }
 
-/// A machine that has loaded `code`, and its state then.
+/// A machine that has loaded `code`, and its state then, to which it has been brought back once: that changes where its memory
+/// lies, which a sealed region cannot do.
 fn prepare(
     code: Vec<u8>,
     sizes: Sizes,
     call: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + 'static,
 ) -> Result<(MultiUseSandbox, Arc<Snapshot>), String> {
+    alarm::hear().map_err(|error| error.to_string())?;
     let mut machine = create(sizes, call)?;
     load(&mut machine, code)?;
     let fresh = machine.snapshot().map_err(told)?;
+    machine.restore(Arc::clone(&fresh)).map_err(told)?;
     Ok((machine, fresh))
 }
 

@@ -5,6 +5,8 @@
 
 extern crate alloc;
 
+mod alarm;
+mod calls;
 mod compile;
 mod executor;
 mod machine;

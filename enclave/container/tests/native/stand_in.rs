@@ -1,11 +1,7 @@
 //! The container's processes, with an attempt in place of a package. The steps are those of `src/main.rs`.
 
 use crate::{Attempt, World, calls::call, loading, region};
-use cryptlet_container::{
-    deadline::Watchdog,
-    sandbox::{self, Needs},
-    zygote::divide,
-};
+use cryptlet_container::{deadline::Watchdog, sandbox, zygote::divide};
 use rustix::thread::UnshareFlags;
 use std::{
     io::{self, Read, Write},
@@ -34,7 +30,7 @@ pub(crate) fn divide_and_attempt() {
     drop(requests);
     let [stream, requests]: [OwnedFd; 2] = child.descriptors.try_into().unwrap();
     let mut stream = UnixStream::from(stream);
-    sandbox::isolate(Needs::Nothing).unwrap();
+    sandbox::isolate(None).unwrap();
     let (order, world) = ordered(&mut stream);
     if let Ok(order) = usize::try_from(order) {
         return attempt(&mut stream, &loading::ATTEMPTS[order], world);
@@ -63,7 +59,7 @@ fn be_region(mut stream: UnixStream) {
     // A thread that is still beginning would not survive what comes.
     answer.recv().unwrap();
     assert_eq!(
-        sandbox::seal(Needs::Nothing).unwrap(),
+        sandbox::seal(None).unwrap(),
         ["descriptors", "seccomp-kill"]
     );
     let (order, world) = ordered(&mut stream);

@@ -7,7 +7,7 @@ use hyperlight_common::vmem::{BasicMapping, MappingKind, PAGE_SIZE};
 use hyperlight_guest::prim_alloc::alloc_phys_pages;
 use hyperlight_guest_bin::{
     exception::arch::{Context, ExceptionInfo, HANDLERS},
-    paging::map_region,
+    paging::{map_region, phys_to_virt},
 };
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
@@ -37,16 +37,21 @@ fn fault(_: u64, _: *mut ExceptionInfo, _: *mut Context, address: u64) -> bool {
         return false;
     };
     let page = (address & !(PAGE_SIZE - 1)) as *mut u8;
-    // SAFETY: the page lies in a memory, and nothing is mapped there; what is mapped is a page that was free.
+    let kind = MappingKind::Basic(BasicMapping {
+        readable: true,
+        writable: true,
+        executable: false,
+    });
+    // SAFETY: the page lies in a memory, and nothing is mapped there; what is mapped is a page that was free, emptied where it
+    // is mapped already.
     #[allow(unsafe_code, reason = "page tables are addresses")]
     unsafe {
-        let kind = MappingKind::Basic(BasicMapping {
-            readable: true,
-            writable: true,
-            executable: false,
-        });
-        map_region(alloc_phys_pages(1), page, PAGE_SIZE as u64, kind);
-        page.write_bytes(0, PAGE_SIZE);
+        let free = alloc_phys_pages(1);
+        let Some(place) = phys_to_virt(free) else {
+            return false;
+        };
+        place.write_bytes(0, PAGE_SIZE);
+        map_region(free, page, PAGE_SIZE as u64, kind);
     }
     true
 }

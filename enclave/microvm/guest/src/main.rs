@@ -35,7 +35,7 @@ use wasmtime::{
     Config, Engine, Store, Trap,
     component::{Component, HasSelf, Linker},
 };
-use wire::{CallOut, Loaded, MAX_CALL_BYTES, MAX_PART_BYTES, MAX_TEXT_BYTES, Ran, Run, Stopped};
+use wire::{Answered, CallOut, Loaded, MAX_CALL_BYTES, Ran, Run, Stopped, decode, encode};
 
 #[allow(
     missing_docs,
@@ -52,6 +52,11 @@ mod bindings {
     });
 }
 
+/// Longest text of a cryptlet that the guest hands over; the container cuts it further.
+const MAX_TEXT_BYTES: usize = 4 << 10;
+/// Longest state or payload that the guest hands over; the container allows less.
+const MAX_PART_BYTES: usize = 1 << 20;
+
 /// The component, once it is loaded. There is one thread.
 static LOADED: Mutex<Option<(Engine, UtilityPre<State>)>> = Mutex::new(None);
 
@@ -67,7 +72,7 @@ struct Aborted;
 
 #[unsafe(no_mangle)]
 #[allow(unsafe_code, reason = "the name by which the entry point is found")]
-pub extern "C" fn hyperlight_main() {
+extern "C" fn hyperlight_main() {
     linear::enable();
     register_fn("load", load);
     register_fn("run", run);
@@ -129,6 +134,8 @@ fn drive(input: Run<Context, Trigger>) -> Option<Vec<u8>> {
     let (engine, component) = loaded.as_ref()?;
     let memory = MemoryLimit::new(input.memory_bytes);
     let mut store = Store::new(engine, State { memory });
+    // What the cryptlet hands over at once must fit into the guest's heap and the container's buffer.
+    store.set_hostcall_fuel(MAX_CALL_BYTES);
     store.limiter(|state| &mut state.memory);
     let ended = wake(&mut store, component, &input);
     let ran = Ran {
@@ -213,11 +220,7 @@ impl log::Host for State {
 
 impl http::Host for State {
     fn send(&mut self, request: http::Request) -> wasmtime::Result<HttpAnswer> {
-        let call = call(&CallOut::Send(request))?;
-        if call.len() > MAX_CALL_BYTES {
-            let reason = format!("request of more than {MAX_CALL_BYTES} bytes");
-            return Ok(Err(http::Error::Refused(reason)));
-        }
-        Ok(ask(call)?.ok_or(Aborted)?)
+        let answer = ask(call(&CallOut::Send(request))?)?;
+        Ok(answer.ok_or(Aborted)?)
     }
 }

@@ -4,12 +4,8 @@
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// Longest text of a cryptlet that the guest hands over; the container cuts it further.
-pub(crate) const MAX_TEXT_BYTES: usize = 4 << 10;
-/// Longest state or payload that the guest hands over; the container allows less.
-pub(crate) const MAX_PART_BYTES: usize = 1 << 20;
-/// Longest call out; the container allows less.
-pub(crate) const MAX_CALL_BYTES: usize = 3 << 20;
+/// Most that a cryptlet can hand over at once, and so the longest call out; the container allows less.
+pub(crate) const MAX_CALL_BYTES: usize = 2 << 20;
 
 /// What `load` answers: the imports, or why it is no cryptlet.
 pub(crate) type Loaded = Result<Vec<String>, String>;

@@ -16,7 +16,7 @@ mod job;
 use cryptlet_container::{
     channel::{ChannelError, Host, SharedHost},
     deadline::Watchdog,
-    sandbox::{self, Needs},
+    sandbox,
     zygote::{Child, divide},
 };
 use cryptlet_types::region::{CallOut, CallOutAnswer};
@@ -114,11 +114,11 @@ fn isolated(child: Child) -> Outcome<()> {
     let [stream]: [OwnedFd; 1] = child.descriptors.try_into().map_err(|_| "descriptors")?;
     // The clock is looked for when it is read first, by a call that no region makes.
     worked();
-    sandbox::isolate(Needs::Nothing)?;
+    sandbox::isolate(None)?;
     let runtime = job::Fresh::new()?;
     let (mut stream, _) = sandbox::settle(stream, child.namespaces, None)?;
     let watchdog = Watchdog::start()?;
-    sandbox::seal(Needs::Nothing)?;
+    sandbox::seal(None)?;
     let rate = calls_per_second(|| runtime.call(&watchdog))?;
     stream.write_all(&rate.to_be_bytes())?;
     Ok(())
