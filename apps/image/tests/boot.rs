@@ -145,6 +145,7 @@ fn booted(container: &[u8], linking: Linking) -> String {
     let parts = Parts {
         kernel: kernel(),
         cmdline: CMDLINE.into(),
+        modules: Vec::new(),
         container: path,
         linking,
     };
