@@ -1,13 +1,17 @@
 //! Machines that boot what `cryptlet image` makes: the container is their `/init`, and vsock the only way to it. Real are kernel,
 //! image, programs and the device's other end; QEMU emulates the processor, and a simulator attests.
 //!
+//! A host that dials vsock itself is tried inside of such a machine, whose kernel lets a machine talk to itself: there this program
+//! is the first process.
+//!
 //! Needs what `scripts/setup.sh guest` fetches, so this runs only where `CRYPTLET_GUEST_TESTS=1` says that it is there.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stderr,
-    reason = "tests"
+    unsafe_code,
+    reason = "tests, of which one is a first process"
 )]
 
 mod support;
@@ -25,6 +29,7 @@ use std::{
     ffi::OsString,
     fs,
     io::{BufRead, BufReader},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -32,9 +37,9 @@ use std::{
     time::{Duration, Instant},
 };
 use support::{
-    MARKET_WATCHER, Setup, container,
-    elsewhere::{Host, now},
-    provision,
+    MARKET_WATCHER, RELAY, Setup, container,
+    elsewhere::{self, Host, now},
+    input, provision,
     source::{Source, page},
     watch,
 };
@@ -385,4 +390,111 @@ fn a_machine_that_cannot_attest_says_why_and_ends() {
         !said.contains("Kernel panic") && !said.contains("listening"),
         "{said}"
     );
+}
+
+/// What the kernel needs so that a machine reaches itself by vsock.
+const LOOPBACK: [&str; 3] = [
+    "vsock",
+    "vmw_vsock_virtio_transport_common",
+    "vsock_loopback",
+];
+/// Where this program is in a machine, so that it finds the container where it looks for it.
+const THIS: &str = "deps/guest";
+/// What it is linked to, and the container is not.
+const LIBRARY: &str = "lib/x86_64-linux-gnu/libm.so.6";
+
+/// A machine in which this program is the first process and runs [`inside_a_host_dials_vsock`], with the container beside it.
+#[test]
+fn a_host_reaches_a_container_by_vsock() {
+    if !asked_for() {
+        return;
+    }
+    let cmdline = format!(
+        "console=ttyS0 quiet panic=-1 no_timer_check rdinit=/{THIS} -- --exact inside_a_host_dials_vsock --ignored --nocapture"
+    );
+    let image = Image::new(&LOOPBACK, Some(&cmdline));
+    let this = fs::read(std::env::current_exe().unwrap()).unwrap();
+    let library = fs::read(Path::new("/").join(LIBRARY)).unwrap();
+    let more = archive(&[
+        ("deps", 0o040_755, b""),
+        (THIS, 0o100_755, &this),
+        (LIBRARY, 0o100_755, &library),
+        ("cryptlet-container", 0o120_777, b"init"),
+        ("TRAILER!!!", 0, b""),
+    ]);
+    let initramfs = image.file("initramfs.cpio");
+    let whole = [fs::read(&initramfs).unwrap(), more].concat();
+    fs::write(initramfs, whole).unwrap();
+    let mut machine = Machine::start(&image, &[]);
+    machine.says("test result: ok. 1 passed");
+    assert!(machine.said.contains(REPORTED), "{}", machine.said);
+}
+
+const REPORTED: &str = "a cryptlet that was reached by vsock has reported";
+
+/// An archive that Linux unpacks over another (`Documentation/driver-api/early-userspace/buffer-format.rst`).
+fn archive(entries: &[(&str, u32, &[u8])]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (number, (path, mode, content)) in entries.iter().enumerate() {
+        let (number, sizes) = (
+            u32::try_from(number).unwrap(),
+            [path.len() + 1, content.len()],
+        );
+        let [name, size] = sizes.map(|size| u32::try_from(size).unwrap());
+        bytes.extend_from_slice(b"070701");
+        for field in [number, *mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name, 0] {
+            bytes.extend_from_slice(format!("{field:08x}").as_bytes());
+        }
+        bytes.extend_from_slice(path.as_bytes());
+        bytes.push(0);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend_from_slice(content);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    bytes
+}
+
+#[tokio::test]
+#[ignore = "the first process of a machine that another test boots"]
+async fn inside_a_host_dials_vsock() {
+    assert_eq!(std::process::id(), 1);
+    prepare();
+    let machine = elsewhere::Machine::start_at("vsock:8700");
+    assert_eq!(machine.address, "vsock:8700");
+    let (host, setup) = (Host::new(), Setup::new(RELAY));
+    let (package, settings) = (setup.package(), setup.settings());
+    let provider = host.provider("vsock:1:8700");
+    let created = provider.create(package, settings, CHALLENGE, setup.relay());
+    let mut region = created.await.unwrap();
+    provision(region.as_mut(), &setup.key).await.unwrap();
+    let answer = region.run(input(vec![])).await.unwrap();
+    assert!(matches!(answer.outcome, RunOutcome::Report(_)));
+    eprintln!("{REPORTED}");
+
+    let nobody = host.provider("vsock:1:8701");
+    let (package, settings) = (setup.package(), setup.settings());
+    let created = nobody.create(package, settings, CHALLENGE, setup.relay());
+    assert!(created.await.is_err_and(|error| error.is_retryable()));
+}
+
+/// What the container does as first process, as far as this program needs it.
+fn prepare() {
+    // SAFETY: texts that end with zeros, and no data.
+    let mounted = unsafe {
+        let (kind, at) = (c"proc".as_ptr(), c"/proc".as_ptr());
+        libc::mount(kind, at, kind, 0, std::ptr::null())
+    };
+    assert_eq!(mounted, 0, "/proc");
+    let mut modules: Vec<_> = fs::read_dir("/modules")
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    modules.sort_by_key(fs::DirEntry::path);
+    for module in modules {
+        let file = fs::File::open(module.path()).unwrap();
+        // SAFETY: an open file, and a text that ends with a zero.
+        let loaded =
+            unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) };
+        assert_eq!(loaded, 0, "{:?}", module.path());
+    }
 }

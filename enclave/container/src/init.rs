@@ -177,7 +177,7 @@ mod tests {
         let folder = env::temp_dir().join(format!("modules-{}", process::id()));
         fs::create_dir(&folder).unwrap();
         let make = |name: &str| fs::write(folder.join(name), b"").unwrap();
-        ["02-c.ko", "00-z.ko", "01-a.ko"].map(make);
+        ["02-c.ko", "00-z.ko", "01-a.ko"].into_iter().for_each(make);
         let names = ["00-z.ko", "01-a.ko", "02-c.ko"].map(|name| folder.join(name));
         assert_eq!(modules(&folder).unwrap(), names);
         (3..=MAX_MODULES).for_each(|number| make(&format!("{number:02}.ko")));

@@ -30,8 +30,12 @@ pub struct Machine {
 
 impl Machine {
     pub fn start() -> Self {
+        Self::start_at("127.0.0.1:0")
+    }
+
+    pub fn start_at(address: &str) -> Self {
         let mut listener = Command::new(container())
-            .args(["--listen", "127.0.0.1:0", "--attest", "simulator"])
+            .args(["--listen", address, "--attest", "simulator"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
