@@ -47,6 +47,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, UnixStream},
+    sync::Mutex,
     task::JoinHandle,
 };
 
@@ -66,6 +67,9 @@ const VSOCK: [&str; 8] = [
 const CONFIGURED: [&str; 2] = ["qemu_fw_cfg", "configfs"];
 /// Time for a machine to say what it is expected to: without KVM, beside other tests.
 const BOOT_TIME: Duration = Duration::from_secs(150);
+
+/// One machine at a time: emulated ones are slow enough alone.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Whether such tests are asked for.
 fn asked_for() -> bool {
@@ -244,8 +248,10 @@ impl Vsock {
             ])
             .spawn()
             .unwrap_or_else(|_| missing("vhost-device-vsock"));
-        let vsock = Self { device, folder };
+        let mut vsock = Self { device, folder };
         while !vsock.path("control").exists() {
+            let ended = vsock.device.try_wait().unwrap();
+            assert_eq!(ended, None, "vhost-device-vsock");
             thread::sleep(Duration::from_millis(10));
         }
         vsock
@@ -298,6 +304,7 @@ async fn a_cryptlet_in_a_machine_that_booted_an_image_reports_and_its_evidence_h
     if !asked_for() {
         return;
     }
+    let _turn = TURN.lock().await;
     let cmdline =
         "console=ttyS0 quiet panic=-1 no_timer_check -- --listen vsock:8700 --attest simulator";
     let image = Image::new(&VSOCK, Some(cmdline));
@@ -375,6 +382,7 @@ fn a_machine_that_cannot_attest_says_why_and_ends() {
     if !asked_for() {
         return;
     }
+    let _turn = TURN.blocking_lock();
     let image = Image::new(&[&VSOCK[..], &CONFIGURED].concat(), None);
     let collateral = image.file("collateral");
     fs::write(&collateral, "{}").unwrap();
@@ -409,6 +417,7 @@ fn a_host_reaches_a_container_by_vsock() {
     if !asked_for() {
         return;
     }
+    let _turn = TURN.blocking_lock();
     let cmdline = format!(
         "console=ttyS0 quiet panic=-1 no_timer_check rdinit=/{THIS} -- --exact inside_a_host_dials_vsock --ignored --nocapture"
     );

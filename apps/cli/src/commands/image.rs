@@ -11,12 +11,13 @@ use std::process::ExitCode;
 /// Bit 0 of `SEV_FEATURES` (AMD 24593, appendix B): SEV-SNP, and nothing else.
 const SNP_ONLY: u64 = 1;
 
-/// Command lines, unless another is given. Whatever went wrong, the machine restarts, which is the end of a Nitro enclave; it
-/// takes what it needs of AWS's own, which has no PCI. Collateral grows old: QEMU hands it over, so that the image stays.
-const ON_NITRO: &str = "console=ttyS0 panic=-1 reboot=k pci=off random.trust_cpu=on -- --listen vsock:8700 --attest nitro";
-const ON_SNP: &str = "console=ttyS0 panic=-1 -- --listen vsock:8700 --attest sevSnp \
+/// Command lines, unless another is given. Whatever went wrong, the machine restarts, and whoever holds the other end of its console
+/// has no debugger there. An enclave restarts by its keyboard controller, and has no PCI, as in AWS's own command line. Collateral
+/// grows old: QEMU hands it over, so that the image stays.
+const ON_NITRO: &str = "console=ttyS0 panic=-1 sysctl.kernel.sysrq=0 reboot=k pci=off random.trust_cpu=on -- --listen vsock:8700 --attest nitro";
+const ON_SNP: &str = "console=ttyS0 panic=-1 sysctl.kernel.sysrq=0 -- --listen vsock:8700 --attest sevSnp \
      --collateral /sys/firmware/qemu_fw_cfg/by_name/opt/bletchley/collateral/raw";
-const ON_TDX: &str = "console=ttyS0 panic=-1 -- --listen vsock:8700 --attest tdx \
+const ON_TDX: &str = "console=ttyS0 panic=-1 sysctl.kernel.sysrq=0 -- --listen vsock:8700 --attest tdx \
      --collateral /sys/firmware/qemu_fw_cfg/by_name/opt/bletchley/collateral/raw";
 
 pub(crate) fn run(what: &Image) -> Result<ExitCode, CliError> {
