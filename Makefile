@@ -71,7 +71,7 @@ install: ## put cryptlet and its container into cargo's bin folder
 ##@ Check
 .PHONY: test lint fmt clippy build rust sim fuzz api contracts cryptlets microvm rustdoc docs setup
 test: ## everything that CI runs, in its order, with the time of each step
-	@scripts/setup.sh rust cc wasm node services python tpm
+	@scripts/setup.sh rust cc wasm node services python tpm guest
 	+@MAKE='$(MAKE)' scripts/steps.sh $(STEPS)
 
 lint: fmt clippy ## formatting and lints only
@@ -90,8 +90,8 @@ build: ## programs and tests, with the features that `make rust` uses
 	@scripts/setup.sh rust cc tpm
 	cargo build $(CARGO_ARGS) --workspace --all-targets
 
-rust: build ## Rust tests, those that drive cast, forge, viem, ethers, Anvil and a TPM in software included
-	CRYPTLET_CLIENT_TESTS=1 cargo test $(CARGO_ARGS) --workspace
+rust: build ## Rust tests, those that drive cast, forge, viem, ethers, Anvil, a TPM in software and booted images included
+	CRYPTLET_CLIENT_TESTS=1 CRYPTLET_GUEST_TESTS=1 cargo test $(CARGO_ARGS) --workspace
 
 sim: ## the whole path in simulated worlds, one a seed: make sim SIM_ARGS="--seeds 5000"; a short run is part of `make rust`
 	@scripts/setup.sh rust cc
@@ -132,7 +132,7 @@ docs: ## links, paths and conformance rows of the documents; arrows between crat
 	cargo test $(CARGO_ARGS) --workspace --test docs --test arrows
 
 setup: ## only install what the targets need
-	@scripts/setup.sh rust cc wasm node services python tpm
+	@scripts/setup.sh rust cc wasm node services python tpm guest
 
 ##@ Clean
 .PHONY: clean

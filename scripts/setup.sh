@@ -2,7 +2,7 @@
 # Installs what a build or a test run needs and a fresh machine may lack. Safe to run again; quick when nothing is missing.
 #
 #   scripts/setup.sh rust cc          what `make demo` needs
-#   scripts/setup.sh rust cc wasm node services python tpm   what `make test` needs
+#   scripts/setup.sh rust cc wasm node services python tpm guest   what `make test` needs
 #
 # rust  the compiler that rust-toolchain.toml pins, by rustup
 # cc    a C compiler and linker, by apt
@@ -11,15 +11,17 @@
 # anvil the pinned Anvil, by npm; needs node
 # services  a PKCS#11 token in software (softhsm2) and an OCI registry (docker-registry), by apt
 # tpm       a TPM in software (swtpm) and the TPM2 Software Stack with its headers (libtss2-dev), by apt
+# guest     what boots images in tests: QEMU, by apt; Debian's cloud kernel with its modules, by apt, unpacked into a folder
+#           outside the clone and never booted by anything but QEMU; the pinned vhost-device-vsock, by cargo; needs rust
 # microvm   what `make microvm` needs: clang, QEMU, a static busybox, by apt; rust-src and the target x86_64-unknown-none, by
-#           rustup; Debian's cloud kernel with its KVM modules, by apt, unpacked into a folder outside the clone and booted by
-#           nothing but QEMU
+#           rustup; the same kernel
 # python    Python 3 with venv, by apt, and the API fuzzer schemathesis, by pip into a folder of its own
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly NODE_AT_LEAST=18
 readonly SCHEMATHESIS=4.32.5
+readonly VSOCK=0.3.0
 packages=()
 
 say() { printf '==> setup: %s\n' "$*"; }
@@ -79,6 +81,8 @@ need_tpm() {
   pkg-config --exists tss2-esys tss2-tctildr tss2-mu 2>/dev/null || packages+=(libtss2-dev)
 }
 
+need_guest() { command -v qemu-system-x86_64 >/dev/null || packages+=(qemu-system-x86); }
+
 need_microvm() {
   local program
   # Each stands for its package, but for the last, whose ordinary package is not static.
@@ -89,7 +93,7 @@ need_microvm() {
 }
 
 check_microvm() {
-  local channel folder package
+  local channel
   channel=$(pinned)
   if [ ! -d "$(rustc "+$channel" --print sysroot)/lib/rustlib/src/rust/library" ]; then
     say "add the component rust-src (rustup)"
@@ -99,9 +103,26 @@ check_microvm() {
     say "add the target x86_64-unknown-none (rustup)"
     rustup target add x86_64-unknown-none --toolchain "$channel"
   fi
+  fetch_kernel
+}
+
+# The device's other end lies outside the clone and is shared by all clones: its folder is named after its version.
+check_guest() {
+  local folder=${XDG_CACHE_HOME:-$HOME/.cache}/bletchley/tools/vhost-device-vsock-$VSOCK
+  fetch_kernel
+  [ ! -x "$folder/bin/vhost-device-vsock" ] || return 0
+  say "build vhost-device-vsock $VSOCK (cargo, into $folder)"
+  CARGO_TARGET_DIR=$folder/build cargo install --quiet --locked --root "$folder" --version "=$VSOCK" vhost-device-vsock
+  rm -rf "$folder/build"
+}
+
+fetch_kernel() {
+  local folder package
   folder=${XDG_CACHE_HOME:-$HOME/.cache}/bletchley/tools/linux-cloud
   [ ! -e "$folder/ready" ] || return 0
   command -v apt-get >/dev/null || fail "the machine that tests boot needs a Debian kernel, and there is no apt here"
+  # Which kernel is the present one changes, and older ones go away. Without root, what apt knows has to do.
+  [ "$(id -u)" -ne 0 ] || apt-get update -qq
   package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-.*-cloud-amd64\)$/\1/p' | head -n 1)
   [ -n "$package" ] || fail "apt knows no linux-image-cloud-amd64; run apt-get update, then this again"
   say "fetch $package (apt, into $folder)"
@@ -152,14 +173,14 @@ install_packages() {
 
 for part in "$@"; do
   case "$part" in
-    rust | cc | wasm | node | anvil | services | python | tpm | microvm) "need_$part" ;;
-    *) fail "unknown part '$part': rust, cc, wasm, node, anvil, services, python, tpm or microvm" ;;
+    rust | cc | wasm | node | anvil | services | python | tpm | guest | microvm) "need_$part" ;;
+    *) fail "unknown part '$part': rust, cc, wasm, node, anvil, services, python, tpm, guest or microvm" ;;
   esac
 done
 [ "${#packages[@]}" -eq 0 ] || install_packages
 for part in "$@"; do
   case "$part" in
-    node | anvil | python | microvm) "check_$part" ;;
+    node | anvil | python | guest | microvm) "check_$part" ;;
   esac
 done
 say "ready: $*"

@@ -4,6 +4,7 @@
 //! request, with a file to write what is to be bound and files to read what came of it.
 
 mod certificates;
+mod file;
 mod folder;
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,14 @@
 //! The remote provider: regions on another machine, by attested TLS.
 //!
-//! There, `cryptlet-container --listen` runs. One connection is one region: whoever closes it ends it. Who is there is proven in
+//! There, `cryptlet-container --listen` runs, as a program or as a machine's `/init`. One connection is one region: whoever closes it ends it. Who is there is proven in
 //! the handshake, by evidence that is bound to the connection's key; what the region is, by its own statement, whose nonce answers
 //! this host's challenge on this connection and no other, and whose key is that of the handshake.
 
 use crate::{
     CallOutHandler, IsolationError, IsolationProvider, Region,
+    dial::Address as At,
     process::told_to_load,
-    region::{Conversation, Expected, Line},
+    region::{ByteStream, Conversation, Expected, Line},
 };
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
@@ -23,7 +24,7 @@ use cryptlet_types::{
     report::CompactSignature,
 };
 use std::{io, sync::Arc, time::Duration};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 /// Time to connect to a container.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
@@ -45,7 +46,7 @@ pub trait HostKey: Send + Sync {
 
 /// Has regions created by a container on another machine.
 pub struct RemoteProvider {
-    address: String,
+    address: At,
     container: Sha256Digest,
     provider: Provider,
     in_force: Arc<dyn InForce>,
@@ -54,12 +55,13 @@ pub struct RemoteProvider {
 
 impl RemoteProvider {
     /// A provider of regions of the container with the digest `container`, the program's SHA-256, which listens at `address`
-    /// (`host:port`) on a machine of the kind `provider`. What is `in_force` is asked for each region.
+    /// (`host:port`, or `vsock:CID:PORT` for a virtual machine of this one) on a machine of the kind `provider`. What is `in_force`
+    /// is asked for each region.
     ///
     /// # Errors
-    /// [`IsolationError::Mismatch`] for a provider whose regions nothing attests.
+    /// [`IsolationError::Mismatch`] for a provider whose regions nothing attests, and an address of another form.
     pub fn new(
-        address: String,
+        address: &str,
         container: Sha256Digest,
         provider: Provider,
         in_force: Arc<dyn InForce>,
@@ -73,7 +75,7 @@ impl RemoteProvider {
             });
         }
         Ok(Self {
-            address,
+            address: At::read(address)?,
             container,
             provider,
             in_force,
@@ -82,13 +84,14 @@ impl RemoteProvider {
     }
 
     /// A connection to a container that is believed, and what it said of itself in the handshake.
-    async fn dial(&self) -> Result<(Channel<TcpStream>, EvidenceStatement), IsolationError> {
+    async fn dial(
+        &self,
+    ) -> Result<(Channel<Box<dyn ByteStream>>, EvidenceStatement), IsolationError> {
         let own = self.identity().await?;
         let broken = |error: io::Error| ChannelError::Broken(error.kind());
-        let connected = timeout(CONNECT_TIME, TcpStream::connect(&self.address)).await;
+        let connected = timeout(CONNECT_TIME, self.address.dial()).await;
         let late = |_| ChannelError::Timeout(CONNECT_TIME.as_secs());
         let stream = connected.map_err(late)?.map_err(broken)?;
-        stream.set_nodelay(true).map_err(broken)?;
         let wanted = Wanted::Region(vec![measure_container(self.container)]);
         let channel = connect(stream, &own, self.in_force.clone(), wanted).await?;
         match &channel.peer {

@@ -378,14 +378,23 @@ async fn a_region_that_is_killed_there_has_ended_here() {
 }
 
 #[test]
-fn without_hardware_nothing_listens_and_other_arguments_are_none() {
-    for arguments in [
-        &["--listen", "127.0.0.1:0"][..],
-        &["--listen"],
-        &["--other", "x"],
+fn without_the_hardware_that_is_named_nothing_listens_and_other_arguments_are_none() {
+    let usage = "usage: cryptlet-container [--listen";
+    for (arguments, said) in [
+        ("--listen 127.0.0.1:0 --attest nitro", "/dev/nsm"),
+        (
+            "--listen 127.0.0.1:0 --attest tdx --collateral /nowhere",
+            "/nowhere",
+        ),
+        ("--listen 127.0.0.1:0 --attest tdx", usage),
+        ("--listen 127.0.0.1:0", usage),
+        ("--other x", usage),
     ] {
-        let output = Command::new(container()).args(arguments).output().unwrap();
-        assert!(!output.status.success(), "{arguments:?}");
-        assert!(output.stdout.is_empty(), "{arguments:?}");
+        let mut command = Command::new(container());
+        let output = command.args(arguments.split(' ')).output().unwrap();
+        assert!(!output.status.success(), "{arguments}");
+        assert!(output.stdout.is_empty(), "{arguments}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains(said), "{arguments}: {error}");
     }
 }

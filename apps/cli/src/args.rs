@@ -135,9 +135,13 @@ pub(crate) struct ImageParts {
     /// A Linux kernel for x86-64 (bzImage).
     #[arg(long, value_name = "FILE")]
     pub(crate) kernel: PathBuf,
-    /// The kernel's command line.
-    #[arg(long, value_name = "TEXT", default_value = "console=ttyS0 panic=-1")]
-    pub(crate) cmdline: String,
+    /// The kernel's command line, with the container's arguments after ` -- `. Unless it is given, what this kind of machine needs,
+    /// and a container that listens at vsock:8700.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) cmdline: Option<String>,
+    /// Kernel modules that the container loads before anything else, in this order; not compressed.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) module: Vec<PathBuf>,
     /// The container: the program that becomes /init.
     #[arg(long, value_name = "FILE")]
     pub(crate) container: PathBuf,

@@ -113,6 +113,8 @@ fn objection(arrow: &Arrow) -> Option<&'static str> {
     }
     match (arrow.from, arrow.to) {
         (Core | Adapter | Container | Feed | Api | Image, Core)
+        // Which one was looked at above.
+        | (Container, Adapter)
         | (Pipeline | Author, Core | Adapter)
         | (Developer, Core | Adapter | Api)
         | (Host, Core | Adapter | Pipeline | Api)

@@ -72,7 +72,7 @@ pub struct HostConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RemoteContainer {
-    /// Where it listens, `host:port`.
+    /// Where it listens: `host:port`, or `vsock:CID:PORT` for a virtual machine of this one.
     pub address: String,
     /// SHA-256 of its program, as its build says.
     pub container: Sha256Digest,

@@ -59,9 +59,8 @@ impl RemoteContainer {
         &self,
         ground: Arc<Ground>,
     ) -> Result<Arc<dyn IsolationProvider>, HostError> {
-        let address = self.address.clone();
         let provider = RemoteProvider::new(
-            address,
+            &self.address,
             self.container,
             self.provider,
             ground.clone(),

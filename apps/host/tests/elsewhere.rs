@@ -28,7 +28,7 @@ struct Machine {
 impl Machine {
     fn start() -> Self {
         let mut listener = Command::new(container())
-            .args(["--simulate", "127.0.0.1:0"])
+            .args(["--listen", "127.0.0.1:0", "--attest", "simulator"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

@@ -70,6 +70,29 @@ impl Needs {
     }
 }
 
+/// Checks that a file is a kernel module for x86-64, as far as its header says: an object that is linked into a kernel.
+///
+/// # Errors
+/// It is none, or it is compressed.
+pub fn check_module(what: &str, file: &[u8]) -> Result<(), ImageError> {
+    let refuse = |reason: &str| Err(ImageError::refused(what, reason));
+    let Ok(header) = elf::FileHeader64::<LittleEndian>::parse(file) else {
+        return refuse("is no kernel module (or it is compressed: decompress it first)");
+    };
+    let kind = (header.e_type(LittleEndian), header.e_machine(LittleEndian));
+    if kind != (elf::ET_REL, elf::EM_X86_64) {
+        return refuse("is no kernel module for x86-64");
+    }
+    // A name is part of a path.
+    if !what
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'/')
+    {
+        return refuse("has no plain name");
+    }
+    Ok(())
+}
+
 /// The text at an address, up to its zero.
 fn string_at(
     segments: &[elf::ProgramHeader64<LittleEndian>],

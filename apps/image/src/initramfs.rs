@@ -1,7 +1,12 @@
 //! The initramfs: two archives, one after the other. The first is the same for every container; the second has the container,
 //! as `/init`, and its libraries.
 
-use crate::{ImageError, cpio::Archive, elf::Needs, parts};
+use crate::{
+    ImageError,
+    cpio::Archive,
+    elf::{self, Needs},
+    parts,
+};
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -9,6 +14,8 @@ use std::{
 
 const MAX_LIBRARY_BYTES: u64 = 256 << 20;
 const MAX_LIBRARIES: usize = 64;
+/// The container loads no more (`enclave/container/src/init.rs`).
+const MAX_MODULES: usize = 64;
 /// Folders that a system without a disk starts with.
 const FOLDERS: [&str; 6] = ["dev", "proc", "run", "sys", "tmp", "etc"];
 
@@ -22,21 +29,35 @@ pub enum Linking {
     From(Vec<PathBuf>),
 }
 
+/// A kernel module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// The file's name, which is for people: the order is what counts.
+    pub name: String,
+    /// The file.
+    pub bytes: Vec<u8>,
+}
+
 /// Two archives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Initramfs {
-    /// Folders and the console.
+    /// Folders, the devices that a program is started with, and the kernel's modules.
     pub boot: Vec<u8>,
     /// The container and its libraries.
     pub application: Vec<u8>,
 }
 
 impl Initramfs {
-    /// Makes them of a container.
+    /// Makes them of a container and the modules that it is to load, in this order.
     ///
     /// # Errors
-    /// If the container is no program for x86-64, or needs libraries that may not be there or are not found.
-    pub fn new(container: &[u8], linking: &Linking) -> Result<Self, ImageError> {
+    /// If the container is no program for x86-64, or needs libraries that may not be there or are not found; if a module is none,
+    /// or there are more than 64.
+    pub fn new(
+        container: &[u8],
+        linking: &Linking,
+        modules: &[Module],
+    ) -> Result<Self, ImageError> {
         let mut application = Archive::default();
         application.program("init", container.to_vec())?;
         let needs = Needs::read("container", container)?;
@@ -53,7 +74,7 @@ impl Initramfs {
             Linking::From(folders) => add_libraries(&mut application, needs, folders)?,
         }
         Ok(Self {
-            boot: boot()?,
+            boot: boot(modules)?,
             application: application.bytes()?,
         })
     }
@@ -65,13 +86,24 @@ impl Initramfs {
     }
 }
 
-fn boot() -> Result<Vec<u8>, ImageError> {
+fn boot(modules: &[Module]) -> Result<Vec<u8>, ImageError> {
     let mut archive = Archive::default();
     for folder in FOLDERS {
         archive.folder(folder)?;
     }
-    // Where the standard streams of `/init` lead (Linux, `Documentation/admin-guide/devices.txt`).
+    // Where the standard streams of `/init` lead, and where they lead without a console (Linux,
+    // `Documentation/admin-guide/devices.txt`).
     archive.device("dev/console", 5, 1)?;
+    archive.device("dev/null", 1, 3)?;
+    if modules.len() > MAX_MODULES {
+        let reason = format!("are more than {MAX_MODULES}");
+        return Err(ImageError::refused("modules", reason));
+    }
+    for (number, module) in modules.iter().enumerate() {
+        elf::check_module(&module.name, &module.bytes)?;
+        let path = format!("modules/{number:02}-{}", module.name);
+        archive.program(&path, module.bytes.clone())?;
+    }
     archive.bytes()
 }
 
@@ -163,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_container_that_needs_libraries_is_refused_unless_they_may_come_along() {
-        let error = Initramfs::new(&this_test(), &Linking::Static)
+        let error = Initramfs::new(&this_test(), &Linking::Static, &[])
             .unwrap_err()
             .to_string();
         assert!(
@@ -171,7 +203,7 @@ mod tests {
             "{error}"
         );
         let nowhere = Linking::From(vec!["/nowhere".into()]);
-        let error = Initramfs::new(&this_test(), &nowhere)
+        let error = Initramfs::new(&this_test(), &nowhere, &[])
             .unwrap_err()
             .to_string();
         assert!(error.contains("is in none of the folders"), "{error}");
@@ -180,8 +212,9 @@ mod tests {
     #[test]
     fn libraries_and_the_loader_lie_where_the_loader_looks() {
         let container = this_test();
-        let made = Initramfs::new(&container, &debian()).unwrap();
-        assert_eq!(Initramfs::new(&container, &debian()).unwrap(), made);
+        let made = Initramfs::new(&container, &debian(), &[]).unwrap();
+        let again = Initramfs::new(&container, &debian(), &[]).unwrap();
+        assert_eq!(again, made);
         let application = paths(&made.application);
         assert_eq!(application["init"], container.len());
         assert!(application["lib64/ld-linux-x86-64.so.2"] > 0);
@@ -195,5 +228,45 @@ mod tests {
             made.concatenated().len(),
             made.boot.len() + made.application.len()
         );
+    }
+    /// What is a module as far as anything here looks: a header of ELF for x86-64, of what can be linked.
+    fn module(name: &str) -> Module {
+        let mut bytes = vec![0; 64];
+        bytes[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\0");
+        bytes[16..20].copy_from_slice(&[1, 0, 62, 0]);
+        bytes[20] = 1;
+        bytes[52] = 64;
+        let name = name.to_owned();
+        Module { name, bytes }
+    }
+
+    #[test]
+    fn modules_keep_their_order_by_their_names_and_are_part_of_what_boots() {
+        let container = this_test();
+        let of = |modules: &[Module]| Initramfs::new(&container, &debian(), modules);
+        let one = of(&[module("z.ko"), module("a.ko")]).unwrap();
+        let names: Vec<_> = paths(&one.boot).into_keys().collect();
+        let modules = names.iter().filter(|path| path.starts_with("modules/"));
+        let modules: Vec<_> = modules.collect();
+        assert_eq!(modules, ["modules/00-z.ko", "modules/01-a.ko"]);
+        let other = of(&[module("a.ko"), module("z.ko")]).unwrap();
+        assert_ne!(one.boot, other.boot);
+        assert_eq!(one.application, other.application);
+
+        let compressed = Module {
+            bytes: b"\xfd7zXZ\0".to_vec(),
+            ..module("a.ko.xz")
+        };
+        for wrong in [
+            vec![compressed],
+            vec![Module {
+                bytes: container.clone(),
+                ..module("init")
+            }],
+            vec![module("a/b.ko")],
+            vec![module("a.ko"); MAX_MODULES + 1],
+        ] {
+            assert!(of(&wrong).is_err(), "{:?}", wrong[0].name);
+        }
     }
 }

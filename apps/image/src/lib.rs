@@ -14,7 +14,7 @@ mod parts;
 pub mod snp;
 
 pub use descriptor::ImageDescriptor;
-pub use initramfs::{Initramfs, Linking};
+pub use initramfs::{Initramfs, Linking, Module};
 pub use parts::{Output, Parts};
 pub use snp::SnpMachine;
 

@@ -3,6 +3,7 @@
 use crate::{
     ImageDescriptor, ImageError, Initramfs, Linking, described,
     descriptor::{DESCRIPTOR, ImageFile},
+    initramfs::Module,
 };
 use cryptlet_seal::sha256;
 use cryptlet_types::Sha256Digest;
@@ -14,6 +15,7 @@ use std::{
 
 const MAX_KERNEL_BYTES: u64 = 256 << 20;
 const MAX_CONTAINER_BYTES: u64 = 512 << 20;
+const MAX_MODULE_BYTES: u64 = 64 << 20;
 pub(crate) const MAX_FIRMWARE_BYTES: u64 = 64 << 20;
 /// `COMMAND_LINE_SIZE` of x86-64, with the zero at the end.
 const MAX_CMDLINE_BYTES: usize = 2_047;
@@ -25,8 +27,10 @@ const BZIMAGE_SIGNATURE: (usize, &[u8]) = (0x202, b"HdrS");
 pub struct Parts {
     /// A kernel for x86-64, as bzImage.
     pub kernel: PathBuf,
-    /// Its command line, in printable ASCII, at most 2,047 bytes.
+    /// Its command line, in printable ASCII, at most 2,047 bytes. What follows ` -- ` are the container's arguments.
     pub cmdline: String,
+    /// Modules of that kernel, not compressed, which the container loads in this order before anything else; at most 64.
+    pub modules: Vec<PathBuf>,
     /// The container: the program that becomes `/init`.
     pub container: PathBuf,
     /// What to do about its shared libraries.
@@ -55,13 +59,24 @@ impl Parts {
             return Err(ImageError::refused(path, "is no bzImage"));
         }
         let container = read(&self.container, MAX_CONTAINER_BYTES)?;
+        let modules = self.modules.iter().map(|path| module(path));
+        let modules = modules.collect::<Result<Vec<_>, _>>()?;
         Ok(Ready {
             kernel,
             cmdline: self.cmdline.clone(),
             container: sha256(&container),
-            initramfs: Initramfs::new(&container, &self.linking)?,
+            initramfs: Initramfs::new(&container, &self.linking, &modules)?,
         })
     }
+}
+
+fn module(path: &Path) -> Result<Module, ImageError> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let no_name = || ImageError::refused(path.display().to_string(), "has no plain name");
+    Ok(Module {
+        name: name.ok_or_else(no_name)?.to_owned(),
+        bytes: read(path, MAX_MODULE_BYTES)?,
+    })
 }
 
 fn check_cmdline(cmdline: &str) -> Result<(), ImageError> {

@@ -53,6 +53,7 @@ fn parts(folder: &TempDir) -> Parts {
     Parts {
         kernel: path("bzImage"),
         cmdline: "console=ttyS0 panic=-1".into(),
+        modules: Vec::new(),
         container: path("container"),
         linking: Linking::Static,
     }

@@ -12,8 +12,8 @@ use cryptlet_seal::{certificate::Draft, measure_container};
 use cryptlet_types::{EvidenceStatement, Sha256Digest, channel::Party};
 use std::{
     error::Error,
+    fs::File,
     io::{self, Read, Write},
-    net::TcpStream,
     os::unix::net::UnixStream,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -51,7 +51,8 @@ pub fn region(container: Sha256Digest, executor: Box<dyn Executor>) -> Result<()
     let attestation = witness.attest(&statement)?;
     let controls = statement.controls.clone();
     let own = draft.attested(statement, attestation, &keys.region_key)?;
-    let stream = Plain(TcpStream::from(stream));
+    // Whatever kind of socket it is: it is read from and written to.
+    let stream = Plain(File::from(stream));
     let Attested {
         stream, exporter, ..
     } = accept(stream, &own, now)?;

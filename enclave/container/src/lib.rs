@@ -7,21 +7,25 @@
 //! component, [`imports`] is what the component may ask for, [`http`] is TLS and HTTP that end here, [`recording`] keeps
 //! what sources said and repeats it, [`signing`] holds the cryptlet's key.
 //!
-//! With `--listen ADDRESS` it serves hosts on other machines ([`listen`]): one process a connection ([`apart`]), over TLS that
-//! ends in the region ([`attested`]), attested by what the machine has ([`witness`]).
+//! With `--listen ADDRESS --attest KIND` it serves hosts on other machines ([`listen`]): one process a connection ([`apart`]), over
+//! TLS that ends in the region ([`attested`]), attested by what the machine has ([`hardware`], [`witness`]). It can be the first
+//! process of such a machine (`init`).
 //!
 //! The host is not believed: it may end a region or let it starve, and nothing else.
 
 extern crate alloc;
 
 pub mod apart;
+pub mod arguments;
 pub mod attested;
 pub mod channel;
 mod component;
 pub mod deadline;
 pub mod execution;
+pub mod hardware;
 pub mod http;
 pub mod imports;
+mod init;
 pub mod listen;
 pub mod program;
 mod promises;
@@ -30,6 +34,7 @@ pub mod runtime;
 pub mod sandbox;
 pub mod session;
 pub mod signing;
+mod vsock;
 mod wake;
 pub mod witness;
 pub mod zygote;

@@ -4,13 +4,16 @@
 //! standard input. Of what comes over a connection this process reads nothing: it stands by as [witness](crate::witness) until the
 //! region has been attested. Whoever can reach the port can have regions made, as many as fit; who that is, is for the network.
 
-use crate::witness::stand_by;
+use crate::{arguments::Address, vsock, witness::stand_by};
 use cryptlet_seal::attester::Attester;
 use cryptlet_types::Sha256Digest;
-use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle, set_tcp_nodelay};
+use rustix::net::{
+    AddressFamily, SocketFlags, accept_with,
+    sockopt::{set_socket_keepalive, set_tcp_keepidle, set_tcp_nodelay, socket_domain},
+};
 use std::{
     io::{self, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     os::{fd::OwnedFd, unix::net::UnixStream},
     process::{Command, Stdio},
     sync::Arc,
@@ -27,20 +30,19 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Pause after the system refused a connection, for want of something.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Listens at `address` (`host:port`) for good; says at which, on standard output.
+/// Listens at `address` for good; says at which, on standard output.
 ///
 /// # Errors
 /// The address cannot be used.
 pub fn listen(
-    address: &str,
+    address: &Address,
     attester: Arc<dyn Attester>,
     container: Sha256Digest,
 ) -> io::Result<()> {
-    let listener = TcpListener::bind(address)?;
-    writeln!(io::stdout(), "listening on {}", listener.local_addr()?)?;
+    let listener = bound(address)?;
     let places = Arc::new(());
     loop {
-        let Ok((stream, _)) = listener.accept() else {
+        let Ok(stream) = accept_with(&listener, SocketFlags::CLOEXEC) else {
             thread::sleep(PAUSE);
             continue;
         };
@@ -60,17 +62,37 @@ pub fn listen(
     }
 }
 
+/// A socket that takes connections there, after it has been said where that is.
+fn bound(address: &Address) -> io::Result<OwnedFd> {
+    let mut said = io::stdout();
+    match address {
+        Address::Tcp(address) => {
+            let listener = TcpListener::bind(address)?;
+            writeln!(said, "listening on {}", listener.local_addr()?)?;
+            Ok(listener.into())
+        }
+        Address::Vsock(port) => {
+            let listener = vsock::listen_at(*port)?;
+            writeln!(said, "listening on vsock:{port}")?;
+            Ok(listener)
+        }
+    }
+}
+
 /// One region, until it ends.
-fn region(stream: TcpStream, attester: &dyn Attester, container: Sha256Digest) -> io::Result<()> {
-    set_tcp_nodelay(&stream, true)?;
-    set_socket_keepalive(&stream, true)?;
-    set_tcp_keepidle(&stream, KEEP_ALIVE)?;
+fn region(stream: OwnedFd, attester: &dyn Attester, container: Sha256Digest) -> io::Result<()> {
+    // A machine that is gone from vsock has its connections reset by whoever ran it.
+    if socket_domain(&stream)? != AddressFamily::VSOCK {
+        set_tcp_nodelay(&stream, true)?;
+        set_socket_keepalive(&stream, true)?;
+        set_tcp_keepidle(&stream, KEEP_ALIVE)?;
+    }
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_read_timeout(Some(CREATE_TIME))?;
     let mut child = Command::new("/proc/self/exe")
         .env_clear()
         .current_dir("/")
-        .stdin(OwnedFd::from(stream))
+        .stdin(stream)
         .stdout(OwnedFd::from(theirs))
         .stderr(Stdio::null())
         .spawn()?;

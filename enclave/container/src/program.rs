@@ -1,11 +1,13 @@
 //! The program from its start: a zygote, processes that load a package, and regions; or one that listens for hosts on other
-//! machines, and the regions that it has.
+//! machines, and the regions that it has. The first process of a machine prepares that first ([`init`]).
 
 use crate::{
     apart,
+    arguments::{self, USAGE},
     channel::Channel,
     deadline::Watchdog,
     execution::Executor,
+    hardware, init,
     listen::listen,
     load,
     sandbox::{self, Needs},
@@ -13,7 +15,6 @@ use crate::{
     session::{Identity, Session},
     zygote::{Child, divide},
 };
-use cryptlet_seal::attester::{Attester, Simulator};
 use cryptlet_types::{
     Sha256Digest,
     region::{RegionFault, ToHost},
@@ -35,7 +36,6 @@ use std::{
         unix::net::UnixStream,
     },
     process::ExitCode,
-    sync::Arc,
 };
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -43,6 +43,9 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 /// The program `name`, whose cryptlets `executor` runs.
 #[must_use]
 pub fn run(name: &str, executor: Box<dyn Executor>) -> ExitCode {
+    if init::is_wanted() {
+        return init::run(name);
+    }
     match begin(name, executor) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -54,28 +57,15 @@ pub fn run(name: &str, executor: Box<dyn Executor>) -> ExitCode {
 }
 
 fn begin(name: &str, executor: Box<dyn Executor>) -> Outcome<()> {
+    let told = arguments::parse(env::args_os().skip(1));
+    let told = told.map_err(|arguments::Unknown| format!("usage: {name} {USAGE}"))?;
     let container = cryptlet_seal::sha256(&fs::read("/proc/self/exe")?);
-    let mut arguments = env::args().skip(1);
-    let (address, attester): (_, Arc<dyn Attester>) =
-        match (arguments.next(), arguments.next(), arguments.next()) {
-            (None, ..) => return started(container, executor),
-            (Some(mode), Some(address), None) if mode == "--listen" => (address, hardware()?),
-            (Some(mode), Some(address), None) if mode == "--simulate" => {
-                (address, Arc::new(Simulator::everybodys()?))
-            }
-            _ => {
-                return Err(
-                    format!("usage: {name} [--listen ADDRESS | --simulate ADDRESS]").into(),
-                );
-            }
-        };
+    let Some(listening) = told else {
+        return started(container, executor);
+    };
     apart::check(executor.as_ref())?;
-    Ok(listen(&address, attester, container)?)
-}
-
-/// What speaks for regions of this machine.
-fn hardware() -> Outcome<Arc<dyn Attester>> {
-    Err("nothing on this machine attests its regions".into())
+    let attester = hardware::attester(&listening.attest)?;
+    Ok(listen(&listening.address, attester, container)?)
 }
 
 /// What it was started for is what its standard input leads to: a host on this machine, or one on another.
@@ -87,7 +77,9 @@ fn started(container: Sha256Digest, executor: Box<dyn Executor>) -> Outcome<()> 
     drop(input);
     match leads_to {
         Some(AddressFamily::UNIX) => zygote(container, executor),
-        Some(AddressFamily::INET | AddressFamily::INET6) => apart::region(container, executor),
+        Some(AddressFamily::INET | AddressFamily::INET6 | AddressFamily::VSOCK) => {
+            apart::region(container, executor)
+        }
         _ => Err("a host starts this program, with a socket as its standard input".into()),
     }
 }

@@ -157,8 +157,8 @@ pub fn settle(
     Ok((UnixStream::from(stream), confine(namespaces)?))
 }
 
-/// The same in a region whose host is on another machine, which keeps standard input, a TCP stream, and standard output, where it
-/// asks for what hardware says. Returns both.
+/// The same in a region whose host is on another machine, which keeps standard input, a TCP or vsock stream, and standard output,
+/// where it asks for what hardware says. Returns both.
 ///
 /// # Errors
 /// A control of the floor was refused.

@@ -22,7 +22,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// `cryptlet-container --simulate`, until it is dropped.
+/// `cryptlet-container --listen ... --attest simulator`, until it is dropped.
 pub struct Machine {
     pub address: String,
     pub listener: Child,
@@ -30,8 +30,12 @@ pub struct Machine {
 
 impl Machine {
     pub fn start() -> Self {
+        Self::start_at("127.0.0.1:0")
+    }
+
+    pub fn start_at(address: &str) -> Self {
         let mut listener = Command::new(container())
-            .args(["--simulate", "127.0.0.1:0"])
+            .args(["--listen", address, "--attest", "simulator"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -112,13 +116,7 @@ impl Host {
         container: Sha256Digest,
         provider: Provider,
     ) -> Result<RemoteProvider, IsolationError> {
-        RemoteProvider::new(
-            address.into(),
-            container,
-            provider,
-            self.clone(),
-            self.clone(),
-        )
+        RemoteProvider::new(address, container, provider, self.clone(), self.clone())
     }
 }
 

@@ -11,10 +11,19 @@ use std::process::ExitCode;
 /// Bit 0 of `SEV_FEATURES` (AMD 24593, appendix B): SEV-SNP, and nothing else.
 const SNP_ONLY: u64 = 1;
 
+/// Command lines, unless another is given. Whatever went wrong, the machine restarts, and whoever holds the other end of its console
+/// has no debugger there. An enclave restarts by its keyboard controller, and has no PCI, as in AWS's own command line. Collateral
+/// grows old: QEMU hands it over, so that the image stays.
+const ON_NITRO: &str = "console=ttyS0 panic=-1 sysctl.kernel.sysrq=0 reboot=k pci=off random.trust_cpu=on -- --listen vsock:8700 --attest nitro";
+const ON_SNP: &str = "console=ttyS0 panic=-1 sysctl.kernel.sysrq=0 -- --listen vsock:8700 --attest sevSnp \
+     --collateral /sys/firmware/qemu_fw_cfg/by_name/opt/bletchley/collateral/raw";
+const ON_TDX: &str = "console=ttyS0 panic=-1 sysctl.kernel.sysrq=0 -- --listen vsock:8700 --attest tdx \
+     --collateral /sys/firmware/qemu_fw_cfg/by_name/opt/bletchley/collateral/raw";
+
 pub(crate) fn run(what: &Image) -> Result<ExitCode, CliError> {
     let (parts, made) = match what {
-        Image::Nitro(parts) => (parts, nitro(&parts_of(parts), &parts.out)),
-        Image::Tdx(parts) => (parts, tdx(&parts_of(parts), &parts.out)),
+        Image::Nitro(parts) => (parts, nitro(&parts_of(parts, ON_NITRO), &parts.out)),
+        Image::Tdx(parts) => (parts, tdx(&parts_of(parts, ON_TDX), &parts.out)),
         Image::Snp(options) => (&options.parts, sev_snp(options)?),
     };
     let descriptor = made.doing("cannot make the image")?;
@@ -43,17 +52,18 @@ fn sev_snp(
     };
     let parts = &options.parts;
     Ok(snp(
-        &parts_of(parts),
+        &parts_of(parts, ON_SNP),
         &options.firmware,
         machine,
         &parts.out,
     ))
 }
 
-fn parts_of(parts: &ImageParts) -> Parts {
+fn parts_of(parts: &ImageParts, cmdline: &str) -> Parts {
     Parts {
         kernel: parts.kernel.clone(),
-        cmdline: parts.cmdline.clone(),
+        cmdline: parts.cmdline.clone().unwrap_or_else(|| cmdline.into()),
+        modules: parts.module.clone(),
         container: parts.container.clone(),
         linking: match parts.libraries.as_slice() {
             [] => Linking::Static,
