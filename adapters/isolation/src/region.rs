@@ -150,6 +150,8 @@ impl Line {
             let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
             return !matches!(recv(&process.socket, &mut [0_u8], flags), Ok((1.., _)));
         }
+        // The runtime knows what has come only after it has looked, which it does when nobody has anything else to do.
+        tokio::task::yield_now().await;
         let (mut byte, stream) = ([0_u8], &mut self.stream);
         let mut into = ReadBuf::new(&mut byte);
         poll_fn(|context| {
