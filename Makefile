@@ -82,6 +82,7 @@ fmt: ## formatting of all cargo workspaces
 	cargo fmt --all --check --manifest-path enclave/microvm/Cargo.toml
 
 clippy: ## lints of both cargo workspaces, warnings are errors
+	@scripts/setup.sh rust cc tpm
 	cargo clippy $(CARGO_ARGS) --workspace --all-targets -- -D warnings
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/cryptlets cargo clippy $(CARGO_ARGS) --workspace --all-targets \
 		--manifest-path cryptlets/Cargo.toml -- -D warnings
@@ -91,6 +92,7 @@ build: ## programs and tests, with the features that `make rust` uses
 	cargo build $(CARGO_ARGS) --workspace --all-targets
 
 rust: build ## Rust tests, those that drive cast, forge, viem, ethers, Anvil, a TPM in software and booted images included
+	@scripts/setup.sh rust cc guest
 	CRYPTLET_CLIENT_TESTS=1 CRYPTLET_GUEST_TESTS=1 cargo test $(CARGO_ARGS) --workspace
 
 sim: ## the whole path in simulated worlds, one a seed: make sim SIM_ARGS="--seeds 5000"; a short run is part of `make rust`
@@ -126,6 +128,7 @@ microvm: build ## regions in virtual machines: builds their container, and tests
 
 # Module pages are written for who works on them too, and may link to private items.
 rustdoc: ## API documentation without a warning
+	@scripts/setup.sh rust cc tpm
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc $(CARGO_ARGS) --workspace --no-deps
 
 docs: ## links, paths and conformance rows of the documents; arrows between crates (part of `make rust`)

@@ -376,7 +376,10 @@ impl Region for LiveRegion {
 mod tests {
     use super::*;
     use cryptlet_types::region::{CallOutAnswer, RegionFault, encode};
-    use tokio::{io::AsyncWriteExt, net::UnixStream};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixStream,
+    };
 
     struct Nobody;
 
@@ -414,6 +417,8 @@ mod tests {
                 let next = conversation.call(CallIn::Seal, OWN_TIME).await.unwrap_err();
                 assert!(next.to_string().contains("out of turn"), "{next}");
             } else {
+                // The first call is still there.
+                assert!(region.read(&mut [0; 64]).await.unwrap() > 0);
                 let (answered, next) = tokio::join!(
                     async {
                         region.readable().await.unwrap();

@@ -176,7 +176,7 @@ impl Host {
         }
         let yard = self.crews.yard();
         yard.tasks.stopped().await;
-        yard.runner.end_idle().await;
+        yard.runner.end_all().await;
     }
 }
 

@@ -26,8 +26,14 @@ use cryptlet_vault::{Images, KeyId, Vault};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
-use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, SemaphorePermit};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, OwnedMutexGuard, Semaphore, SemaphorePermit},
+    task::JoinSet,
+    time::timeout,
+};
 
 /// What a runner works with.
 #[derive(Clone)]
@@ -104,6 +110,8 @@ type Slot = Arc<Mutex<Option<Live>>>;
 
 /// Most cryptlets whose regions are kept for their next job; beyond that, the one that was idle longest makes room.
 const MAX_SLOTS: usize = 256;
+/// Time for all regions to leave what they promised, when their host ends.
+const END_TIME: Duration = Duration::from_secs(20);
 /// Most regions that are created or at work at once. Each may take the memory and the processor that policy lets it have, and
 /// most of them wait for their sources, so that it is more than a machine has processors and less than would fill its
 /// memory. However many cryptlets are due in one minute, the others wait for their turn.
@@ -304,7 +312,7 @@ impl Turn<'_> {
         };
         match self.place.take() {
             Some(live) if fits(&live) => return Ok(live),
-            Some(live) => self.runner.end(live).await,
+            Some(live) => leave(&self.runner.ports, self.runner.images.as_ref(), live).await,
             None => {}
         }
         self.runner.create(program, limits, policy, now).await
@@ -341,15 +349,17 @@ impl Turn<'_> {
 }
 
 impl Drop for Turn<'_> {
-    /// A policy that came while the turn was waited for or taken could not drop the region: somebody held it. One that has an
-    /// image to leave waits for the next turn, which can wait for it.
+    /// A policy that came while the turn was waited for or taken could not end the region: somebody held it.
     fn drop(&mut self) {
-        if self.runner.images.is_some() {
+        let digest = self.runner.policy().digest;
+        let other = |live: &Live| live.terms.policy.digest != digest;
+        if !self.place.as_ref().is_some_and(other) {
             return;
         }
-        let digest = self.runner.policy().digest;
-        self.place
-            .take_if(|live| live.terms.policy.digest != digest);
+        if let Ok(nowhere) = Slot::default().try_lock_owned() {
+            let place = std::mem::replace(&mut self.place, nowhere);
+            self.runner.end_other(place, digest);
+        }
     }
 }
 
@@ -376,41 +386,57 @@ impl Runner {
         self
     }
 
-    /// Ends all regions that nobody has a turn with, and waits until they have left what they promised.
-    pub async fn end_idle(&self) {
-        let slots: Vec<Slot> = {
+    /// Ends all regions, each as soon as nobody has a turn with it, and waits until they have left what they promised; not for
+    /// longer than 20 seconds.
+    pub async fn end_all(&self) {
+        let mut endings = JoinSet::new();
+        {
             let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            slots
-                .places
-                .values()
-                .map(|(slot, _)| slot.clone())
-                .collect()
-        };
-        for slot in slots {
-            // The place is held until the image is kept: a successor would begin without it.
-            if let Ok(mut place) = slot.try_lock()
-                && let Some(live) = place.take()
-            {
-                self.end(live).await;
+            for (slot, _) in slots.places.values() {
+                let (slot, ports, images) = (slot.clone(), self.ports.clone(), self.images.clone());
+                endings.spawn(async move {
+                    // The place is held until the image is kept: a successor would begin without it.
+                    let mut place = slot.lock().await;
+                    if let Some(live) = place.take() {
+                        leave(&ports, images.as_ref(), live).await;
+                    }
+                });
             }
+        }
+        let all = async { while endings.join_next().await.is_some() {} };
+        if timeout(END_TIME, all).await.is_err() {
+            tracing::warn!("some regions did not end in time: what they promised is not kept");
         }
     }
 
-    /// Puts another policy in force for every run that begins from now on. Regions made under another one are dropped:
-    /// idle ones now, busy ones when their run is over. Where regions leave sealed images, they do so at their cryptlet's next
-    /// turn instead, and run nothing until then.
+    /// Puts another policy in force for every run that begins from now on. Regions made under another one are ended: idle ones
+    /// now, busy ones when their turn is over.
     pub fn set_policy(&self, policy: PolicyInForce) {
         self.say_who_isolates(&policy.policy);
         let digest = policy.digest;
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
-        if self.images.is_some() {
-            return;
-        }
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         for (slot, _) in slots.places.values() {
-            if let Ok(mut place) = slot.try_lock() {
-                place.take_if(|live| live.terms.policy.digest != digest);
+            if let Ok(place) = slot.clone().try_lock_owned() {
+                self.end_other(place, digest);
             }
+        }
+    }
+
+    /// Ends the region in a place if it is of another policy than that with this digest. The place is held until what the region
+    /// promised is kept: a successor would begin without it.
+    fn end_other(&self, mut place: OwnedMutexGuard<Option<Live>>, digest: Sha256Digest) {
+        let other = |live: &mut Live| live.terms.policy.digest != digest;
+        let (Some(live), Some(images)) = (place.take_if(other), self.images.clone()) else {
+            return;
+        };
+        // Where nobody can wait for it, its key is given up, and what it promised with it.
+        if let Ok(runtime) = Handle::try_current() {
+            let ports = self.ports.clone();
+            runtime.spawn(async move {
+                leave(&ports, Some(&images), live).await;
+                drop(place);
+            });
         }
     }
 
@@ -493,11 +519,11 @@ impl Runner {
         turn.sign_batch(program, reports, now).await
     }
 
-    /// Puts a region back for the next job, unless another policy has come into force in the meantime, or more cryptlets than
-    /// may keep theirs are waited for.
+    /// Puts a region back for the next job, unless more cryptlets than may keep theirs are waited for. If another policy has come
+    /// into force meanwhile, it is ended with the turn.
     fn keep(&self, place: &mut Option<Live>, live: Live) {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if live.terms.policy.digest == self.policy().digest && slots.cut_to(MAX_SLOTS) {
+        if slots.cut_to(MAX_SLOTS) {
             *place = Some(live);
         }
     }
@@ -544,32 +570,6 @@ impl Runner {
             .provision(program.cryptlet, &mut live, measurement, now)
             .await?;
         Ok(live)
-    }
-
-    /// Ends a region, whose promises its successor takes over if they can be kept.
-    async fn end(&self, mut live: Live) {
-        let Some(images) = &self.images else {
-            return;
-        };
-        // Where the key stays in its vault, nothing is sealed.
-        if live.terms.signs == Signs::Vault {
-            return;
-        }
-        let (cryptlet, measurement) = (live.terms.cryptlet, live.region.statement().measurement);
-        let kept = match live.region.seal().await {
-            Ok(image) => images
-                .keep(&*self.ports.vault, cryptlet, measurement, &image)
-                .await
-                .map_err(RunError::from),
-            Err(error) => Err(error.into()),
-        };
-        match kept {
-            Ok(counter) => tracing::info!(%cryptlet, %measurement, counter, "region sealed"),
-            Err(error) => tracing::warn!(
-                %cryptlet, %measurement, %error,
-                "what a region promised is not kept: its successor may say something else"
-            ),
-        }
     }
 
     /// The last sealed image of a cryptlet under a measurement.
@@ -785,6 +785,29 @@ fn refused_image(error: &IsolationError, cryptlet: CryptletId, measurement: Meas
             %cryptlet, %measurement, %fault,
             "no region without the last sealed image: bring it back into the data folder, or give it up: cryptlet host reset-sealed CRYPTLET MEASUREMENT"
         );
+    }
+}
+
+/// Ends a region, whose promises its successor takes over if they can be kept.
+async fn leave(ports: &Ports, images: Option<&Images>, mut live: Live) {
+    // Where the key stays in its vault, nothing is sealed.
+    let Some(images) = images.filter(|_| live.terms.signs == Signs::Region) else {
+        return;
+    };
+    let (cryptlet, measurement) = (live.terms.cryptlet, live.region.statement().measurement);
+    let kept = match live.region.seal().await {
+        Ok(image) => images
+            .keep(&*ports.vault, cryptlet, measurement, &image)
+            .await
+            .map_err(RunError::from),
+        Err(error) => Err(error.into()),
+    };
+    match kept {
+        Ok(counter) => tracing::info!(%cryptlet, %measurement, counter, "region sealed"),
+        Err(error) => tracing::warn!(
+            %cryptlet, %measurement, %error,
+            "what a region promised is not kept: its successor may say something else"
+        ),
     }
 }
 

@@ -87,6 +87,31 @@ async fn a_region_is_made_anew_when_its_evidence_is_older_than_policy_accepts() 
     assert_eq!(world.created(), 2);
 }
 
+/// Not at its cryptlet's next turn, which may never come: the region has a key.
+#[tokio::test]
+async fn a_policy_that_is_withdrawn_ends_regions_and_their_promises_are_kept() {
+    for in_a_turn in [false, true] {
+        let world = World::new(Keys::Released).restarted();
+        let job = behave(&world, "x", |_| ());
+        let cryptlet = job.subscription.cryptlet;
+        reported(run(&world, &job, 1, DUE, None).await);
+        let nothing = PolicyInForce {
+            policy: cryptlet_types::Policy::closed(9),
+            digest: Sha256Digest(B256::ZERO),
+        };
+        if in_a_turn {
+            let turn = world.runner.turn(cryptlet).await;
+            world.runner.set_policy(nothing);
+            drop(turn);
+        } else {
+            world.runner.set_policy(nothing);
+        }
+        // This turn comes when the region has left; it would end it only by its own end.
+        let _turn = world.runner.turn(cryptlet).await;
+        assert_eq!(std::fs::read_dir(world.images()).unwrap().count(), 1);
+    }
+}
+
 #[tokio::test]
 async fn a_region_of_another_policy_is_not_used_again() {
     let world = World::new(Keys::Released);
@@ -155,7 +180,7 @@ async fn a_host_that_is_started_again_keeps_what_its_regions_left_and_forgets_wh
     let world = World::new(Keys::Released).restarted();
     let job = behave(&world, "x", |_| ());
     let first = reported(run(&world, &job, 1, DUE, None).await);
-    world.runner.end_idle().await;
+    world.runner.end_all().await;
     let world = world.restarted();
     assert_eq!(fault(run(&world, &job, 1, DUE + 1, None).await), PROMISED);
     let same = reported(run(&world, &job, 1, DUE, None).await);
@@ -173,7 +198,7 @@ async fn without_the_image_that_it_left_nothing_runs_until_the_vault_resets_the_
     let world = World::new(Keys::Released).restarted();
     let job = behave(&world, "x", |_| ());
     let record = reported(run(&world, &job, 1, DUE, None).await);
-    world.runner.end_idle().await;
+    world.runner.end_all().await;
     std::fs::remove_dir_all(world.images()).unwrap();
     let world = world.restarted();
     let refused = fault(run(&world, &job, 1, DUE + 1, None).await);
@@ -193,7 +218,7 @@ async fn a_key_that_stays_in_its_vault_needs_no_images() {
     let world = World::new(Keys::Kept).restarted();
     let job = behave(&world, "x", |_| ());
     reported(run(&world, &job, 1, DUE, None).await);
-    world.runner.end_idle().await;
+    world.runner.end_all().await;
     reported(run(&world, &job, 1, DUE + 1, None).await);
     assert_eq!(world.created(), 2);
     assert_eq!(std::fs::read_dir(world.images()).unwrap().count(), 0);

@@ -195,6 +195,8 @@ async fn serve(options: ServeOptions) -> Result<ExitCode, CliError> {
                 return Ok(ExitCode::SUCCESS);
             }
             ended = host.ended() => {
+                // Regions leave what they promised.
+                host.stop().await;
                 ended.doing("the host cannot go on")?;
                 return Ok(ExitCode::FAILURE);
             }
