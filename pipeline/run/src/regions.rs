@@ -1,5 +1,7 @@
 //! Regions and what is asked of them.
 
+mod slots;
+
 use crate::{Ran, RunError, RunRecording};
 use alloy_primitives::{Address, B256, Bytes};
 use cryptlet_isolation::{
@@ -23,14 +25,15 @@ use cryptlet_types::{
     report::CompactSignature,
 };
 use cryptlet_vault::{Images, KeyId, Vault};
+use slots::{MAX_SLOTS, Slot, Slots};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 use tokio::{
     runtime::Handle,
-    sync::{Mutex, OwnedMutexGuard, Semaphore, SemaphorePermit},
+    sync::{OwnedMutexGuard, Semaphore, SemaphorePermit},
     task::JoinSet,
     time::timeout,
 };
@@ -106,50 +109,12 @@ impl Terms {
     }
 }
 
-type Slot = Arc<Mutex<Option<Live>>>;
-
-/// Most cryptlets whose regions are kept for their next job; beyond that, the one that was idle longest makes room.
-const MAX_SLOTS: usize = 256;
 /// Time for all regions to leave what they promised, when their host ends.
 const END_TIME: Duration = Duration::from_secs(20);
 /// Most regions that are created or at work at once. Each may take the memory and the processor that policy lets it have, and
 /// most of them wait for their sources, so that it is more than a machine has processors and less than would fill its
 /// memory. However many cryptlets are due in one minute, the others wait for their turn.
 const MAX_AT_WORK: usize = 32;
-
-/// Places of regions, one a cryptlet, each with when it was last asked for.
-#[derive(Default)]
-struct Slots {
-    places: HashMap<CryptletId, (Slot, u64)>,
-    asked: u64,
-}
-
-impl Slots {
-    fn of(&mut self, cryptlet: CryptletId) -> Slot {
-        self.asked = self.asked.saturating_add(1);
-        if !self.places.contains_key(&cryptlet) {
-            self.cut_to(MAX_SLOTS - 1);
-        }
-        let (slot, last) = self.places.entry(cryptlet).or_default();
-        *last = self.asked;
-        slot.clone()
-    }
-
-    /// Drops regions, those first that were idle longest, until no more than `most` are left; whether that could be done. One
-    /// that somebody holds is not idle.
-    fn cut_to(&mut self, most: usize) -> bool {
-        while self.places.len() > most {
-            let idle = self.places.iter();
-            let idle = idle.filter(|(_, (slot, _))| Arc::strong_count(slot) == 1);
-            let longest = idle.min_by_key(|(_, (_, last))| *last);
-            let Some(cryptlet) = longest.map(|(cryptlet, _)| *cryptlet) else {
-                return false;
-            };
-            self.places.remove(&cryptlet);
-        }
-        true
-    }
-}
 
 /// Runs jobs under the policy in force.
 pub struct Runner {
@@ -828,43 +793,4 @@ fn accept_step(terms: &Terms, input: &RunInput, step: Step) -> Result<Box<Step>,
     let digest = step.digest(&input.domain, input.subscription.subject);
     check(digest, &step.signature, terms.manifest.public_key)?;
     Ok(Box::new(step))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cryptlet(number: usize) -> CryptletId {
-        CryptletId(Address::left_padding_from(&number.to_be_bytes()))
-    }
-
-    #[test]
-    fn the_place_that_was_idle_longest_makes_room_and_none_that_is_held() {
-        let mut slots = Slots::default();
-        let held = slots.of(cryptlet(0));
-        for number in 1..MAX_SLOTS {
-            slots.of(cryptlet(number));
-        }
-        slots.of(cryptlet(1));
-        slots.of(cryptlet(MAX_SLOTS));
-        assert_eq!(slots.places.len(), MAX_SLOTS);
-        assert!(slots.places.contains_key(&cryptlet(0)));
-        assert!(slots.places.contains_key(&cryptlet(1)));
-        assert!(!slots.places.contains_key(&cryptlet(2)));
-        assert!(Arc::ptr_eq(&held, &slots.of(cryptlet(0))));
-    }
-
-    #[test]
-    fn after_more_cryptlets_were_due_than_may_keep_regions_the_rest_goes() {
-        let mut slots = Slots::default();
-        let held: Vec<_> = (0..MAX_SLOTS * 2)
-            .map(|number| slots.of(cryptlet(number)))
-            .collect();
-        assert_eq!(slots.places.len(), held.len());
-        assert!(!slots.cut_to(MAX_SLOTS), "all are waited for");
-        drop(held);
-        assert!(slots.cut_to(MAX_SLOTS));
-        assert_eq!(slots.places.len(), MAX_SLOTS);
-        assert!(slots.places.contains_key(&cryptlet(MAX_SLOTS * 2 - 1)));
-    }
 }
