@@ -10,30 +10,24 @@ mod support;
 
 use alloy_primitives::B256;
 use cryptlet_channel::{ChannelError, Wanted, accept, connect};
-use cryptlet_isolation::{IsolationError, IsolationProvider, Region, check_signature};
+use cryptlet_isolation::{IsolationError, IsolationProvider, Region};
 use cryptlet_seal::{
     SealError, SigningKey,
     attester::{Attester, Simulator},
     certificate::{Draft, Identity},
-    check,
-    evidence::{Expected, vouch},
     measure_container, sha256,
 };
 use cryptlet_types::{
     EvidenceStatement, Measurement, Provider,
     channel::{Party, session_nonce},
-    region::{
-        CallIn, CallInAnswer, Created, RegionStatement, RunOutcome, ToHost, ToRegion, decode,
-        encode, sources_digest,
-    },
+    region::{CallIn, CallInAnswer, Created, ToHost, ToRegion, decode, encode},
 };
 use std::{net::TcpListener as StdListener, process::Command, sync::Arc};
 use support::{
     MARKET_WATCHER, RELAY, Setup, container,
-    elsewhere::{Host, Machine, digest, now},
+    elsewhere::{Host, Machine, digest, now, reports},
     input, process, provision,
     source::{Source, page},
-    watch,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
@@ -86,51 +80,8 @@ async fn a_cryptlet_on_another_machine_reports_and_the_report_and_its_evidence_h
         .unwrap();
     let mut region = create(&host, &machine.address, &setup).await.unwrap();
 
-    let mut evidence = vouch(region.statement().clone(), now(), &host.key).unwrap();
-    evidence.attestation = region.attestation().cloned();
     assert_ne!(region.nonce(), CHALLENGE, "bound to the connection");
-    let in_force = host.policy.lock().unwrap().clone();
-    let expected = Expected {
-        policy: &in_force.policy,
-        measurement,
-        nonce: region.nonce(),
-        host: host.key.address(),
-        from: 0,
-        to: now(),
-    };
-    assert_eq!(cryptlet_attest::verify(&evidence, &expected), Ok(()));
-    let before = evidence.attestation.take();
-    assert!(cryptlet_attest::verify(&evidence, &expected).is_err());
-    evidence.attestation = before;
-
-    provision(region.as_mut(), &setup.key).await.unwrap();
-    let input = watch(false, &["USD"]);
-    let answer = region.run(input.clone()).await.unwrap();
-    let RunOutcome::Report(report) = &answer.outcome else {
-        panic!("skipped")
-    };
-    let said = RegionStatement {
-        measurement,
-        report: report.report.digest(&input.domain),
-        input: input.digest().unwrap(),
-        sources: sources_digest(&answer.sources).unwrap(),
-    };
-    assert_eq!(
-        answer.sources.len(),
-        1,
-        "its source was asked through this host"
-    );
-    let signature = &report.region_signature;
-    assert!(check_signature(
-        &evidence.statement,
-        measurement,
-        &said,
-        signature
-    ));
-    assert_eq!(
-        check(said.report, &report.signature, setup.key.address()),
-        Ok(())
-    );
+    reports(region.as_mut(), &host, &setup, measurement).await;
 }
 
 #[tokio::test]

@@ -1,18 +1,23 @@
 //! A container that listens, and a host that trusts its simulator.
 
-use super::container;
+use super::{Setup, container, provision, watch};
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
 use cryptlet_channel::InForce;
-use cryptlet_isolation::{HostKey, IsolationError, RemoteProvider};
+use cryptlet_isolation::{HostKey, IsolationError, Region, RemoteProvider, check_signature};
 use cryptlet_seal::{
     SigningKey,
     attester::Simulator,
     certificate::{Draft, Identity},
+    check,
+    evidence::{Expected, vouch},
     sha256,
 };
 use cryptlet_types::{
-    Policy, Provider, Sha256Digest, UnixSeconds, channel::Party, policy::PolicyInForce,
+    Evidence, Measurement, Policy, Provider, Sha256Digest, UnixSeconds,
+    channel::Party,
+    policy::PolicyInForce,
+    region::{RegionStatement, RunOutcome, sources_digest},
     report::CompactSignature,
 };
 use std::{
@@ -152,4 +157,59 @@ pub fn now() -> UnixSeconds {
         .duration_since(UNIX_EPOCH)
         .unwrap()
         .as_secs()
+}
+
+/// Has a market watcher's region report, and looks at what it says of itself: its evidence holds under what is in force at
+/// `host`, and not without what attests it; both signatures are over what it was asked and what its one source said.
+pub async fn reports(
+    region: &mut dyn Region,
+    host: &Host,
+    setup: &Setup,
+    measurement: Measurement,
+) -> Evidence {
+    let mut evidence = vouch(region.statement().clone(), now(), &host.key).unwrap();
+    evidence.attestation = region.attestation().cloned();
+    let in_force = host.policy.lock().unwrap().clone();
+    let expected = Expected {
+        policy: &in_force.policy,
+        measurement,
+        nonce: region.nonce(),
+        host: host.key.address(),
+        from: 0,
+        to: now(),
+    };
+    assert_eq!(cryptlet_attest::verify(&evidence, &expected), Ok(()));
+    let before = evidence.attestation.take();
+    assert!(cryptlet_attest::verify(&evidence, &expected).is_err());
+    evidence.attestation = before;
+
+    provision(region, &setup.key).await.unwrap();
+    let input = watch(false, &["USD"]);
+    let answer = region.run(input.clone()).await.unwrap();
+    let RunOutcome::Report(report) = &answer.outcome else {
+        panic!("skipped")
+    };
+    let said = RegionStatement {
+        measurement,
+        report: report.report.digest(&input.domain),
+        input: input.digest().unwrap(),
+        sources: sources_digest(&answer.sources).unwrap(),
+    };
+    assert_eq!(
+        answer.sources.len(),
+        1,
+        "its source was asked through this host"
+    );
+    let signature = &report.region_signature;
+    assert!(check_signature(
+        &evidence.statement,
+        measurement,
+        &said,
+        signature
+    ));
+    assert_eq!(
+        check(said.report, &report.signature, setup.key.address()),
+        Ok(())
+    );
+    evidence
 }
