@@ -1,5 +1,5 @@
 //! Isolated regions behind one interface: the paper's `IsolatedRegionCreate`, `IsolatedRegionIoControl`,
-//! `IsolatedAppIoControl`, `IsolatedRegionGetDigest` and `IsolatedRegionCheckSignature`.
+//! `IsolatedAppIoControl`, `IsolatedAppSignMessage`, `IsolatedRegionGetDigest` and `IsolatedRegionCheckSignature`.
 //!
 //! An [`IsolationProvider`] creates a [`Region`] for a package under settings that policy decided. What the
 //! region asks of the world comes to a [`CallOutHandler`]; [`Relay`] is the one that hosts use. The
@@ -28,11 +28,13 @@ use async_trait::async_trait;
 use cryptlet_channel::ChannelError;
 use cryptlet_seal::{SealError, recover};
 use cryptlet_types::{
-    Attestation, EvidenceStatement, Measurement, Provider, ReportDomain, SignedReport,
+    Attestation, CodeGrant, EvidenceStatement, Measurement, Provider, ReportDomain, Sha256Digest,
+    SignedReport,
     recording::{ReplayInput, Replayed},
     region::{
-        CallAnswer, CallInput, CallOut, CallOutAnswer, FrameError, KeyGrant, ObserveAnswer,
-        ObserveInput, Package, RegionFault, RegionSettings, RegionStatement, RunAnswer, RunInput,
+        CallAnswer, CallInput, CallOut, CallOutAnswer, Created, FrameError, KeyGrant,
+        ObserveAnswer, ObserveInput, Package, RegionFault, RegionSettings, RegionStatement,
+        RunAnswer, RunInput,
     },
     report::CompactSignature,
 };
@@ -180,7 +182,8 @@ pub trait Region: Send {
         Err(seals_nothing())
     }
 
-    /// Wakes the cryptlet.
+    /// Wakes the cryptlet. What it says is signed where it runs, by keys that are there alone: the region's, and the cryptlet's unless
+    /// that stays in its vault (`IsolatedAppSignMessage`).
     ///
     /// # Errors
     /// See [`IsolationError`].
@@ -220,9 +223,31 @@ fn seals_nothing() -> IsolationError {
 }
 
 /// What the world is to regions (`IsolatedAppIoControl`): opens a session for each region.
+#[async_trait]
 pub trait CallOutHandler: Send + Sync {
     /// A session for a region with these settings; it is dropped with the region.
     fn open(&self, settings: &RegionSettings) -> Box<dyn CallOutSession>;
+
+    /// The key of a package's secret code, for who is about to load it. Whether what it says of itself is believed, is for whoever
+    /// has the key to decide. Nobody has one, unless a handler says otherwise.
+    ///
+    /// # Errors
+    /// Why not, for people: it is told to the region.
+    async fn code_key(&self, _asked: CodeAsked) -> Result<CodeGrant, String> {
+        Err("nobody here has keys of secret code".into())
+    }
+}
+
+/// A question for the key of secret code.
+#[derive(Clone, Debug)]
+pub struct CodeAsked {
+    /// SHA-256 of the package's image manifest.
+    pub package: Sha256Digest,
+    /// What who asks says of itself, and what hardware says of that. Provider, measurement and challenge have been compared with
+    /// what is expected.
+    pub created: Created,
+    /// The challenge that it answers, as [`Region::nonce`].
+    pub nonce: B256,
 }
 
 /// Answers one region's calls out; connections are its state.

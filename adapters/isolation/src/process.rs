@@ -7,17 +7,18 @@
 //! that one a copy for each region.
 
 use crate::{
-    CallOutHandler, IsolationError, IsolationProvider, Region, frames,
+    CallOutHandler, CodeAsked, IsolationError, IsolationProvider, Region, frames,
     region::{Conversation, Expected, Line, RegionProcess, other_answer},
     zygote::{Child, Requests, stream_of},
 };
-use alloy_primitives::B256;
+use alloy_primitives::{B256, keccak256};
 use async_trait::async_trait;
 use cryptlet_seal::{measure, package, sha256};
 use cryptlet_types::{
     Measurement, Provider, Sha256Digest,
     region::{
-        CallIn, CallInAnswer, Package, RegionConfig, RegionFault, RegionSettings, ToHost, ToRegion,
+        CallIn, CallInAnswer, CallOut, CallOutAnswer, Created, Package, RegionConfig, RegionFault,
+        RegionSettings, ToHost, ToRegion,
     },
 };
 use rustix::{
@@ -220,10 +221,14 @@ impl ProcessProvider {
         }
     }
 
-    async fn load(&self, config: RegionConfig) -> Result<Arc<Loaded>, IsolationError> {
+    async fn load(
+        &self,
+        config: RegionConfig,
+        secret: Option<Secret<'_>>,
+    ) -> Result<Arc<Loaded>, IsolationError> {
         let (zygote, mut process, stream, requests) = self.begun().await?;
         let stream = stream_of(stream).map_err(start("cannot be reached"))?;
-        match told_to_load(stream, config).await {
+        match told_to_load(stream, config, secret).await {
             Ok(()) => Ok(Arc::new(Loaded {
                 dividing: Dividing::new(process.number(), requests),
                 _process: process,
@@ -237,13 +242,12 @@ impl ProcessProvider {
     /// A process in which the package is loaded, and which is not `used_up`.
     async fn loaded(
         &self,
-        measurement: Measurement,
-        config: &RegionConfig,
+        wanted: &Wanted<'_>,
         used_up: Option<&Arc<Loaded>>,
     ) -> Result<Arc<Loaded>, IsolationError> {
         let place = {
             let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-            places.of(measurement)
+            places.of(wanted.expected.measurement)
         };
         let mut place = place.lock().await;
         let usable = place
@@ -253,23 +257,26 @@ impl ProcessProvider {
             return Ok(known.clone());
         }
         // Only here: what is loaded already was checked when it was.
-        package::open(&config.package)?;
-        Ok(place.insert(self.load(config.clone()).await?).clone())
+        let opened = package::open(&wanted.config.package)?;
+        let mut config = wanted.config.clone();
+        let secret = opened
+            .manifest
+            .config
+            .secret_code
+            .map(|_| wanted.secret(opened.digest));
+        config.challenge = secret.as_ref().map(|secret| secret.expected.nonce);
+        Ok(place.insert(self.load(config, secret).await?).clone())
     }
 
     /// A fresh region's process.
-    async fn divided(
-        &self,
-        measurement: Measurement,
-        config: &RegionConfig,
-    ) -> Result<Line, IsolationError> {
-        let mut loaded = self.loaded(measurement, config, None).await?;
+    async fn divided(&self, wanted: &Wanted<'_>) -> Result<Line, IsolationError> {
+        let mut loaded = self.loaded(wanted, None).await?;
         let (ours, theirs) = StdStream::pair().map_err(start("cannot be reached"))?;
         let (divided, ours) = match loaded.dividing.divide(vec![theirs.into()]).await {
             Ok(child) => (child, ours),
             // Somebody killed it since: that is no reason to fail while another one can be loaded.
             Err(_) => {
-                loaded = self.loaded(measurement, config, Some(&loaded)).await?;
+                loaded = self.loaded(wanted, Some(&loaded)).await?;
                 let (ours, theirs) = StdStream::pair().map_err(start("cannot be reached"))?;
                 (loaded.dividing.divide(vec![theirs.into()]).await?, ours)
             }
@@ -287,12 +294,61 @@ impl ProcessProvider {
     }
 }
 
-/// Has a container load a package, within [`LOAD_TIME`].
+/// A region to be, of a process that may have to be made first.
+struct Wanted<'a> {
+    config: RegionConfig,
+    call_out: &'a dyn CallOutHandler,
+    expected: Expected,
+}
+
+impl Wanted<'_> {
+    /// What the process shows that loads the package, in which no region is yet.
+    fn secret(&self, package: Sha256Digest) -> Secret<'_> {
+        Secret {
+            call_out: self.call_out,
+            package,
+            expected: Expected {
+                nonce: challenge(self.expected.nonce),
+                ..self.expected
+            },
+        }
+    }
+}
+
+/// Who loads a package with secret code is asked to show this, and is then given the key that `call_out` has.
+pub(crate) struct Secret<'a> {
+    pub(crate) call_out: &'a dyn CallOutHandler,
+    pub(crate) package: Sha256Digest,
+    pub(crate) expected: Expected,
+}
+
+impl Secret<'_> {
+    /// What is answered to who asks for the key.
+    async fn answer(self, created: Created) -> Result<ToRegion, IsolationError> {
+        self.expected.compare(&created)?;
+        let asked = CodeAsked {
+            package: self.package,
+            created,
+            nonce: self.expected.nonce,
+        };
+        let grant = self.call_out.code_key(asked).await;
+        let answer = grant.map(|grant| CallOutAnswer::CodeKey(Box::new(grant)));
+        Ok(ToRegion::Answer(answer))
+    }
+}
+
+/// The challenge for who loads a package, beside that for the region that it will be: as fresh, and another.
+pub(crate) fn challenge(region: B256) -> B256 {
+    keccak256([&b"bletchley code challenge v1"[..], region.as_slice()].concat())
+}
+
+/// Has a container load a package, within [`LOAD_TIME`]. Whose code is `secret`, it asks for a key meanwhile, once.
 pub(crate) async fn told_to_load(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     config: RegionConfig,
+    secret: Option<Secret<'_>>,
 ) -> Result<(), IsolationError> {
-    let loaded = timeout(LOAD_TIME, loading(stream, config)).await;
+    let loaded = timeout(LOAD_TIME, loading(stream, config, secret)).await;
     loaded.unwrap_or_else(|_| {
         let millis = LOAD_TIME.as_millis().try_into().unwrap_or(u64::MAX);
         Err(IsolationError::Timeout(millis))
@@ -302,15 +358,24 @@ pub(crate) async fn told_to_load(
 async fn loading(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     config: RegionConfig,
+    mut secret: Option<Secret<'_>>,
 ) -> Result<(), IsolationError> {
     let call = ToRegion::Call(CallIn::Load(Box::new(config)));
     // A container that cannot be isolated says so without waiting for the call, which then finds nobody.
     let sent = frames::send(&mut stream, &call).await;
-    match frames::receive(&mut stream).await {
-        Ok(ToHost::Answer(Ok(CallInAnswer::Loaded(_)))) => Ok(()),
-        Ok(ToHost::Answer(Err(fault))) => Err(RegionFault::into(fault)),
-        Ok(_) => Err(other_answer()),
-        Err(error) => Err(sent.err().unwrap_or(error)),
+    loop {
+        let said = frames::receive(&mut stream).await;
+        return match (said, secret.take()) {
+            (Ok(ToHost::Answer(Ok(CallInAnswer::Loaded(_)))), _) => Ok(()),
+            (Ok(ToHost::Answer(Err(fault))), _) => Err(RegionFault::into(fault)),
+            (Ok(ToHost::Call(CallOut::CodeKey(created))), Some(secret)) => {
+                let answer = secret.answer(*created).await?;
+                frames::send(&mut stream, &answer).await?;
+                continue;
+            }
+            (Ok(_), _) => Err(other_answer()),
+            (Err(error), _) => Err(sent.err().unwrap_or(error)),
+        };
     }
 }
 
@@ -367,16 +432,24 @@ impl IsolationProvider for ProcessProvider {
     ) -> Result<Box<dyn Region>, IsolationError> {
         let measurement = measure(self.digest, &settings, sha256(&package.index))?;
         let (session, wall) = (call_out.open(&settings), settings.limits.wall_millis);
-        let config = RegionConfig { package, settings };
-        let line = self.divided(measurement, &config).await?;
-        let expected = Expected {
-            provider: self.provider,
-            measurement,
-            nonce,
-            region_key: None,
+        let wanted = Wanted {
+            config: RegionConfig {
+                package,
+                settings,
+                challenge: None,
+            },
+            call_out: &*call_out,
+            expected: Expected {
+                provider: self.provider,
+                measurement,
+                nonce,
+                region_key: None,
+            },
         };
+        let line = self.divided(&wanted).await?;
         let conversation = Conversation::new(line, session);
         let wall = Duration::from_millis(wall);
-        Ok(Box::new(conversation.create(nonce, expected, wall).await?))
+        let created = conversation.create(nonce, wanted.expected, wall).await?;
+        Ok(Box::new(created))
     }
 }

@@ -228,6 +228,7 @@ async fn answer(
 }
 
 /// What a region has to say about itself.
+#[derive(Clone, Copy)]
 pub(crate) struct Expected {
     pub(crate) provider: Provider,
     pub(crate) measurement: Measurement,
@@ -237,7 +238,7 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    fn compare(&self, created: &Created) -> Result<(), IsolationError> {
+    pub(crate) fn compare(&self, created: &Created) -> Result<(), IsolationError> {
         let mismatch = |what, expected: String, found: String| {
             Err(IsolationError::Mismatch {
                 what,

@@ -195,6 +195,9 @@ impl CallOutSession for RelaySession {
                 return Ok(CallOutAnswer::Received(received));
             }
             CallOut::Close => self.stream = None,
+            CallOut::CodeKey(_) => {
+                return Err("a key of secret code is given while a package is loaded".into());
+            }
         }
         Ok(CallOutAnswer::Done)
     }

@@ -7,7 +7,7 @@
 use crate::{
     CallOutHandler, IsolationError, IsolationProvider, Region,
     dial::Address as At,
-    process::told_to_load,
+    process::{Secret, challenge, told_to_load},
     region::{ByteStream, Conversation, Expected, Line},
 };
 use alloy_primitives::{Address, B256};
@@ -134,18 +134,32 @@ impl IsolationProvider for RemoteProvider {
         nonce: B256,
         call_out: Arc<dyn CallOutHandler>,
     ) -> Result<Box<dyn Region>, IsolationError> {
-        let measurement = self.measurement(&package, &settings)?;
+        let opened = package::open(&package)?;
+        let measurement = measure(self.container, &settings, opened.digest)?;
         let session = call_out.open(&settings);
         let wall = Duration::from_millis(settings.limits.wall_millis);
         let (mut channel, said) = self.dial().await?;
-        let config = RegionConfig { package, settings };
-        told_to_load(&mut channel.stream, config).await?;
-        let expected = Expected {
+        let exporter = channel.exporter;
+        let expected = |nonce| Expected {
             provider: self.provider,
             measurement,
-            nonce: session_nonce(nonce, channel.exporter),
+            nonce: session_nonce(nonce, exporter),
             region_key: Some(said.region_key),
         };
+        let secret = opened.manifest.config.secret_code;
+        let asked_for = secret.map(|_| challenge(nonce));
+        let secret = asked_for.map(|nonce| Secret {
+            call_out: &*call_out,
+            package: opened.digest,
+            expected: expected(nonce),
+        });
+        let config = RegionConfig {
+            package,
+            settings,
+            challenge: asked_for,
+        };
+        told_to_load(&mut channel.stream, config, secret).await?;
+        let expected = expected(nonce);
         let line = Line {
             stream: Box::new(channel.stream),
             process: None,

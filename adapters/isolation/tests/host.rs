@@ -44,6 +44,7 @@ fn config(setup: &Setup) -> Box<RegionConfig> {
     Box::new(RegionConfig {
         package: setup.package(),
         settings: setup.settings(),
+        challenge: None,
     })
 }
 

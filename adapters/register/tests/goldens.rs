@@ -224,6 +224,10 @@ fn the_manifests_schema_has_the_fields_of_the_type() {
         ("", ""),
         ("/properties/config", "/config"),
         ("/properties/config/properties/limits", "/config/limits"),
+        (
+            "/properties/config/properties/secretCode",
+            "/config/secretCode",
+        ),
     ] {
         same_fields(&schema, &written, at, |bytes| {
             Manifest::from_json(bytes)

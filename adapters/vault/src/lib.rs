@@ -17,6 +17,8 @@
 //! with applications; a token refuses, because a secret that comes out of it would lie in the host's memory all the same
 //! while its operator believes it to be in the token.
 //!
+//! Keys of secret code are such secrets, which go to regions and to nobody else ([`Vault::release_code_key`]).
+//!
 //! A sealed file keeps a seal for each cryptlet and measurement as well ([`cryptlet_seal::sealed`]): what a region promised is
 //! handed on to its successor in an image that [`Images`] keeps, and the vault knows which image is the last
 //! ([`Vault::advance`]). A token refuses.
@@ -43,10 +45,10 @@ pub use pkcs11::{PinSource, Pkcs11Config, Pkcs11Vault};
 
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
-use cryptlet_seal::evidence::Expected;
+use cryptlet_seal::{CodeKey, evidence::Expected, secret_code::code_binding, wrap};
 use cryptlet_types::{
     CryptletId, Evidence, Measurement, Sha256Digest,
-    region::{KeyGrant, RegionStatement},
+    region::{KeyGrant, RegionStatement, WrappedKey},
     report::CompactSignature,
 };
 use zeroize::Zeroizing;
@@ -160,6 +162,49 @@ pub trait Vault: Send + Sync {
         Err(VaultError::NoSealing)
     }
 
+    /// Encrypts the key of a package's secret code, so that the host can keep it in a file.
+    ///
+    /// # Errors
+    /// As [`Vault::seal_secret`].
+    async fn seal_code_key(&self, package: Sha256Digest, key: &CodeKey) -> Result<Vec<u8>> {
+        self.seal_secret(&code_context(package), key.bytes()).await
+    }
+
+    /// Whether `key` is the one that [`Vault::seal_code_key`] sealed, compared in constant time.
+    ///
+    /// # Errors
+    /// As [`Vault::open_secret`].
+    async fn is_code_key(
+        &self,
+        package: Sha256Digest,
+        sealed: &[u8],
+        key: &CodeKey,
+    ) -> Result<bool> {
+        let known = self.open_secret(&code_context(package), sealed).await?;
+        Ok(CodeKey::from_bytes(&known)? == *key)
+    }
+
+    /// Gives the key of a package's secret code, as [`Vault::seal_code_key`] made it, to who `evidence` speaks of, if that is what is
+    /// expected: wrapped to it, and bound to measurement, region key and challenge.
+    ///
+    /// # Errors
+    /// [`VaultError::Refused`] if the evidence is not what is expected; [`VaultError::NotSealedHere`] if the key is another vault's, of
+    /// another package, or was altered; [`VaultError::NoSealing`] where keys lie in a token.
+    async fn release_code_key(
+        &self,
+        cryptlet: CryptletId,
+        package: Sha256Digest,
+        sealed: &[u8],
+        evidence: &Evidence,
+        expected: &Expected<'_>,
+    ) -> Result<WrappedKey> {
+        approve::region(cryptlet, evidence, expected)?;
+        let key = self.open_secret(&code_context(package), sealed).await?;
+        let statement = &evidence.statement;
+        let wrapped = wrap(statement.exchange_key, &code_binding(statement), &key)?;
+        Ok(wrapped)
+    }
+
     /// SHA-256 of the last sealed image of a cryptlet under a measurement; `None` before there is any.
     ///
     /// # Errors
@@ -197,4 +242,9 @@ pub trait Vault: Send + Sync {
     async fn reset_sealed(&self, _cryptlet: CryptletId, _measurement: Measurement) -> Result<()> {
         Err(VaultError::NoSealing)
     }
+}
+
+/// What a code's key is sealed for.
+fn code_context(package: Sha256Digest) -> String {
+    format!("code key of {package}")
 }

@@ -5,8 +5,9 @@ use crate::{
         ApplicationInfo, ApplicationName, Bytes32, CallRequest, CreatedApplication, CreatedKey,
         CryptletDetail, CryptletRef, CryptletSummary, DelegationInfo, Document, Explanation,
         HostInfo, JobStateName, JobSummary, JobTrace, KeyInfo, NewApplication, NewApplicationKey,
-        NewDelegation, NewKey, NewPackage, NewPolicy, Page, PageQuery, PolicyInfo, Result, Role,
-        SearchText, StoredPackage, SubscriptionRow,
+        NewCodeAgreement, NewCodeKey, NewDelegation, NewKey, NewPackage, NewPolicy, Page,
+        PageQuery, PolicyInfo, Result, Role, SearchText, SecretCodeInfo, StoredPackage,
+        SubscriptionRow,
     },
     webhook::VerifyingKey,
 };
@@ -78,6 +79,23 @@ pub trait HostApi: Send + Sync + 'static {
     async fn keys(&self, page: PageQuery) -> Result<Page<KeyInfo>>;
     /// Checks a package and takes it into the store. The same package again is no error.
     async fn store_package(&self, caller: &Caller, package: NewPackage) -> Result<StoredPackage>;
+    /// What the host has of the secret code of a package, by the package's digest. Not found where it has no such package, or
+    /// one whose code is not secret.
+    async fn secret_code(&self, package: Bytes32) -> Result<SecretCodeInfo>;
+    /// Takes the key of a package's secret code. The same key again is no error, another one is a conflict.
+    async fn set_code_key(
+        &self,
+        caller: &Caller,
+        package: Bytes32,
+        key: NewCodeKey,
+    ) -> Result<SecretCodeInfo>;
+    /// Takes a counterparty's agreement, in the place of its earlier one if there is any.
+    async fn add_code_agreement(
+        &self,
+        caller: &Caller,
+        package: Bytes32,
+        agreement: NewCodeAgreement,
+    ) -> Result<SecretCodeInfo>;
     /// Subscriptions of the delegate.
     async fn subscriptions(&self, page: PageQuery) -> Result<Page<SubscriptionRow>>;
     /// Jobs, newest last.

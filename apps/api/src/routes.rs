@@ -209,6 +209,7 @@ impl Route {
 pub(crate) static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
     let mut routes = about_the_host();
     routes.extend(about_cryptlets());
+    routes.extend(about_secret_code());
     routes.extend(about_work());
     routes.extend(administration());
     routes.extend(about_applications());
@@ -324,6 +325,44 @@ fn about_cryptlets() -> Vec<Route> {
             handlers::explain,
         )
         .with(&[NAME]),
+    ]
+}
+
+fn about_secret_code() -> Vec<Route> {
+    const PACKAGE: &[Parameter] = &[in_path::<Hex<32>>("package", "A package's digest.")];
+    vec![
+        Route::new(
+            (GET, "/v1/secret-code/{package}"),
+            (
+                "secretCode",
+                "Whether the host has the key of a package's secret code, and who agreed to it.",
+            ),
+            Role::Reader,
+            json::<types::SecretCodeInfo>(),
+            handlers::secret_code,
+        )
+        .with(PACKAGE),
+        Route::new(
+            (Method::PUT, "/v1/secret-code/{package}/key"),
+            ("setCodeKey", "Hands in the key of a package's secret code."),
+            Role::Publisher,
+            json::<types::SecretCodeInfo>(),
+            handlers::set_code_key,
+        )
+        .with(PACKAGE)
+        .takes(Form::of::<types::NewCodeKey>(), MAX_BODY_BYTES, 200),
+        Route::new(
+            (POST, "/v1/secret-code/{package}/agreements"),
+            (
+                "addCodeAgreement",
+                "Hands in a counterparty's agreement to secret code.",
+            ),
+            Role::Publisher,
+            json::<types::SecretCodeInfo>(),
+            handlers::add_code_agreement,
+        )
+        .with(PACKAGE)
+        .takes(Form::of::<types::NewCodeAgreement>(), MAX_BODY_BYTES, 201),
     ]
 }
 

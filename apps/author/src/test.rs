@@ -113,6 +113,8 @@ async fn wake(
     let key = SigningKey::generate();
     let mut source = project.manifest.clone();
     source.config.settings.extend(case.settings.clone());
+    // It is no secret to its author, and nobody has agreed to it yet.
+    source.config.secret_code = None;
     let manifest = source
         .with_key(key.address())
         .map_err(|source| AuthorError::Manifest {

@@ -80,6 +80,9 @@ pub(crate) enum Command {
     /// Let cryptlets speak in your name.
     #[command(subcommand)]
     Delegation(developer::Delegation),
+    /// Secret code: who agreed to it, and its keys.
+    #[command(subcommand)]
+    SecretCode(developer::SecretCode),
     /// Who may use the host's API.
     #[command(subcommand)]
     Token(developer::Token),

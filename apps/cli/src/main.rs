@@ -59,6 +59,7 @@ async fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Status(options) => commands::look::status(&options).await,
         Command::Policy(what) => commands::govern::policy(&what).await,
         Command::Delegation(what) => commands::govern::delegation(&what).await,
+        Command::SecretCode(what) => commands::secret_code::run(&what).await,
         Command::Token(what) => commands::govern::token(&what).await,
         Command::Bench { what } => match what {
             Bench::Path(options) => commands::bench::run(options).await,

@@ -4,8 +4,9 @@ use crate::DeveloperError;
 use cryptlet_seal::sha256;
 use cryptlet_types::Sha256Digest;
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
@@ -65,6 +66,23 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), DeveloperError> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(at(folder))
+}
+
+/// Makes a file that is its owner's alone, and its folder. One that is there already is an error.
+pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> Result<(), DeveloperError> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(at(folder))?;
+    }
+    let write = || {
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(at(path))
 }
 
 /// Removes a file; none is no error.

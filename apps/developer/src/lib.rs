@@ -6,6 +6,7 @@
 //! - [`import`]: brings a cryptlet's header into a contract developer's project, and keeps it honest
 //! - [`policy`] and [`delegation`]: what administrators and identities sign
 //! - [`host`]: names a host in the register; [`source`]: fetches revealed source
+//! - [`secret_code`]: hands over its keys, and agrees to it
 //! - [`mirror`]: copies a cryptlet's state to a chain whose delegate goes by a mirror
 //! - [`queue`]: audits a message queue by the delegate's logs
 //! - [`listing`]: what a host lists, as text
@@ -26,6 +27,7 @@ pub mod policy;
 pub mod publish;
 pub mod queue;
 mod register;
+pub mod secret_code;
 pub mod source;
 pub mod subscription;
 mod table;

@@ -10,7 +10,7 @@ use cryptlet_api::{
     types::{
         ApplicationInfo, CryptletDetail, CryptletSummary, DelegationInfo, Explanation, Hex,
         HostInfo, JobSummary, JobTrace, KeyInfo, MAX_PAGE, Page, PageLimit, PageQuery, PolicyInfo,
-        Source, Step, SubscriptionRow, TokenInfo,
+        SecretCodeInfo, Source, Step, SubscriptionRow, TokenInfo,
     },
 };
 use cryptlet_types::UnixSeconds;
@@ -431,6 +431,28 @@ pub fn delegations(items: &[DelegationInfo]) -> Table {
         table.under("digest", item.digest);
     }
     table
+}
+
+/// What a host has of a package's secret code.
+#[must_use]
+pub fn secret_code(info: &SecretCodeInfo) -> Sheet {
+    let mut sheet = Sheet::default();
+    sheet.field("package", info.package);
+    sheet.field(
+        "key",
+        if info.has_key {
+            "at the host"
+        } else {
+            "missing"
+        },
+    );
+    let agreed = info.counterparties.iter().map(|party| match &party.code {
+        Some(code) => format!("{} agreed to {code}", party.account),
+        None => format!("{} has not agreed", party.account),
+    });
+    sheet.field("counterparties", agreed.collect::<Vec<_>>().join("\n"));
+    sheet.field("runs", if info.ready { "yes" } else { "no" });
+    sheet
 }
 
 /// The policy in force.

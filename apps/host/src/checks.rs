@@ -13,8 +13,8 @@ pub(crate) struct Accepted {
     pub(crate) manifest: Manifest,
     pub(crate) header: Sha256Digest,
     pub(crate) manifest_digest: Sha256Digest,
-    /// What policy may demand something of.
-    pub(crate) code: Code,
+    /// What policy may demand something of; nothing of code that is secret.
+    pub(crate) code: Option<Code>,
 }
 
 /// Checks digests, header, code and source against each other and against the manifest.
@@ -32,10 +32,10 @@ pub(crate) fn accept(files: &PackageFiles) -> Result<Accepted, String> {
         &header.public_key().to_string(),
         &manifest.public_key.to_string(),
     )?;
-    let checked = check(&files.package.code, &manifest.config);
-    if let Some(finding) = checked.errors().next() {
-        return Err(format!("{}: {}", finding.place, finding.message));
-    }
+    let code = match manifest.config.secret_code {
+        Some(_) => None,
+        None => Some(checked(&files.package.code, &manifest)?),
+    };
     if let Some(packed) = &files.source {
         source::inspect(packed).map_err(|error| error.to_string())?;
     }
@@ -44,8 +44,16 @@ pub(crate) fn accept(files: &PackageFiles) -> Result<Accepted, String> {
         manifest,
         header: opened.header,
         manifest_digest: opened.manifest_digest,
-        code: checked.into(),
+        code,
     })
+}
+
+fn checked(code: &[u8], manifest: &Manifest) -> Result<Code, String> {
+    let checked = check(code, &manifest.config);
+    if let Some(finding) = checked.errors().next() {
+        return Err(format!("{}: {}", finding.place, finding.message));
+    }
+    Ok(checked.into())
 }
 
 fn agree(field: &str, header: &str, manifest: &str) -> Result<(), String> {

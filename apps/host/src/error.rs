@@ -64,6 +64,14 @@ pub enum HostError {
         /// What is wrong.
         reason: String,
     },
+    /// Keys of secret code, or agreements to it, cannot be read or kept.
+    #[error("secret code, {path}: {reason}")]
+    SecretCode {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// No further delegation is kept.
     #[error(
         "no room for another delegation: this caller, or all together, have handed in as many as are kept"
@@ -108,6 +116,7 @@ impl HostError {
             | Self::Contradiction(_)
             | Self::Delegations { .. }
             | Self::TooManyDelegations
+            | Self::SecretCode { .. }
             | Self::TooDeep
             | Self::Api { .. } => false,
         }

@@ -195,8 +195,12 @@ fn yard(
     };
     let domain = parts.chain.domain();
     let runner = Runner::new(ports, domain, nothing(), parts.host);
-    let runner = Arc::new(match parts.images.clone() {
+    let runner = match parts.images.clone() {
         Some(images) => runner.with_images(images),
+        None => runner,
+    };
+    let runner = Arc::new(match parts.secret_codes.clone() {
+        Some(codes) => runner.with_secret_codes(codes),
         None => runner,
     });
     let admission = Arc::new(Admission::new(parts, router, runner.clone(), nothing()));

@@ -73,6 +73,12 @@ impl DataFolder {
         self.0.join("sealed")
     }
 
+    /// Keys of secret code, sealed, and who agreed to it, a file a package.
+    #[must_use]
+    pub fn secret_code(&self) -> PathBuf {
+        self.0.join("secret-code")
+    }
+
     /// Who asked for keys that no version uses yet.
     #[must_use]
     pub fn spare_keys(&self) -> PathBuf {

@@ -46,6 +46,7 @@ mod recordings;
 mod register_link;
 mod retries;
 mod rules;
+mod secret_codes;
 mod sequences;
 pub mod setup;
 mod spare_keys;

@@ -92,8 +92,8 @@ impl Manifests {
         Ok(Some(opened))
     }
 
-    /// What there is to say of the code of the package with this digest, looked at once; none if `rule` demands nothing of it, or
-    /// this host does not have it.
+    /// What there is to say of the code of the package with this digest, looked at once; none if `rule` demands nothing of it,
+    /// this host does not have it, or it is secret.
     pub(crate) async fn code(
         &self,
         package: Sha256Digest,
@@ -111,13 +111,17 @@ impl Manifests {
             Err(error) => return Err(error.into()),
         };
         let looked = tokio::task::spawn_blocking(move || {
-            let manifest = package::open(&files)?.manifest;
-            Ok::<_, HostError>(Code::from(check(&files.code, &manifest.config)))
+            let config = package::open(&files)?.manifest.config;
+            let secret = config.secret_code.is_some();
+            let looked = (!secret).then(|| Code::from(check(&files.code, &config)));
+            Ok::<_, HostError>(looked)
         });
-        let code = looked
+        let looked = looked
             .await
             .map_err(|_| HostError::Ended("a code check"))??;
-        let code = Arc::new(code);
+        let Some(code) = looked.map(Arc::new) else {
+            return Ok(None);
+        };
         let mut kept = self.kept();
         if kept.codes.len() >= MAX_KEPT {
             kept.codes.clear();

@@ -3,7 +3,7 @@
 use crate::{
     ClockSource, DataFolder, HostConfig, HostError, Rules, delegations::Delegations,
     elsewhere::Ground, fetcher::Fetcher, files, manifests::Manifests, recordings::Recordings,
-    register_link::RegisterLink,
+    register_link::RegisterLink, secret_codes::SecretCodeStore,
 };
 use alloy_primitives::Address;
 use cryptlet_chain::{Chain, EvmChain, EvmConfig, EvmLogChain, Head, LogChain, RegisterChain};
@@ -99,6 +99,8 @@ pub struct Parts {
     pub(crate) recordings: Recordings,
     /// Where regions leave what they promised; nowhere in a simulation.
     pub(crate) images: Option<Images>,
+    /// Where keys of secret code lie; nowhere in a simulation.
+    pub(crate) secret_codes: Option<Arc<SecretCodeStore>>,
 }
 
 /// What a host is given that is not opened from a configuration: each as the field of [`Parts`] with its name.
@@ -154,6 +156,7 @@ impl Parts {
             manifests: Arc::new(Manifests::new(replica.clone())),
             recordings: Recordings::nowhere(),
             images: None,
+            secret_codes: None,
             journal,
             chain,
             vault,
@@ -222,6 +225,7 @@ impl Parts {
         let rules = Arc::new(rules);
         let host = vault.address(&KeyId::Host).await?;
         let isolation = providers(config, Ground::new(rules.clone(), vault.clone(), host))?;
+        let secret_codes = SecretCodeStore::at(&data.secret_code(), vault.clone())?;
         Ok(Self {
             host,
             transmitter: vault.address(&KeyId::Transmitter).await?,
@@ -236,6 +240,7 @@ impl Parts {
             manifests: Arc::new(Manifests::new(replica.clone())),
             recordings: Recordings::in_folder(data.recordings()),
             images: Some(Images::at(&data.sealed())?),
+            secret_codes: Some(Arc::new(secret_codes)),
             register_chain: Arc::new(register_chain),
             replica,
             rules,

@@ -26,6 +26,7 @@ mod reads;
 mod receipts;
 mod recordings;
 mod register;
+mod secret_code;
 mod slow;
 mod sources;
 mod support;

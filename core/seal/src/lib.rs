@@ -8,6 +8,7 @@
 //! - [`approval`]: whether administrators approved a policy
 //! - [`attester`]: who asks hardware to speak for a region
 //! - [`certificate`]: certificates of attested TLS
+//! - [`secret_code`]: code that regions alone can read, and who agreed to it
 //! - [`evidence`]: vouching for a region and checking who vouched for what
 
 pub mod approval;
@@ -18,11 +19,13 @@ pub mod evidence;
 pub mod exchange;
 pub mod package;
 pub mod sealed;
+pub mod secret_code;
 pub mod sign;
 
 pub use approval::check_approvals;
 pub use digest::{measure, measure_container, recorded_sources, sha256};
 pub use exchange::{ExchangeKey, key_binding, wrap};
+pub use secret_code::CodeKey;
 pub use sign::{SigningKey, check, recover};
 
 use alloy_primitives::Address;
@@ -49,6 +52,12 @@ pub enum SealError {
     /// HPKE could not wrap or open.
     #[error("wrapped key cannot be opened by this region, or was altered")]
     Exchange,
+    /// Secret code, or its key, is not what it should be.
+    #[error("secret code: {0}")]
+    SecretCode(&'static str),
+    /// A counterparty has not agreed to secret code, or to other code.
+    #[error("secret code: counterparty {0} has not agreed to this code of this package")]
+    NotAgreed(Address),
     /// Bytes are not those that a digest names.
     #[error("{what}: digest does not match")]
     Digest {

@@ -3,9 +3,10 @@
 //! The package digest is the SHA-256 of the image manifest's bytes. Its config is the cryptlet's manifest
 //! (`application/vnd.bletchley.cryptlet.manifest.v1+json`). Its layers are, in this order:
 //!
-//! 1. the code, `application/wasm`
+//! 1. the code, `application/wasm`, or encrypted, `application/vnd.bletchley.cryptlet.code.v1+encrypted`, where it is
+//!    [secret](crate::secret_code)
 //! 2. the header for contract developers, `application/vnd.bletchley.cryptlet.header.v1+json`
-//! 3. the source, if its publisher reveals it, `application/vnd.bletchley.cryptlet.source.v1.tar+gzip`
+//! 3. the source, if its publisher reveals it, which nobody does whose code is secret, `application/vnd.bletchley.cryptlet.source.v1.tar+gzip`
 //!
 //! A region gets image manifest, manifest and code ([`Package`]); header and source are for people, and a region
 //! knows them by their digests only. A content store keeps all files ([`PackageFiles`]).
@@ -28,6 +29,8 @@ pub const ARTIFACT_TYPE: &str = "application/vnd.bletchley.cryptlet.v1";
 pub const MANIFEST_MEDIA_TYPE: &str = "application/vnd.bletchley.cryptlet.manifest.v1+json";
 /// Media type of the code layer.
 pub const CODE_MEDIA_TYPE: &str = "application/wasm";
+/// Media type of the code layer where the code is secret.
+pub const SECRET_CODE_MEDIA_TYPE: &str = "application/vnd.bletchley.cryptlet.code.v1+encrypted";
 /// Media type of the header layer.
 pub const HEADER_MEDIA_TYPE: &str = "application/vnd.bletchley.cryptlet.header.v1+json";
 /// Media type of the source layer.
@@ -135,6 +138,8 @@ pub struct Contents {
     pub manifest: Blob,
     /// The component, at most [`MAX_COMPONENT_BYTES`].
     pub code: Blob,
+    /// Whether the component is encrypted.
+    pub secret: bool,
     /// The header document, at most [`MAX_DOCUMENT_BYTES`].
     pub header: Blob,
     /// The source, at most [`MAX_SOURCE_BYTES`].
@@ -163,17 +168,30 @@ pub fn contents(index: &[u8]) -> Result<Contents, SealError> {
         [code, header, source] => (code, header, Some(source)),
         _ => return Err(malformed("layers are not code, header and at most source".into()).into()),
     };
+    let secret = code.media_type == SECRET_CODE_MEDIA_TYPE;
+    if secret && source.is_some() {
+        return Err(malformed("source of secret code is not revealed".into()).into());
+    }
     Ok(Contents {
         digest: sha256(index),
         manifest: parsed
             .config
             .blob("manifest", MANIFEST_MEDIA_TYPE, MAX_DOCUMENT_BYTES)?,
-        code: code.blob("code", CODE_MEDIA_TYPE, MAX_COMPONENT_BYTES)?,
+        code: code.blob("code", code_media_type(secret), MAX_COMPONENT_BYTES)?,
+        secret,
         header: header.blob("header", HEADER_MEDIA_TYPE, MAX_DOCUMENT_BYTES)?,
         source: source
             .map(|source| source.blob("source", SOURCE_MEDIA_TYPE, MAX_SOURCE_BYTES))
             .transpose()?,
     })
+}
+
+fn code_media_type(secret: bool) -> &'static str {
+    if secret {
+        SECRET_CODE_MEDIA_TYPE
+    } else {
+        CODE_MEDIA_TYPE
+    }
 }
 
 /// A package whose files are those that its digests name.
@@ -203,9 +221,14 @@ pub fn open(package: &Package) -> Result<OpenPackage, SealError> {
     if !contents.code.names(&package.code) {
         return Err(SealError::Digest { what: "code" });
     }
+    let manifest = Manifest::from_json(&package.manifest)?;
+    if manifest.config.secret_code.is_some() != contents.secret {
+        let reason = "config.secretCode: the image manifest says otherwise of the code";
+        return Err(DocumentError::Malformed(reason.into()).into());
+    }
     Ok(OpenPackage {
         digest: contents.digest,
-        manifest: Manifest::from_json(&package.manifest)?,
+        manifest,
         manifest_digest: contents.manifest.digest,
         header: contents.header.digest,
         source: contents.source.map(|source| source.digest),
@@ -237,19 +260,21 @@ pub fn open_files(files: &PackageFiles) -> Result<OpenPackage, SealError> {
 }
 
 /// Packs a manifest, a component, a header document and, if it is to be revealed, the packed source. The same input
-/// gives the same bytes.
+/// gives the same bytes. Where the manifest says that the code is secret, `code` is
+/// [encrypted](crate::CodeKey::encrypt).
 ///
 /// # Errors
-/// [`SealError::Document`] for a file that is larger than it may be.
+/// [`SealError::Document`] for a file that is larger than it may be, and for source of secret code.
 pub fn build(
     manifest: &Manifest,
     code: &[u8],
     header: &[u8],
     source: Option<&[u8]>,
 ) -> Result<PackageFiles, SealError> {
+    let code_type = code_media_type(manifest.config.secret_code.is_some());
     let manifest = manifest.to_json()?;
     let mut layers = vec![
-        Descriptor::of(CODE_MEDIA_TYPE, code),
+        Descriptor::of(code_type, code),
         Descriptor::of(HEADER_MEDIA_TYPE, header),
     ];
     layers.extend(source.map(|source| Descriptor::of(SOURCE_MEDIA_TYPE, source)));
@@ -427,6 +452,38 @@ mod tests {
         let source = vec![0; MAX_SOURCE_BYTES + 1];
         let error = build(&manifest(), b"code", b"", Some(&source)).unwrap_err();
         assert!(error.to_string().contains("source: at most"), "{error}");
+    }
+
+    #[test]
+    fn manifest_and_image_manifest_agree_on_whether_the_code_is_secret() {
+        let counterparties = vec![Address::repeat_byte(7)];
+        let mut secret = manifest();
+        secret.config.secret_code = Some(cryptlet_types::SecretCode { counterparties });
+        let files = build(&secret, b"encrypted", b"header", None).unwrap();
+        assert!(contents(&files.package.index).unwrap().secret);
+        assert_eq!(open_files(&files).unwrap().manifest, secret);
+        let revealed = build(&secret, b"encrypted", b"header", Some(b"source"));
+        let told = revealed.unwrap_err().to_string();
+        assert!(told.contains("source of secret code"), "{told}");
+        // The manifest of one, with what the image manifest of the other says of the code.
+        for (said, named) in [(&secret, &manifest()), (&manifest(), &secret)] {
+            let said = said.to_json().unwrap();
+            let mut index: Value = serde_json::from_slice(
+                &build(named, b"encrypted", b"header", None)
+                    .unwrap()
+                    .package
+                    .index,
+            )
+            .unwrap();
+            index["config"] = json!(Descriptor::of(MANIFEST_MEDIA_TYPE, &said));
+            let package = Package {
+                index: serde_json::to_vec(&index).unwrap().into(),
+                manifest: said.into(),
+                code: Bytes::from_static(b"encrypted"),
+            };
+            let told = open(&package).unwrap_err().to_string();
+            assert!(told.contains("config.secretCode"), "{told}");
+        }
     }
 
     #[test]

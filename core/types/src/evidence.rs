@@ -64,6 +64,17 @@ impl Provider {
     }
 }
 
+/// Controls that a process takes when it becomes a region, and not before: while it still loads a package, which it does before
+/// it divides, its evidence cannot name them. Regions on other machines have them from the beginning.
+pub const TAKEN_BY_REGIONS: [&str; 6] = [
+    "pid-namespace",
+    "no-capabilities",
+    "ends-with-parent",
+    "descriptors",
+    "seccomp-kill",
+    "virtual-machine",
+];
+
 /// What a region says about itself when it starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -6,7 +6,8 @@
 //! contract; many of them: [`batch`]) → [`receipt`] (what an auditor checks, offline)
 //! → [`recording`] (from which a run can be repeated).
 //! [`answer`] is what a contract gets that asks off the chain and waits.
-//! [`manifest`], [`register`], [`policy`] and [`evidence`] are the documents that say what is allowed and what ran.
+//! [`manifest`], [`register`], [`policy`] and [`evidence`] are the documents that say what is allowed and what ran; [`secret_code`] is
+//! how code runs that is in none of them.
 
 pub mod answer;
 pub mod attestation;
@@ -29,6 +30,7 @@ pub mod recording;
 pub mod region;
 pub mod register;
 pub mod report;
+pub mod secret_code;
 pub mod subscription;
 
 pub use answer::{Answer, SignedAnswer};
@@ -46,6 +48,7 @@ pub use outbox::{RunId, RunRecord, Submission};
 pub use policy::Policy;
 pub use receipt::Receipt;
 pub use report::{Report, ReportDomain, SignedReport};
+pub use secret_code::{CodeAgreement, CodeGrant, SecretCode};
 pub use subscription::{ClockSpec, Subscription, TriggerSpec};
 
 /// Seconds since 1970-01-01T00:00:00Z without leap seconds: what `block.timestamp` counts.

@@ -3,7 +3,7 @@
 //! `name` and `publicKey` are required; unknown fields are refused. Goldens: `vectors/manifest`.
 
 use crate::{
-    Limits, TriggerSpec,
+    Limits, SecretCode, TriggerSpec,
     bounded::{MAX_DOCUMENT_BYTES, clip},
 };
 use alloy_primitives::Address;
@@ -53,6 +53,10 @@ pub struct ManifestConfig {
     /// Settings handed to the cryptlet as they are, each once.
     #[serde(default, deserialize_with = "settings")]
     pub settings: BTreeMap<String, String>,
+    /// Whose agreement it takes, where the package holds the code encrypted. Left out where it does not, so that such manifests
+    /// have the digests that they had before there was secret code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_code: Option<SecretCode>,
 }
 
 impl Default for ManifestConfig {
@@ -67,6 +71,7 @@ impl Default for ManifestConfig {
             limits: Limits::default(),
             egress: vec![],
             settings: BTreeMap::new(),
+            secret_code: None,
         }
     }
 }
@@ -325,7 +330,11 @@ impl ManifestConfig {
         }
         self.limits.check("config.limits")?;
         self.check_imports()?;
-        self.check_egress()
+        self.check_egress()?;
+        match &self.secret_code {
+            Some(secret) => secret.check("config.secretCode"),
+            None => Ok(()),
+        }
     }
 
     fn check_imports(&self) -> Result<(), DocumentError> {

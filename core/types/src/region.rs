@@ -13,7 +13,7 @@ mod lengths;
 pub use input::{CallInput, InputError, ObserveInput, RunInput};
 
 use crate::{
-    Attestation, EvidenceStatement, Limits, Manifest, Measurement, Policy, ReportDomain,
+    Attestation, CodeGrant, EvidenceStatement, Limits, Manifest, Measurement, Policy, ReportDomain,
     Sha256Digest, SignedAnswer, SignedReport, UnixSeconds,
     event::{Observation, Step},
     policy::{EgressRule, RecordingRule},
@@ -133,6 +133,9 @@ pub enum CallOut {
     Receive(u32),
     /// Close the stream.
     Close,
+    /// Give the key of the package's secret code. Once, while it is loaded, by a region that has shown who it is with keys that
+    /// it uses for nothing else, or on another machine with its own.
+    CodeKey(Box<Created>),
 }
 
 /// What a host answers.
@@ -143,6 +146,8 @@ pub enum CallOutAnswer {
     Done,
     /// Bytes that were received.
     Received(Bytes),
+    /// The key of the package's secret code, and who agreed to it.
+    CodeKey(Box<CodeGrant>),
 }
 
 /// Gravity of a log line.
@@ -167,6 +172,9 @@ pub struct RegionConfig {
     pub package: Package,
     /// The settings that policy decided; part of the measurement.
     pub settings: RegionSettings,
+    /// The host's challenge, which the evidence repeats that asks for the key of secret code ([`CallOut::CodeKey`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<B256>,
 }
 
 /// The files of a package: an OCI artifact, taken apart.
@@ -177,7 +185,7 @@ pub struct Package {
     pub index: Bytes,
     /// The cryptlet's manifest (JSON).
     pub manifest: Bytes,
-    /// The component (WebAssembly).
+    /// The component (WebAssembly), encrypted where it is [secret](crate::secret_code).
     pub code: Bytes,
 }
 
@@ -320,6 +328,9 @@ pub enum RegionFault {
     /// The package is not what its digests say, or not a cryptlet.
     #[error("package: {0}")]
     Package(String),
+    /// The host gave no key for the package's secret code.
+    #[error("secret code: {0}")]
+    SecretCode(String),
     /// The signing key could not be opened or is not the manifest's.
     #[error("key: {0}")]
     Key(String),
@@ -372,7 +383,11 @@ impl RegionFault {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable(_) | Self::Deadline(_) | Self::Promised { .. } | Self::Exhausted
+            Self::SecretCode(_)
+                | Self::Unavailable(_)
+                | Self::Deadline(_)
+                | Self::Promised { .. }
+                | Self::Exhausted
         )
     }
 }

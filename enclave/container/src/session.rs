@@ -1,6 +1,7 @@
 //! The region's side of the conversation: loaded and created once, given its key once, then woken any number of times.
 
 mod replay;
+mod secret_code;
 
 use crate::{
     channel::{ChannelError, SharedHost},
@@ -18,8 +19,8 @@ use cryptlet_seal::{
     sealed::{Release, Seal},
 };
 use cryptlet_types::{
-    Attestation, EvidenceStatement, Manifest, Measurement, Provider, ReportDomain, Sha256Digest,
-    SignedReport, UnixSeconds,
+    Attestation, EvidenceStatement, Manifest, Measurement, Provider, ReportDomain, SecretCode,
+    Sha256Digest, SignedReport, UnixSeconds,
     answer::window,
     bounded::{MAX_PAYLOAD_BYTES, MAX_SUBSCRIPTION_BYTES, clip},
     channel::session_nonce,
@@ -63,11 +64,12 @@ impl Keys {
 
 /// Who has hardware speak for a region.
 pub trait Witness {
-    /// Hears what will be loaded, before anything of it is compiled. It attests nothing else from here on.
+    /// Hears what will be loaded, before anything of it is compiled. It attests nothing else from here on: one statement, or two
+    /// where the first is to ask for the key of secret code.
     ///
     /// # Errors
     /// Why not, for people.
-    fn measured(&mut self, measurement: Measurement) -> Result<(), String>;
+    fn measured(&mut self, measurement: Measurement, secret: bool) -> Result<(), String>;
 
     /// What hardware says about a statement.
     ///
@@ -180,7 +182,7 @@ impl Session {
         host: &SharedHost,
     ) -> Result<Result<CallInAnswer, RegionFault>, ChannelError> {
         let result = match call {
-            CallIn::Load(config) => self.load(*config).map_err(RunError::Fault),
+            CallIn::Load(config) => self.load(*config, host),
             CallIn::Create { nonce } => self.create(nonce).map_err(RunError::Fault),
             CallIn::Provision(grant) => self.provision(&grant, None).map_err(RunError::Fault),
             CallIn::Resume { grant, image } => self
@@ -202,21 +204,19 @@ impl Session {
         }
     }
 
-    fn load(&mut self, config: RegionConfig) -> Result<CallInAnswer, RegionFault> {
+    fn load(&mut self, config: RegionConfig, host: &SharedHost) -> Result<CallInAnswer, RunError> {
         if !matches!(self.state, State::New) {
-            return Err(protocol("a package is loaded once, and first"));
+            return Err(protocol("a package is loaded once, and first").into());
         }
         self.state = State::Failed;
-        let mut witness = self.remote.as_mut().map(|remote| remote.witness.as_mut());
-        let announce = |measurement| match &mut witness {
-            Some(witness) => witness
-                .measured(measurement)
-                .map_err(|error| protocol(&error)),
-            None => Ok(()),
-        };
-        let (container, executor) = (self.identity.container, self.executor.as_ref());
-        let loaded = Loaded::new(config, container, executor, announce)?;
-        let measurement = loaded.measurement;
+        let checked = Checked::new(config, self.identity.container)?;
+        let (measurement, secret) = (checked.measurement, checked.secret().is_some());
+        if let Some(remote) = &mut self.remote {
+            let heard = remote.witness.measured(measurement, secret);
+            heard.map_err(|error| protocol(&error))?;
+        }
+        let code = self.code(&checked, host)?;
+        let loaded = checked.compile(&code, self.executor.as_ref())?;
         if let Some(remote) = &self.remote {
             (remote.seal)().map_err(|error| protocol(&error))?;
         }
@@ -361,33 +361,78 @@ impl Session {
     }
 }
 
-impl Loaded {
-    /// `announce` hears what will be loaded before anything of it is compiled.
-    fn new(
-        config: RegionConfig,
-        container: Sha256Digest,
-        executor: &dyn Executor,
-        announce: impl FnOnce(Measurement) -> Result<(), RegionFault>,
-    ) -> Result<Self, RegionFault> {
-        let RegionConfig { package, settings } = config;
+/// A package that is what its digests say, under settings that its manifest allows; not compiled yet.
+struct Checked {
+    manifest: Manifest,
+    package: Sha256Digest,
+    code: Bytes,
+    settings: RegionSettings,
+    egress: Egress,
+    measurement: Measurement,
+    challenge: Option<B256>,
+}
+
+impl Checked {
+    fn new(config: RegionConfig, container: Sha256Digest) -> Result<Self, RegionFault> {
+        let RegionConfig {
+            package,
+            settings,
+            challenge,
+        } = config;
         let fault =
             |error: cryptlet_seal::SealError| RegionFault::Package(clip(&error.to_string()));
         let opened = package::open(&package).map_err(fault)?;
         check_settings(&settings, &opened.manifest)?;
         let egress = Egress::new(&settings.egress).map_err(RegionFault::Package)?;
         let measurement = measure(container, &settings, opened.digest).map_err(fault)?;
-        announce(measurement)?;
-        let runtime = executor
-            .load(&package.code, settings.limits)
-            .map_err(RegionFault::Package)?;
-        check_imports(runtime.imports(), &opened.manifest)?;
         Ok(Self {
-            measurement,
             manifest: opened.manifest,
-            runtime,
-            egress: Arc::new(egress),
-            recording: settings.recording,
+            package: opened.digest,
+            code: package.code,
+            settings,
+            egress,
+            measurement,
+            challenge,
         })
+    }
+
+    /// Whose agreement the code takes, if it is secret.
+    fn secret(&self) -> Option<&SecretCode> {
+        self.manifest.config.secret_code.as_ref()
+    }
+
+    fn compile(self, code: &[u8], executor: &dyn Executor) -> Result<Loaded, RegionFault> {
+        let runtime = executor
+            .load(code, self.settings.limits)
+            .map_err(RegionFault::Package)?;
+        check_imports(runtime.imports(), &self.manifest)?;
+        Ok(Loaded {
+            measurement: self.measurement,
+            manifest: self.manifest,
+            runtime,
+            egress: Arc::new(self.egress),
+            recording: self.settings.recording,
+        })
+    }
+}
+
+impl Keys {
+    /// What who has these keys says of itself.
+    fn statement(
+        &self,
+        provider: Provider,
+        controls: &[String],
+        measurement: Measurement,
+        nonce: B256,
+    ) -> EvidenceStatement {
+        EvidenceStatement {
+            provider,
+            controls: controls.to_vec(),
+            measurement,
+            region_key: self.region_key.address(),
+            exchange_key: self.exchange_key.public(),
+            nonce,
+        }
     }
 }
 
@@ -409,18 +454,11 @@ impl Region {
             }
             None => (provider, Keys::generate(), nonce, None),
         };
+        let statement = keys.statement(provider, &identity.controls, loaded.measurement, nonce);
         let Keys {
             region_key,
             exchange_key,
         } = keys;
-        let statement = EvidenceStatement {
-            provider,
-            controls: identity.controls.clone(),
-            measurement: loaded.measurement,
-            region_key: region_key.address(),
-            exchange_key: exchange_key.public(),
-            nonce,
-        };
         let attested = witness.map(|mut witness| witness.attest(&statement));
         let attestation = attested.transpose().map_err(|error| protocol(&error))?;
         let region = Self {

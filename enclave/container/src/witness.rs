@@ -3,7 +3,7 @@
 //! A region has no device and may open none. It asks over a stream, in frames (a big-endian `u32` length and one CBOR item):
 //! what it is told first is the provider. It may then have two statements attested, each once and in this order: that of the
 //! container without a package, which the certificate shows; and, after it has said what it is about to load and before any of
-//! that is compiled, that of the region. So whatever a package does to the process that compiles it, no statement about another
+//! that is compiled, that of the region, which has that of secret code attested twice: once to ask for the code's key. So whatever a package does to the process that compiles it, no statement about another
 //! package is attested.
 
 use crate::session::Witness;
@@ -23,7 +23,8 @@ const MAX_FRAME_BYTES: usize = MAX_ATTESTATION_BYTES + (4 << 10);
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 enum Question {
-    Measured(Measurement),
+    /// What will be loaded, and whether its code is secret.
+    Measured(Measurement, bool),
     Attest(Box<EvidenceStatement>),
 }
 
@@ -60,8 +61,9 @@ impl<S: Read + Write> Asking<S> {
 }
 
 impl<S: Read + Write> Witness for Asking<S> {
-    fn measured(&mut self, measurement: Measurement) -> Result<(), String> {
-        self.ask(&Question::Measured(measurement)).map(|_| ())
+    fn measured(&mut self, measurement: Measurement, secret: bool) -> Result<(), String> {
+        self.ask(&Question::Measured(measurement, secret))
+            .map(|_| ())
     }
 
     fn attest(&mut self, statement: &EvidenceStatement) -> Result<Attestation, String> {
@@ -71,7 +73,7 @@ impl<S: Read + Write> Witness for Asking<S> {
     }
 }
 
-/// Answers one region until its second statement is attested, or it breaks the rules, which ends its way to hardware.
+/// Answers one region until its last statement is attested, or it breaks the rules, which ends its way to hardware.
 ///
 /// # Errors
 /// The region has gone, or broke the rules.
@@ -103,7 +105,8 @@ struct Rules {
 enum Next {
     Container(Measurement),
     Measured(EvidenceStatement),
-    Region(EvidenceStatement),
+    /// That the region is, and whether it says so once more.
+    Region(EvidenceStatement, bool),
     Nothing,
 }
 
@@ -129,19 +132,24 @@ impl Rules {
                 self.next = Next::Measured(*said);
                 Ok(Some(attestation))
             }
-            (Next::Measured(first), Question::Measured(measurement)) => {
-                self.next = Next::Region(EvidenceStatement {
+            (Next::Measured(first), Question::Measured(measurement, secret)) => {
+                let expected = EvidenceStatement {
                     measurement,
                     ..first
-                });
+                };
+                self.next = Next::Region(expected, secret);
                 Ok(None)
             }
-            (Next::Region(expected), Question::Attest(said)) => {
-                let nonce = said.nonce;
-                if *said != (EvidenceStatement { nonce, ..expected }) {
+            (Next::Region(mut expected, again), Question::Attest(said)) => {
+                expected.nonce = said.nonce;
+                if *said != expected {
                     return refused();
                 }
-                attest(attester, &said).map(Some)
+                let attestation = attest(attester, &said)?;
+                if again {
+                    self.next = Next::Region(expected, false);
+                }
+                Ok(Some(attestation))
             }
             _ => refused(),
         }
@@ -213,7 +221,7 @@ mod tests {
     fn a_region_has_the_container_and_then_itself_attested_and_nothing_more() {
         let ((), ended) = asked(|witness| {
             witness.attest(&container()).unwrap();
-            witness.measured(PACKAGE).unwrap();
+            witness.measured(PACKAGE, false).unwrap();
             let region = EvidenceStatement {
                 nonce: B256::repeat_byte(7),
                 ..said(PACKAGE)
@@ -222,6 +230,35 @@ mod tests {
             assert!(witness.attest(&region).is_err(), "once is enough");
         });
         ended.unwrap();
+    }
+
+    #[test]
+    fn who_has_secret_code_to_load_has_itself_attested_twice() {
+        let ((), ended) = asked(|witness| {
+            witness.attest(&container()).unwrap();
+            witness.measured(PACKAGE, true).unwrap();
+            for nonce in [7, 8] {
+                let nonce = B256::repeat_byte(nonce);
+                let region = EvidenceStatement {
+                    nonce,
+                    ..said(PACKAGE)
+                };
+                witness.attest(&region).unwrap();
+            }
+            assert!(witness.attest(&said(PACKAGE)).is_err(), "twice is enough");
+        });
+        ended.unwrap();
+        let (refused, ended) = asked(|witness| {
+            witness.attest(&container()).unwrap();
+            witness.measured(PACKAGE, true).unwrap();
+            witness.attest(&said(PACKAGE)).unwrap();
+            witness.attest(&EvidenceStatement {
+                exchange_key: B256::ZERO,
+                ..said(PACKAGE)
+            })
+        });
+        assert!(refused.unwrap_err().contains("may be attested now"));
+        assert!(ended.is_err());
     }
 
     #[test]
@@ -236,7 +273,7 @@ mod tests {
         for change in changes {
             let (refused, ended) = asked(|witness| {
                 witness.attest(&container()).unwrap();
-                witness.measured(PACKAGE).unwrap();
+                witness.measured(PACKAGE, false).unwrap();
                 let mut region = said(PACKAGE);
                 change(&mut region);
                 let refused = witness.attest(&region);
@@ -252,7 +289,7 @@ mod tests {
     fn nothing_is_attested_out_of_turn() {
         let (refused, _) = asked(|witness| witness.attest(&said(PACKAGE)));
         assert!(refused.is_err(), "not the container");
-        let (refused, _) = asked(|witness| witness.measured(PACKAGE));
+        let (refused, _) = asked(|witness| witness.measured(PACKAGE, false));
         assert!(refused.is_err(), "a package before the container");
         let (refused, _) = asked(|witness| {
             witness.attest(&container()).unwrap();
@@ -261,8 +298,8 @@ mod tests {
         assert!(refused.is_err(), "a region before its package");
         let (refused, _) = asked(|witness| {
             witness.attest(&container()).unwrap();
-            witness.measured(PACKAGE).unwrap();
-            witness.measured(Measurement(B256::ZERO))
+            witness.measured(PACKAGE, false).unwrap();
+            witness.measured(Measurement(B256::ZERO), false)
         });
         assert!(refused.is_err(), "two packages");
     }

@@ -270,7 +270,9 @@ fn check_code(
     match &registered.code {
         Some(code) => code.meets(&policy.code).map_err(refuse),
         None if policy.code.demands_nothing() => Ok(()),
-        None => Err(refuse("its code was not looked at".to_owned())),
+        None => Err(refuse(
+            "it is secret, or not here: nobody looked at it".to_owned(),
+        )),
     }
 }
 
@@ -382,6 +384,7 @@ mod tests {
             },
             egress: vec!["rates.example:443".into()],
             settings: Default::default(),
+            secret_code: None,
         };
         let public_key = Address::repeat_byte(9);
         let manifest = Manifest {
@@ -579,7 +582,7 @@ mod tests {
             "{said}"
         );
         let unseen = asks(&strict, &registered()).unwrap_err().to_string();
-        assert!(unseen.ends_with("its code was not looked at"), "{unseen}");
+        assert!(unseen.ends_with("nobody looked at it"), "{unseen}");
     }
 
     #[test]

@@ -12,11 +12,13 @@ mod error;
 mod recorded;
 mod regions;
 mod replay;
+mod secret_code;
 
 pub use error::RunError;
 pub use recorded::RunRecording;
 pub use regions::{Ports, Program, Runner, Turn};
 pub use replay::replay;
+pub use secret_code::{KeptCode, SecretCodes};
 
 use cryptlet_types::{event::Step, outbox::RunRecord};
 

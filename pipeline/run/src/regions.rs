@@ -2,7 +2,7 @@
 
 mod slots;
 
-use crate::{Ran, RunError, RunRecording};
+use crate::{Ran, RunError, RunRecording, SecretCodes, secret_code::Giving};
 use alloy_primitives::{Address, B256, Bytes};
 use cryptlet_isolation::{
     CallOutHandler, IsolationError, Providers, Region,
@@ -124,6 +124,8 @@ pub struct Runner {
     host: Address,
     /// Where regions leave what they promised to their successors; nowhere, then they forget.
     images: Option<Images>,
+    /// Where keys of secret code lie; nowhere, then such code does not run.
+    codes: Option<Arc<dyn SecretCodes>>,
     slots: std::sync::Mutex<Slots>,
     at_work: Semaphore,
 }
@@ -338,6 +340,7 @@ impl Runner {
             policy: RwLock::new(Arc::new(policy)),
             host,
             images: None,
+            codes: None,
             slots: std::sync::Mutex::default(),
             at_work: Semaphore::new(MAX_AT_WORK),
         }
@@ -348,6 +351,13 @@ impl Runner {
     #[must_use]
     pub fn with_images(mut self, images: Images) -> Self {
         self.images = Some(images);
+        self
+    }
+
+    /// Gives those who load secret code its key from there.
+    #[must_use]
+    pub fn with_secret_codes(mut self, codes: Arc<dyn SecretCodes>) -> Self {
+        self.codes = Some(codes);
         self
     }
 
@@ -513,7 +523,7 @@ impl Runner {
         let isolation = self.ports.isolation.choose(&policy.policy)?.provider;
         let measurement = isolation.measurement(&files, &settings)?;
         let nonce = B256::from(rand::random::<[u8; 32]>());
-        let call_out = self.ports.call_out.clone();
+        let call_out = self.call_out(program.cryptlet, &manifest, measurement, &policy, now);
         let region = isolation
             .create(files, settings.clone(), nonce, call_out)
             .await?;
@@ -535,6 +545,32 @@ impl Runner {
             .provision(program.cryptlet, &mut live, measurement, now)
             .await?;
         Ok(live)
+    }
+
+    /// What answers the regions of a cryptlet: where its code is secret, with the code's key too.
+    fn call_out(
+        &self,
+        cryptlet: CryptletId,
+        manifest: &Manifest,
+        measurement: Measurement,
+        policy: &Arc<PolicyInForce>,
+        now: UnixSeconds,
+    ) -> Arc<dyn CallOutHandler> {
+        let inner = self.ports.call_out.clone();
+        match (&manifest.config.secret_code, &self.codes) {
+            (Some(secret), Some(codes)) => Arc::new(Giving {
+                inner,
+                codes: codes.clone(),
+                ports: self.ports.clone(),
+                host: self.host,
+                policy: policy.clone(),
+                cryptlet,
+                secret: secret.clone(),
+                measurement,
+                now,
+            }),
+            _ => inner,
+        }
     }
 
     /// The last sealed image of a cryptlet under a measurement.

@@ -76,9 +76,11 @@ impl CallOutSession for Nobody {
     async fn call_out(&mut self, call: CallOut) -> Result<CallOutAnswer, String> {
         match call {
             CallOut::Log { .. } => Ok(CallOutAnswer::Done),
-            CallOut::Connect { .. } | CallOut::Send(_) | CallOut::Receive(_) | CallOut::Close => {
-                Err("nobody is asked in a replay".to_owned())
-            }
+            CallOut::Connect { .. }
+            | CallOut::Send(_)
+            | CallOut::Receive(_)
+            | CallOut::Close
+            | CallOut::CodeKey(_) => Err("nobody is asked in a replay".to_owned()),
         }
     }
 

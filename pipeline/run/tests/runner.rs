@@ -12,15 +12,15 @@ mod support;
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, I256};
 use alloy_sol_types::SolValue;
 use cryptlet_isolation::IsolationError;
-use cryptlet_run::{Program, Ran, RunError};
-use cryptlet_seal::{check, sha256};
+use cryptlet_run::{KeptCode, Program, Ran, RunError};
+use cryptlet_seal::{CodeKey, SigningKey, check, sha256};
 use cryptlet_types::{
     Batch, CryptletId, Delegation, Event, Job, Sha256Digest, SignedDelegation, Trigger,
     UnixSeconds, event::Step, outbox::RunRecord, policy::PolicyInForce, region::RegionFault,
 };
 use futures::FutureExt;
 use std::pin::pin;
-use support::{DUE, Keys, World, behave};
+use support::{Codes, DUE, Keys, Secret, World, behave};
 
 fn reported(ran: Result<Ran, RunError>) -> RunRecord {
     match ran {
@@ -138,6 +138,97 @@ async fn a_region_of_another_policy_is_not_used_again() {
     world.runner.set_policy(PolicyInForce { policy, digest });
     let refused = run(&world, &job, 1, DUE, None).await.unwrap_err();
     assert!(refused.to_string().contains("moat"), "{refused}");
+}
+
+fn secret() -> Secret {
+    Secret {
+        key: CodeKey::generate().unwrap(),
+        counterparty: SigningKey::generate(),
+    }
+}
+
+#[tokio::test]
+async fn secret_code_runs_where_its_key_and_its_counterparties_are_and_policy_believes_the_region()
+{
+    let secret = secret();
+    let world = World::secret(Keys::Released, &secret);
+    let kept = world.kept(&secret, &secret.key).await;
+    let world = world.with_codes(Codes(Ok(kept)));
+    let job = behave(&world, "x", |_| ());
+    let record = reported(run(&world, &job, 1, DUE, None).await);
+    assert_signed(&world, &record);
+    // Nothing is given to who loads where policy demands what it has not: no region is even begun.
+    let mut policy = world.policy().policy;
+    policy.controls.push("moat".into());
+    policy.limits.fuel -= 1;
+    let digest = Sha256Digest(B256::ZERO);
+    world.runner.set_policy(PolicyInForce { policy, digest });
+    let refused = fault(run(&world, &job, 2, DUE, None).await);
+    let RegionFault::SecretCode(reason) = &refused else {
+        panic!("{refused}")
+    };
+    assert!(reason.contains("moat"), "{reason}");
+}
+
+#[tokio::test]
+async fn secret_code_does_not_run_without_its_key_or_an_agreement() {
+    let secret = secret();
+    let world = World::secret(Keys::Released, &secret);
+    let kept = world.kept(&secret, &secret.key).await;
+    let stranger = Secret {
+        key: CodeKey::from_bytes(secret.key.bytes()).unwrap(),
+        counterparty: SigningKey::generate(),
+    };
+    let other = world.kept(&stranger, &secret.key).await;
+    let cases = [
+        (Err("nobody brought it".to_owned()), "nobody brought it"),
+        (Ok(other), "has not agreed"),
+        (
+            Ok(KeptCode {
+                sealed: vec![0; 64],
+                ..kept.clone()
+            }),
+            "code key of",
+        ),
+        (
+            Ok(KeptCode {
+                agreements: vec![],
+                ..kept
+            }),
+            "has not agreed",
+        ),
+    ];
+    let mut world = world;
+    for (codes, words) in cases {
+        world = world.with_codes(Codes(codes));
+        let job = behave(&world, "x", |_| ());
+        let refused = fault(run(&world, &job, 1, DUE, None).await);
+        let told = refused.to_string();
+        assert!(
+            told.starts_with("secret code: ") && told.contains(words),
+            "{told}"
+        );
+        assert!(refused.is_retryable(), "once it is there");
+    }
+}
+
+#[tokio::test]
+async fn a_token_keeps_no_keys_of_secret_code() {
+    let secret = secret();
+    let world = World::secret(Keys::Kept, &secret);
+    let vault = &world.ports.vault;
+    let package = Sha256Digest(B256::ZERO);
+    assert!(vault.seal_code_key(package, &secret.key).await.is_err());
+    let kept = KeptCode {
+        sealed: vec![],
+        ..World::secret(Keys::Released, &secret)
+            .kept(&secret, &secret.key)
+            .await
+    };
+    let world = world.with_codes(Codes(Ok(kept)));
+    let job = behave(&world, "x", |_| ());
+    let refused = fault(run(&world, &job, 1, DUE, None).await);
+    assert!(matches!(refused, RegionFault::SecretCode(_)), "{refused}");
 }
 
 /// The fault of a run that must not have a report.

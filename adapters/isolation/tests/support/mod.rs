@@ -138,6 +138,7 @@ impl Setup {
                 limits: self.limits,
                 egress: vec![PLACE.into()],
                 settings: settings(),
+                secret_code: None,
             },
         }
     }

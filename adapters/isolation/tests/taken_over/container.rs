@@ -88,7 +88,9 @@ fn load() {
     let Some(ToRegion::Call(CallIn::Load(config))) = next(&mut stream) else {
         return;
     };
-    let RegionConfig { package, settings } = *config;
+    let RegionConfig {
+        package, settings, ..
+    } = *config;
     let opened = package::open(&package).unwrap();
     let program = sha256(&fs::read("/proc/self/exe").unwrap());
     let measurement = measure(program, &settings, opened.digest).unwrap();

@@ -8,9 +8,9 @@ use crate::{
         ApplicationInfo, ApplicationName, Bytes32, CallAnswer, CallRequest, CreatedApplication,
         CreatedKey, CreatedToken, CryptletDetail, CryptletRef, CryptletSummary, DelegationInfo,
         Document, Explanation, Health, HostInfo, JobSummary, JobTrace, KeyInfo, MessageReceipt,
-        NewApplication, NewApplicationKey, NewDelegation, NewKey, NewPackage, NewPolicy, NewToken,
-        Page, PageQuery, PolicyInfo, SearchText, StoredPackage, SubscriptionRow, TokenId,
-        TokenInfo,
+        NewApplication, NewApplicationKey, NewCodeAgreement, NewCodeKey, NewDelegation, NewKey,
+        NewPackage, NewPolicy, NewToken, Page, PageQuery, PolicyInfo, SearchText, SecretCodeInfo,
+        StoredPackage, SubscriptionRow, TokenId, TokenInfo,
     },
     webhook::{self, SigningKey},
 };
@@ -186,6 +186,40 @@ impl Client {
             });
         }
         self.hand_in(Method::POST, &["packages"], package).await
+    }
+
+    /// What the host has of a package's secret code.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn secret_code(&self, package: Bytes32) -> ClientResult<SecretCodeInfo> {
+        self.get(&["secret-code", &package.to_string()], &[]).await
+    }
+
+    /// Hands in the key of a package's secret code.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn set_code_key(
+        &self,
+        package: Bytes32,
+        key: &NewCodeKey,
+    ) -> ClientResult<SecretCodeInfo> {
+        let path = ["secret-code", &package.to_string(), "key"];
+        self.hand_in(Method::PUT, &path, key).await
+    }
+
+    /// Hands in a counterparty's agreement to secret code.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn add_code_agreement(
+        &self,
+        package: Bytes32,
+        agreement: &NewCodeAgreement,
+    ) -> ClientResult<SecretCodeInfo> {
+        let path = ["secret-code", &package.to_string(), "agreements"];
+        self.hand_in(Method::POST, &path, agreement).await
     }
 
     /// Subscriptions of the delegate.

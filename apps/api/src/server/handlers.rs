@@ -142,6 +142,30 @@ pub(crate) fn store_package(call: Call) -> Answered {
     })
 }
 
+pub(crate) fn secret_code(call: Call) -> Answered {
+    Box::pin(async move {
+        let package = call.path("package")?;
+        json(&call.shared.api.secret_code(package).await?)
+    })
+}
+
+pub(crate) fn set_code_key(call: Call) -> Answered {
+    Box::pin(async move {
+        let (package, key) = (call.path("package")?, call.json()?);
+        let api = &call.shared.api;
+        json(&api.set_code_key(call.caller()?, package, key).await?)
+    })
+}
+
+pub(crate) fn add_code_agreement(call: Call) -> Answered {
+    Box::pin(async move {
+        let (package, agreement) = (call.path("package")?, call.json()?);
+        let api = &call.shared.api;
+        let taken = api.add_code_agreement(call.caller()?, package, agreement);
+        created(&taken.await?)
+    })
+}
+
 pub(crate) fn subscriptions(call: Call) -> Answered {
     Box::pin(async move { json(&call.shared.api.subscriptions(call.page()?).await?) })
 }

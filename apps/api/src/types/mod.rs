@@ -12,6 +12,7 @@ mod host;
 mod object;
 mod page;
 mod problem;
+mod secret_code;
 mod text;
 mod work;
 
@@ -33,6 +34,7 @@ pub use host::{Health, HostInfo, PolicyMark, RegisterInfo, RegisterState};
 pub(crate) use object::Object;
 pub use page::{DEFAULT_PAGE, MAX_PAGE, Page, PageLimit, PageQuery};
 pub use problem::{PROBLEM_JSON, Problem, ProblemKind, Result};
+pub use secret_code::{Counterparty, NewCodeAgreement, NewCodeKey, SecretCodeInfo};
 pub(crate) use text::text_schema;
 pub use text::{
     ApplicationName, Base64, Bounded, Bytes4, Bytes20, Bytes32, CryptletRef, Cursor, FormError,

@@ -37,6 +37,12 @@ fn body(method: &str, path: &str) -> Option<String> {
         ("POST", "/v1/delegations") => format!(
             r#"{{"delegation":{{"identity":"{ADDRESS}","cryptlet":"{ADDRESS}","consumer":"{ADDRESS}","callback":"0x00000000","expiry":1,"salt":"{digest}"}},"signature":"0x"}}"#
         ),
+        ("PUT", path) if path.ends_with("/key") => {
+            format!(r#"{{"key":"{digest}"}}"#)
+        }
+        ("POST", path) if path.ends_with("/agreements") => {
+            format!(r#"{{"code":"{digest}","signature":"0x00"}}"#)
+        }
         ("POST", "/v1/applications") => format!(r#"{{"name":"{NAME}","kind":"hmac"}}"#),
         ("POST", "/v1/applications/gold-price/keys") => r#"{"overlapSeconds":60}"#.to_owned(),
         ("POST", "/v1/applications/gold-price/messages") => "{}".to_owned(),
@@ -54,6 +60,7 @@ fn table() -> Vec<(&'static str, String, Option<Role>, u16)> {
     let cryptlet = format!("/v1/cryptlets/{NAME}");
     let job = format!("/v1/jobs/{}", job_id());
     let application = format!("/v1/applications/{NAME}");
+    let secret = format!("/v1/secret-code/0x{}", "01".repeat(32));
     let row = |method, path: &str, role, status| (method, path.to_owned(), role, status);
     vec![
         row("GET", "/v1/health", None, 200),
@@ -66,6 +73,14 @@ fn table() -> Vec<(&'static str, String, Option<Role>, u16)> {
         row("GET", &format!("{cryptlet}/package"), Some(Reader), 200),
         row("GET", &format!("{cryptlet}/source"), Some(Reader), 200),
         row("GET", &format!("{cryptlet}/explain"), Some(Reader), 200),
+        row("GET", &secret, Some(Reader), 200),
+        row("PUT", &format!("{secret}/key"), Some(Publisher), 200),
+        row(
+            "POST",
+            &format!("{secret}/agreements"),
+            Some(Publisher),
+            201,
+        ),
         row("GET", "/v1/subscriptions", Some(Reader), 200),
         row("GET", "/v1/jobs", Some(Reader), 200),
         row("GET", &job, Some(Reader), 200),
@@ -149,6 +164,7 @@ fn no_operation_is_left_out() {
     let template = |path: &str| {
         path.replace(NAME, "{name}")
             .replace(&job_id().to_string(), "{id}")
+            .replace(&format!("0x{}", "01".repeat(32)), "{package}")
             .replace("0000000000000000", "{id}")
             .replace(&format!("{ADDRESS}/0x1234"), "{sender}/{data}")
     };

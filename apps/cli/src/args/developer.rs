@@ -397,6 +397,55 @@ pub(crate) struct SetPolicyOptions {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum SecretCode {
+    /// Show whether the host has the code's key, and which counterparty agreed to what.
+    Show(SecretCodeOptions),
+    /// Agree, as a counterparty, that a component is the secret code of a version.
+    Agree(AgreeOptions),
+    /// Hand the code's key to a host, from the file that publishing named.
+    GiveKey(GiveKeyOptions),
+}
+
+/// A version whose code is secret.
+#[derive(Debug, Args)]
+pub(crate) struct SecretCodeOptions {
+    /// Name or id.
+    #[arg(value_name = "CRYPTLET")]
+    pub(crate) cryptlet: CryptletRef,
+    /// Label of the version. Default: the one in force.
+    #[arg(long = "version", value_name = "LABEL")]
+    pub(crate) label: Option<String>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgreeOptions {
+    /// The component (WebAssembly) that is agreed to: the host sees its digest only.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) code: PathBuf,
+    /// Do not ask whether package and component are the ones that are meant.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) which: SecretCodeOptions,
+    #[command(flatten)]
+    pub(crate) wallet: WalletArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GiveKeyOptions {
+    /// File with the key, as `cryptlet publish` leaves it in the project's folder secret-code.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    #[command(flatten)]
+    pub(crate) which: SecretCodeOptions,
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Delegation {
     /// Sign a delegation and hand it to the host.
     Sign(SignDelegationOptions),

@@ -18,6 +18,7 @@ pub(crate) mod node;
 pub(crate) mod publish;
 pub(crate) mod region;
 pub(crate) mod replay;
+pub(crate) mod secret_code;
 pub(crate) mod session;
 pub(crate) mod source;
 pub(crate) mod subscribe;

@@ -17,10 +17,12 @@ use cryptlet_author::Project;
 use cryptlet_developer::{
     DeveloperError, Mined, Session, listing,
     publish::{self, Destination, Parts, Revocation, Step},
+    secret_code,
 };
 use cryptlet_register::{OciAuth, source};
+use cryptlet_seal::CodeKey;
 use serde_json::json;
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, sync::Arc};
 use zeroize::Zeroizing;
 
 pub(crate) async fn run(options: &PublishOptions) -> Result<ExitCode, CliError> {
@@ -53,7 +55,17 @@ pub(crate) async fn run(options: &PublishOptions) -> Result<ExitCode, CliError> 
 /// What the author has built.
 fn parts(folder: &Path, with_source: bool) -> Result<Parts, CliError> {
     let project = Project::open(folder)?;
-    let code = project.code()?.into();
+    let (code, code_key) = match &project.manifest.config.secret_code {
+        Some(_) if with_source => {
+            let what = "the source of secret code is not revealed";
+            return Err(CliError::new(what).next("publish without --source"));
+        }
+        Some(_) => {
+            let (code, key) = encrypted(folder, &project.code()?)?;
+            (code.into(), Some(key))
+        }
+        None => (project.code()?.into(), None),
+    };
     let source = if with_source {
         Some(packed(folder)?)
     } else {
@@ -63,8 +75,20 @@ fn parts(folder: &Path, with_source: bool) -> Result<Parts, CliError> {
         manifest: project.manifest,
         interface: project.interface,
         code,
+        code_key,
         source,
     })
+}
+
+/// The component as nobody reads it without its key, which stays in the project.
+fn encrypted(folder: &Path, component: &[u8]) -> Result<(Vec<u8>, Arc<CodeKey>), CliError> {
+    let (file, key) = secret_code::key_of(&folder.join("secret-code"), component)?;
+    note(format_args!(
+        "secret    who has {} can read the code: hand it to the counterparties' hosts alone",
+        file.display()
+    ));
+    let code = key.encrypt(component).doing("cannot encrypt the code")?;
+    Ok((code, Arc::new(key)))
 }
 
 fn packed(folder: &Path) -> Result<alloy::primitives::Bytes, CliError> {
@@ -116,6 +140,7 @@ fn tell(step: Step) {
     match step {
         Step::Key(signer) => note(format_args!("key       {signer}")),
         Step::Stored(package) => note(format_args!("stored    {package}")),
+        Step::CodeKey => note("key       of the secret code is at the host"),
         Step::Sent {
             transaction,
             max_cost,

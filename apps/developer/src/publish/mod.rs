@@ -24,6 +24,7 @@ use self::{
 use crate::{
     DeveloperError, Mined, RegisterClient, Registration, Session, SignedTransaction, Wallet,
     chain::{Fate, Revert},
+    secret_code,
 };
 use alloy_primitives::{Address, B256, Bytes, U256};
 use cryptlet_api::{
@@ -33,12 +34,15 @@ use cryptlet_api::{
 use cryptlet_chain::evm::abi::CryptletRegister as abi;
 use cryptlet_header::{Header, HeaderSource};
 use cryptlet_register::{OciAuth, OciReference, OciRegistries};
-use cryptlet_seal::package::{self, PackageFiles};
+use cryptlet_seal::{
+    CodeKey,
+    package::{self, PackageFiles},
+};
 use cryptlet_types::{
     CryptletId, Sha256Digest, UnixSeconds, manifest::ManifestSource, register::VersionRecord,
 };
 use serde::Serialize;
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 const PUBLISHING: &str = "cannot publish";
@@ -52,8 +56,10 @@ pub struct Parts {
     pub manifest: ManifestSource,
     /// The Solidity interface.
     pub interface: String,
-    /// The component.
+    /// The component, encrypted where it is secret.
     pub code: Bytes,
+    /// The key of secret code: the host is given it with the package.
+    pub code_key: Option<Arc<CodeKey>>,
     /// The packed source, if it is to be revealed.
     pub source: Option<Bytes>,
 }
@@ -72,6 +78,10 @@ impl Parts {
         cryptlet: CryptletId,
         signer: Address,
     ) -> Result<PackageFiles, DeveloperError> {
+        if self.manifest.config.secret_code.is_some() != self.code_key.is_some() {
+            let reason = "secret code has a key, and no other has";
+            return Err(DeveloperError::document("config.secretCode", reason));
+        }
         let manifest = self.manifest.clone().with_key(signer)?;
         let header = Header::build(HeaderSource {
             name: &self.manifest.name,
@@ -119,6 +129,8 @@ pub enum Step {
     Key(Address),
     /// The host has the package.
     Stored(Sha256Digest),
+    /// The host has the key of its secret code.
+    CodeKey,
     /// The transaction is signed, and sent now.
     Sent {
         /// The transaction.
@@ -341,6 +353,10 @@ impl<'a> Work<'a> {
         tell(Step::Key(signer));
         let version = self.store(signer).await?;
         tell(Step::Stored(version.packageDigest.into()));
+        if let Some(key) = &self.parts.code_key {
+            secret_code::give_key(self.session, version.packageDigest.into(), key).await?;
+            tell(Step::CodeKey);
+        }
         let transaction = self.transaction(signer, &version).await?;
         tell(Step::Sent {
             transaction: transaction.hash,

@@ -2,7 +2,7 @@
 
 use crate::support::{World, parts, provider, reference};
 use alloy::{
-    primitives::{Address, B256},
+    primitives::{Address, B256, Signature},
     providers::Provider,
     rpc::types::TransactionRequest,
     sol_types::SolCall,
@@ -11,8 +11,11 @@ use cryptlet_chain::evm::abi::CryptletRegister;
 use cryptlet_developer::{
     DeveloperError, Wallet,
     publish::{Parts, PublishOptions, Revocation, Step, publish, revoke, rotate},
+    secret_code::{agree, package_of},
 };
-use std::time::Duration;
+use cryptlet_seal::{CodeKey, sha256};
+use cryptlet_types::{CodeAgreement, SecretCode};
+use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc::unbounded_channel;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -50,6 +53,70 @@ async fn what_was_published_is_in_the_register_and_again_is_nothing() {
         .unwrap()
         .count();
     assert_eq!(kept, 0, "nothing is kept of what is finished");
+}
+
+/// Secret code, under its key.
+fn secret(parts: Parts, component: &[u8], key: &Arc<CodeKey>) -> Parts {
+    let mut manifest = parts.manifest;
+    let counterparties = vec![Address::repeat_byte(7)];
+    manifest.config.secret_code = Some(SecretCode { counterparties });
+    Parts {
+        manifest,
+        code: key.encrypt(component).unwrap().into(),
+        code_key: Some(key.clone()),
+        ..parts
+    }
+}
+
+#[tokio::test]
+async fn secret_code_is_published_encrypted_and_its_key_goes_to_the_host() {
+    let world = World::start().await;
+    let (component, key) = ([5; 64], Arc::new(CodeKey::generate().unwrap()));
+    let open = parts("gold-price", "0.1.0", 5);
+    let secret = secret(open.clone(), &component, &key);
+    let first = world.publish(&secret, false).await.unwrap();
+    let package = first.package_digest;
+    let at_host = world.host.code_keys.lock().unwrap().clone();
+    let given = at_host.get(&package.into()).unwrap();
+    assert_eq!(given.key.0, *key.bytes());
+    assert_eq!(at_host.len(), 1);
+    let again = world.publish(&secret, false).await.unwrap();
+    assert_eq!((again.transaction, again.package_digest), (None, package));
+
+    // Neither half of it goes without the other.
+    let further = |parts: Parts| parts.labelled("0.2.0");
+    for torn in [
+        Parts {
+            code_key: None,
+            ..secret.clone()
+        },
+        Parts {
+            manifest: open.manifest.clone(),
+            ..secret.clone()
+        },
+    ] {
+        let refused = world.publish(&further(torn), true).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("config.secretCode"),
+            "{refused}"
+        );
+    }
+
+    // A counterparty signs what the register says that the package is.
+    let (session, wallet) = (world.session().await, world.wallet(2).await);
+    let found = package_of(&session, &reference("gold-price"), None).await;
+    assert_eq!(found.unwrap(), package);
+    agree(&session, &wallet, package, &component).await.unwrap();
+    let (of, agreement) = world.host.agreements.lock().unwrap()[0].clone();
+    assert_eq!(of, package.into());
+    let code = sha256(&component);
+    assert_eq!(agreement.code, code.into());
+    let signature = Signature::try_from(agreement.signature.0.as_ref()).unwrap();
+    let digest = CodeAgreement { package, code }.digest();
+    let signer = signature.recover_address_from_prehash(&digest);
+    assert_eq!(signer.unwrap(), wallet.address());
+    let missing = package_of(&session, &reference("gold-price"), Some("9.9.9")).await;
+    assert!(missing.unwrap_err().to_string().contains("9.9.9"));
 }
 
 /// Publishes and is stopped as soon as `step` is reached.

@@ -1,7 +1,7 @@
 //! What the host answers to those who ask over HTTPS ([`cryptlet_api::HostApi`]).
 //!
 //! `cryptlets`: the register, as this host knows it; `explain`: wish, policy's word, result; `publish`: keys and packages
-//! of versions to come; `jobs`: subscriptions and jobs; `admin`: keys, policy, delegations; `applications`: who may send
+//! of versions to come; `secret_code`: keys of secret code, and agreements to it; `jobs`: subscriptions and jobs; `admin`: keys, policy, delegations; `applications`: who may send
 //! messages; `serve`: certificates, tokens, the listener.
 
 mod admin;
@@ -12,6 +12,7 @@ mod explain;
 mod jobs;
 mod problems;
 mod publish;
+mod secret_code;
 mod serve;
 
 pub use serve::ApiServer;
@@ -20,7 +21,8 @@ pub(crate) use serve::{Shown, own_authority, tokens};
 use self::calls::JournalAnswers;
 use crate::{
     ApiConfig, HostError, Parts, applications::Applications, calls::Calls,
-    delegations::Delegations, desk::Desk, manifests::Manifests, spare_keys::SpareKeys,
+    delegations::Delegations, desk::Desk, manifests::Manifests, secret_codes::SecretCodeStore,
+    spare_keys::SpareKeys,
 };
 use alloy_primitives::{Address, Bytes};
 use async_trait::async_trait;
@@ -30,8 +32,9 @@ use cryptlet_api::{
         ApplicationInfo, ApplicationName, CallRequest, CreatedApplication, CreatedKey,
         CryptletDetail, CryptletRef, CryptletSummary, DelegationInfo, Document, Explanation, Hex,
         HexBytes, HostInfo, JobSummary, JobTrace, KeyInfo, NewApplication, NewApplicationKey,
-        NewDelegation, NewKey, NewPackage, NewPolicy, Page, PageQuery, PolicyInfo, PolicyMark,
-        RegisterInfo, RegisterState, Result, SearchText, StoredPackage, SubscriptionRow,
+        NewCodeAgreement, NewCodeKey, NewDelegation, NewKey, NewPackage, NewPolicy, Page,
+        PageQuery, PolicyInfo, PolicyMark, RegisterInfo, RegisterState, Result, SearchText,
+        SecretCodeInfo, StoredPackage, SubscriptionRow,
     },
     webhook::VerifyingKey,
 };
@@ -54,6 +57,7 @@ pub(crate) struct Service {
     router: Arc<Router>,
     manifests: Arc<Manifests>,
     delegations: Arc<Delegations>,
+    secret_codes: Option<Arc<SecretCodeStore>>,
     spare_keys: Mutex<SpareKeys>,
     applications: Applications,
     desk: Desk,
@@ -122,6 +126,7 @@ impl Service {
             router,
             manifests: parts.manifests.clone(),
             delegations: parts.delegations.clone(),
+            secret_codes: parts.secret_codes.clone(),
             spare_keys: Mutex::new(kept.spare_keys),
             applications: kept.applications,
             desk: kept.desk,
@@ -230,6 +235,28 @@ impl HostApi for Service {
 
     async fn store_package(&self, caller: &Caller, package: NewPackage) -> Result<StoredPackage> {
         self.take_package(caller, package).await
+    }
+
+    async fn secret_code(&self, package: Hex<32>) -> Result<SecretCodeInfo> {
+        self.show_secret_code(package).await
+    }
+
+    async fn set_code_key(
+        &self,
+        caller: &Caller,
+        package: Hex<32>,
+        key: NewCodeKey,
+    ) -> Result<SecretCodeInfo> {
+        self.take_code_key(caller, package, key).await
+    }
+
+    async fn add_code_agreement(
+        &self,
+        caller: &Caller,
+        package: Hex<32>,
+        agreement: NewCodeAgreement,
+    ) -> Result<SecretCodeInfo> {
+        self.take_code_agreement(caller, package, agreement).await
     }
 
     async fn subscriptions(&self, page: PageQuery) -> Result<Page<SubscriptionRow>> {

@@ -104,10 +104,17 @@ impl Service {
     fn check_code(&self, accepted: &Accepted) -> Result<()> {
         let policy = self.rules.standing().policy;
         let rule = policy.map(|policy| policy.policy.code).unwrap_or_default();
-        accepted.code.meets(&rule).map_err(|reason| {
-            let next = "see all places: cryptlet check";
-            Problem::refused(format!("policy: {reason}"), next)
-        })
+        match &accepted.code {
+            Some(code) => code.meets(&rule).map_err(|reason| {
+                let next = "see all places: cryptlet check";
+                Problem::refused(format!("policy: {reason}"), next)
+            }),
+            None if rule.demands_nothing() => Ok(()),
+            None => Err(Problem::refused(
+                "policy: `code.determinism` demands a look at the code, which is secret",
+                "ask an administrator, or publish it open",
+            )),
+        }
     }
 
     /// Policy's word on who may publish holds from the first step on, not only when the cryptlet is to run.

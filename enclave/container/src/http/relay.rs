@@ -51,7 +51,9 @@ impl<'a> RelayStream<'a> {
         let place = place.to_owned();
         match stream.call(CallOut::Connect { place }) {
             Ok(CallOutAnswer::Done) => Ok(stream),
-            Ok(CallOutAnswer::Received(_)) => Err(Abort::Channel(ChannelError::OutOfTurn).into()),
+            Ok(CallOutAnswer::Received(_) | CallOutAnswer::CodeKey(_)) => {
+                Err(Abort::Channel(ChannelError::OutOfTurn).into())
+            }
             Err(error) => Err(match stream.take_abort() {
                 Some(abort) => abort.into(),
                 None => ExchangeError::Unreachable(error.to_string()),
@@ -105,7 +107,7 @@ impl Write for RelayStream<'_> {
         let chunk = bytes.get(..CHUNK_BYTES).unwrap_or(bytes);
         match self.call(CallOut::Send(Bytes::copy_from_slice(chunk)))? {
             CallOutAnswer::Done => Ok(chunk.len()),
-            CallOutAnswer::Received(_) => Err(self.out_of_turn()),
+            CallOutAnswer::Received(_) | CallOutAnswer::CodeKey(_) => Err(self.out_of_turn()),
         }
     }
 

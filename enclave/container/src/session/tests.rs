@@ -58,6 +58,7 @@ pub(super) fn manifest() -> Manifest {
             limits: Limits::default(),
             egress: Vec::new(),
             settings: Default::default(),
+            secret_code: None,
         },
     }
 }
@@ -76,6 +77,7 @@ fn load(package: Package) -> CallIn {
             egress: Vec::new(),
             recording: RecordingRule::Off,
         },
+        challenge: None,
     }))
 }
 

@@ -13,16 +13,17 @@ use cryptlet_isolation::{
 use cryptlet_register::{
     Current, Known, Register, RegisterError, Result as RegisterResult, Synced,
 };
-use cryptlet_run::{Ports, Runner};
+use cryptlet_run::{KeptCode, Ports, Runner, SecretCodes};
 use cryptlet_seal::{
-    SigningKey, check,
+    CodeKey, SigningKey, check,
     evidence::Expected,
     package::{self, PackageFiles},
     sha256,
 };
 use cryptlet_types::{
-    ClockSpec, CryptletId, Event, Evidence, Job, Limits, Manifest, Measurement, Policy, Provider,
-    ReportDomain, Sha256Digest, Subject, Subscription, Trigger, TriggerSpec,
+    ClockSpec, CodeAgreement, CryptletId, Event, Evidence, Job, Limits, Manifest, Measurement,
+    Policy, Provider, ReportDomain, SecretCode, Sha256Digest, Subject, Subscription, Trigger,
+    TriggerSpec,
     manifest::{Kind, ManifestConfig, TriggerKind},
     policy::{
         CodeRule, EgressRule, EvidenceRule, PolicyInForce, RecordingRule, Retry, ServeRule,
@@ -74,10 +75,27 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(keys: Keys) -> Self {
+        let manifest = manifest(&cryptlet_key());
+        Self::of(
+            keys,
+            package::build(&manifest, HOSTILE, b"{}", None).unwrap(),
+        )
+    }
+
+    /// Of a package whose code is secret.
+    pub(crate) fn secret(keys: Keys, secret: &Secret) -> Self {
+        let mut manifest = manifest(&cryptlet_key());
+        manifest.config.secret_code = Some(SecretCode {
+            counterparties: vec![secret.counterparty.address()],
+        });
+        let code = secret.key.encrypt(HOSTILE).unwrap();
+        Self::of(keys, package::build(&manifest, &code, b"{}", None).unwrap())
+    }
+
+    fn of(keys: Keys, files: PackageFiles) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let host = SigningKey::from_secret(&[1; 32]).unwrap();
-        let cryptlet_key = SigningKey::from_secret(&[2; 32]).unwrap();
-        let files = package::build(&manifest(&cryptlet_key), HOSTILE, b"{}", None).unwrap();
+        let cryptlet_key = cryptlet_key();
         let isolation = Arc::new(Counting {
             inner: ProcessProvider::new(&container()).unwrap(),
             created: AtomicUsize::new(0),
@@ -109,6 +127,25 @@ impl World {
         }
     }
 
+    /// With what the host has of secret code.
+    pub(crate) fn with_codes(mut self, codes: impl SecretCodes + 'static) -> Self {
+        let runner = Runner::new(self.ports.clone(), domain(), policy(), self.host);
+        self.runner = runner.with_secret_codes(Arc::new(codes));
+        self
+    }
+
+    /// What a host keeps of `secret`, as its vault seals the key `key`.
+    pub(crate) async fn kept(&self, secret: &Secret, key: &CodeKey) -> KeptCode {
+        let (package, code) = (self.package, sha256(HOSTILE));
+        let sealed = self.ports.vault.seal_code_key(package, key).await;
+        let agreement = CodeAgreement { package, code };
+        KeptCode {
+            sealed: sealed.unwrap(),
+            code,
+            agreements: vec![secret.counterparty.sign(agreement.digest()).unwrap()],
+        }
+    }
+
     /// Where sealed images lie.
     pub(crate) fn images(&self) -> PathBuf {
         self.folder.path().join("sealed")
@@ -135,6 +172,27 @@ impl World {
     pub(crate) fn created(&self) -> usize {
         self.isolation.created.load(Ordering::Relaxed)
     }
+}
+
+/// Secret code, and who agrees to it.
+pub(crate) struct Secret {
+    pub(crate) key: CodeKey,
+    pub(crate) counterparty: SigningKey,
+}
+
+/// What a host is asked for of secret code.
+#[derive(Clone)]
+pub(crate) struct Codes(pub(crate) Result<KeptCode, String>);
+
+#[async_trait]
+impl SecretCodes for Codes {
+    async fn of(&self, _: Sha256Digest, _: &SecretCode) -> Result<KeptCode, String> {
+        self.0.clone()
+    }
+}
+
+fn cryptlet_key() -> SigningKey {
+    SigningKey::from_secret(&[2; 32]).unwrap()
 }
 
 /// A runner of the market watcher, and its source.
@@ -262,6 +320,7 @@ fn manifest(key: &SigningKey) -> Manifest {
             limits: Limits::default(),
             egress: vec![],
             settings: BTreeMap::from([("colour".into(), "red".into())]),
+            secret_code: None,
         },
     }
 }

@@ -323,6 +323,41 @@ impl HostApi for Memory {
         })
     }
 
+    async fn secret_code(&self, package: Bytes32) -> Result<SecretCodeInfo> {
+        if package != digest(1) {
+            return Err(unknown(format_args!("package {package}")));
+        }
+        Ok(SecretCodeInfo {
+            package,
+            has_key: true,
+            counterparties: vec![Counterparty {
+                account: address(1),
+                code: None,
+            }],
+            ready: false,
+        })
+    }
+
+    async fn set_code_key(
+        &self,
+        caller: &Caller,
+        package: Bytes32,
+        _: NewCodeKey,
+    ) -> Result<SecretCodeInfo> {
+        self.note(caller, "setCodeKey");
+        self.secret_code(package).await
+    }
+
+    async fn add_code_agreement(
+        &self,
+        caller: &Caller,
+        package: Bytes32,
+        _: NewCodeAgreement,
+    ) -> Result<SecretCodeInfo> {
+        self.note(caller, "addCodeAgreement");
+        self.secret_code(package).await
+    }
+
     async fn subscriptions(&self, page: PageQuery) -> Result<Page<SubscriptionRow>> {
         let row = SubscriptionRow {
             subject: digest(6),

@@ -42,6 +42,10 @@ pub struct MemoryHost {
     pub wrongs: Mutex<Wrongs>,
     pub keys: Mutex<Vec<(CryptletId, Address)>>,
     packages: Mutex<HashMap<Sha256Digest, PackageFiles>>,
+    /// Keys of secret code, by package.
+    pub code_keys: Mutex<HashMap<Bytes32, NewCodeKey>>,
+    /// Who agreed to secret code, as it came in.
+    pub agreements: Mutex<Vec<(Bytes32, NewCodeAgreement)>>,
     delegations: Mutex<Vec<DelegationInfo>>,
     policy: Mutex<Option<PolicyInfo>>,
     register: RegisterClient,
@@ -63,6 +67,8 @@ impl MemoryHost {
             wrongs: Mutex::default(),
             keys: Mutex::default(),
             packages: Mutex::default(),
+            code_keys: Mutex::default(),
+            agreements: Mutex::default(),
             delegations: Mutex::default(),
             policy: Mutex::default(),
             register,
@@ -333,6 +339,35 @@ impl HostApi for MemoryHost {
             manifest_digest: opened.manifest_digest.into(),
             uri: String::new(),
         })
+    }
+
+    async fn secret_code(&self, package: Bytes32) -> Result<SecretCodeInfo> {
+        Ok(SecretCodeInfo {
+            package,
+            has_key: self.code_keys.lock().unwrap().contains_key(&package),
+            counterparties: vec![],
+            ready: false,
+        })
+    }
+
+    async fn set_code_key(
+        &self,
+        _: &Caller,
+        package: Bytes32,
+        key: NewCodeKey,
+    ) -> Result<SecretCodeInfo> {
+        self.code_keys.lock().unwrap().insert(package, key);
+        self.secret_code(package).await
+    }
+
+    async fn add_code_agreement(
+        &self,
+        _: &Caller,
+        package: Bytes32,
+        agreement: NewCodeAgreement,
+    ) -> Result<SecretCodeInfo> {
+        self.agreements.lock().unwrap().push((package, agreement));
+        self.secret_code(package).await
     }
 
     async fn subscriptions(&self, _: PageQuery) -> Result<Page<SubscriptionRow>> {

@@ -272,6 +272,7 @@ pub fn parts(name: &str, label: &str, seed: u8) -> Parts {
         manifest: ManifestSource::from_json(manifest.as_bytes()).unwrap(),
         interface: interface(name, "uint256 price"),
         code: Bytes::from(vec![seed; 64]),
+        code_key: None,
         source: None,
     }
 }

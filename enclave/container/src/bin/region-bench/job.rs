@@ -120,7 +120,11 @@ fn load(public_key: Address) -> Outcome<CallIn> {
         recording: cryptlet_types::policy::RecordingRule::Off,
     };
     let package = package::build(&manifest, CODE, b"{}", None)?.package;
-    Ok(CallIn::Load(Box::new(RegionConfig { package, settings })))
+    Ok(CallIn::Load(Box::new(RegionConfig {
+        package,
+        settings,
+        challenge: None,
+    })))
 }
 
 fn grant(key: &SigningKey, statement: &EvidenceStatement) -> Outcome<KeyGrant> {

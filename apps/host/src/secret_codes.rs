@@ -1,0 +1,234 @@
+//! Keys of secret code that this host was given, sealed by its vault, and who agreed to it: one file a package, named after its
+//! digest.
+
+use crate::{HostError, files};
+use alloy_primitives::{Address, Bytes};
+use async_trait::async_trait;
+use cryptlet_run::{KeptCode, SecretCodes};
+use cryptlet_seal::{CodeKey, recover};
+use cryptlet_types::{CodeAgreement, SecretCode, Sha256Digest, report::CompactSignature};
+use cryptlet_vault::Vault;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::sync::Mutex;
+
+const VERSION: u8 = 1;
+
+/// Where keys of secret code lie, and agreements to it.
+pub(crate) struct SecretCodeStore {
+    folder: PathBuf,
+    vault: Arc<dyn Vault>,
+    /// Held while a file is read to be replaced.
+    writing: Mutex<()>,
+}
+
+/// A package's file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Kept {
+    version: u8,
+    /// As the vault sealed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<Bytes>,
+    #[serde(default)]
+    agreements: BTreeMap<Address, Agreed>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Agreed {
+    code: Sha256Digest,
+    signature: CompactSignature,
+}
+
+/// How far a package's secret code is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) has_key: bool,
+    /// What each counterparty agreed to, in the manifest's order.
+    pub(crate) counterparties: Vec<(Address, Option<Sha256Digest>)>,
+}
+
+impl Standing {
+    /// Why the code does not run, for people.
+    pub(crate) fn missing(&self) -> Option<String> {
+        if !self.has_key {
+            return Some("this host was not given its key: cryptlet secret-code give-key".into());
+        }
+        let without = self.counterparties.iter().find(|(_, code)| code.is_none());
+        if let Some((account, _)) = without {
+            return Some(format!(
+                "counterparty {account} has not agreed to it: cryptlet secret-code agree"
+            ));
+        }
+        let mut codes = self.counterparties.iter().map(|(_, code)| code);
+        let first = codes.next();
+        codes.any(|code| Some(code) != first).then(|| {
+            "counterparties agreed to different components: cryptlet secret-code show".into()
+        })
+    }
+}
+
+/// Why a key or an agreement is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    /// The signature is not of a counterparty over this package and code.
+    #[error("signature: of none of the counterparties over this package and code")]
+    NoCounterparty,
+    /// There is a key, and it is another one.
+    #[error("key: this package has another one here")]
+    OtherKey,
+    /// The host could not keep or read it.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+impl SecretCodeStore {
+    pub(crate) fn at(folder: &Path, vault: Arc<dyn Vault>) -> Result<Self, HostError> {
+        files::make_folder(folder).map_err(|error| broken(folder, &error))?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            vault,
+            writing: Mutex::default(),
+        })
+    }
+
+    fn path(&self, package: Sha256Digest) -> PathBuf {
+        self.folder.join(format!("{:x}.json", package.0))
+    }
+
+    /// What there is of a package; nothing of it, if nobody brought anything.
+    async fn read(&self, package: Sha256Digest) -> Result<Kept, HostError> {
+        let path = self.path(package);
+        let read = blocking(path.clone(), files::read_if_there).await?;
+        let Some(bytes) = read else {
+            return Ok(Kept {
+                version: VERSION,
+                key: None,
+                agreements: BTreeMap::new(),
+            });
+        };
+        let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| broken(&path, &error))?;
+        if kept.version == VERSION {
+            Ok(kept)
+        } else {
+            let reason = format!("version {}, this program reads {VERSION}", kept.version);
+            Err(broken(&path, &reason))
+        }
+    }
+
+    async fn write(&self, package: Sha256Digest, kept: &Kept) -> Result<(), HostError> {
+        let path = self.path(package);
+        let bytes = serde_json::to_vec_pretty(kept).map_err(|error| broken(&path, &error))?;
+        blocking(path, move |path| files::replace(path, &bytes)).await
+    }
+
+    /// How far the secret code of a package is.
+    pub(crate) async fn standing(
+        &self,
+        package: Sha256Digest,
+        secret: &SecretCode,
+    ) -> Result<Standing, HostError> {
+        Ok(standing(&self.read(package).await?, secret))
+    }
+
+    /// Keeps the key of a package's secret code, sealed.
+    pub(crate) async fn set_key(
+        &self,
+        package: Sha256Digest,
+        key: &CodeKey,
+    ) -> Result<(), Refused> {
+        let _writing = self.writing.lock().await;
+        let mut kept = self.read(package).await?;
+        if let Some(sealed) = &kept.key {
+            let vault = &self.vault;
+            return match vault.is_code_key(package, sealed, key).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(Refused::OtherKey),
+                Err(error) => Err(HostError::from(error).into()),
+            };
+        }
+        let sealed = self.vault.seal_code_key(package, key).await;
+        kept.key = Some(sealed.map_err(HostError::from)?.into());
+        Ok(self.write(package, &kept).await?)
+    }
+
+    /// Keeps an agreement to a package's secret code. Whose it is, its signature says.
+    pub(crate) async fn agree(
+        &self,
+        package: Sha256Digest,
+        secret: &SecretCode,
+        code: Sha256Digest,
+        signature: CompactSignature,
+    ) -> Result<Address, Refused> {
+        let agreement = CodeAgreement { package, code };
+        let account =
+            recover(agreement.digest(), &signature).map_err(|_| Refused::NoCounterparty)?;
+        if !secret.counterparties.contains(&account) {
+            return Err(Refused::NoCounterparty);
+        }
+        let _writing = self.writing.lock().await;
+        let mut kept = self.read(package).await?;
+        kept.agreements.insert(account, Agreed { code, signature });
+        self.write(package, &kept).await?;
+        Ok(account)
+    }
+}
+
+#[async_trait]
+impl SecretCodes for SecretCodeStore {
+    async fn of(&self, package: Sha256Digest, secret: &SecretCode) -> Result<KeptCode, String> {
+        let kept = self
+            .read(package)
+            .await
+            .map_err(|error| error.to_string())?;
+        if let Some(missing) = standing(&kept, secret).missing() {
+            return Err(missing);
+        }
+        let agreed = secret.counterparties.iter();
+        let agreed: Vec<_> = agreed
+            .filter_map(|account| kept.agreements.get(account))
+            .collect();
+        let (Some(sealed), Some(first)) = (kept.key, agreed.first()) else {
+            return Err("it has neither key nor counterparties".into());
+        };
+        Ok(KeptCode {
+            sealed: sealed.to_vec(),
+            code: first.code,
+            agreements: agreed.iter().map(|agreed| agreed.signature).collect(),
+        })
+    }
+}
+
+fn standing(kept: &Kept, secret: &SecretCode) -> Standing {
+    let agreed = |account: &Address| {
+        let code = kept.agreements.get(account).map(|agreed| agreed.code);
+        (*account, code)
+    };
+    Standing {
+        has_key: kept.key.is_some(),
+        counterparties: secret.counterparties.iter().map(agreed).collect(),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    path: PathBuf,
+    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> Result<T, HostError> {
+    let done =
+        tokio::task::spawn_blocking(move || work(&path).map_err(|error| broken(&path, &error)));
+    done.await
+        .map_err(|_| HostError::Ended("keeping secret code"))?
+}
+
+fn broken(path: &Path, error: &dyn std::fmt::Display) -> HostError {
+    HostError::SecretCode {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
+}
