@@ -52,7 +52,8 @@ pub fn read(der: &[u8], now: UnixSeconds) -> Result<Shown, CertificateError> {
             reason: "not as in every certificate here".into(),
         });
     }
-    let signature = certificate.signature.raw_bytes();
+    // None where bits of the last byte are said not to count.
+    let signature = certificate.signature.as_bytes().unwrap_or_default();
     UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point)
         .verify(&encoded(found)?, signature)
         .map_err(|_| CertificateError::Altered)?;

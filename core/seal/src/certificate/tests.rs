@@ -293,6 +293,26 @@ fn evidence_that_was_put_into_another_certificate_is_not_bound() {
     );
 }
 
+/// A string of bits may leave out some of its last byte if they are zero, as one signature in two ends.
+#[test]
+fn a_signature_whose_last_bits_are_said_not_to_count_is_refused() {
+    let ends_in_zero = || Some(host().1.certificate).filter(|der| der[der.len() - 1] & 1 == 0);
+    let mut der = std::iter::repeat_with(ends_in_zero)
+        .flatten()
+        .next()
+        .unwrap();
+    assert!(read(&der, NOW).is_ok());
+    let signature = Certificate::from_der(&der).unwrap().signature;
+    let unused = der.len() - signature.raw_bytes().len() - 1;
+    assert_eq!(der[unused], 0);
+    der[unused] = 1;
+    assert!(
+        Certificate::from_der(&der).is_ok(),
+        "well-formed all the same"
+    );
+    assert_eq!(read(&der, NOW), Err(CertificateError::Altered));
+}
+
 proptest! {
     #[test]
     fn no_altered_byte_goes_unnoticed(place: prop::sample::Index, bit in 0_u8..8) {
