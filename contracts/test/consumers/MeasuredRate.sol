@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {CryptletProxy} from "../src/CryptletProxy.sol";
-import {CryptoDelegate} from "../src/CryptoDelegate.sol";
-import {IsolatedRegion} from "../src/IsolatedRegion.sol";
+import {CryptletProxy} from "../../src/CryptletProxy.sol";
+import {CryptoDelegate} from "../../src/CryptoDelegate.sol";
+import {IsolatedRegion} from "../../src/IsolatedRegion.sol";
 
 /**
  * @title MeasuredRate

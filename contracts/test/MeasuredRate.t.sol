@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {MeasuredRate} from "../../examples/MeasuredRate.sol";
-import {CryptletProxy} from "../../src/CryptletProxy.sol";
-import {CryptoDelegate} from "../../src/CryptoDelegate.sol";
-import {IsolatedRegion} from "../../src/IsolatedRegion.sol";
-import {DelegateTest} from "../support/DelegateTest.sol";
-import {Regions} from "../support/Regions.sol";
+import {MeasuredRate} from "./consumers/MeasuredRate.sol";
+import {CryptletProxy} from "../src/CryptletProxy.sol";
+import {CryptoDelegate} from "../src/CryptoDelegate.sol";
+import {IsolatedRegion} from "../src/IsolatedRegion.sol";
+import {DelegateTest} from "./support/DelegateTest.sol";
+import {Regions} from "./support/Regions.sol";
 
 /**
  * @title MeasuredRateTest
- * @notice The example: a rate counts once it is proven, and only the last report's.
+ * @notice A rate counts once it is proven, and only the last report's.
  */
 contract MeasuredRateTest is DelegateTest, Regions {
     MeasuredRate internal consumer;
