@@ -7,6 +7,8 @@
     reason = "the lint allows this in test functions; helpers of tests are the same"
 )]
 
+mod goldens;
+
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, address, keccak256};
 use alloy_sol_types::{SolStruct, SolValue};
 use cryptlet_seal::{SigningKey, check};
@@ -14,8 +16,8 @@ use cryptlet_types::{
     ClockSpec, CryptletId, Delegation, ReportDomain, Sha256Digest, SignedDelegation, Subject,
     Subscription, TriggerSpec, register::RegisterDomain, report::CompactSignature,
 };
-use serde_json::{Value, json};
-use std::{fs, path::Path};
+use goldens::golden;
+use serde_json::json;
 
 const DELEGATE: Address = address!("de1e6a7e00000000000000000000000000000001");
 const REGISTER: Address = address!("4e61574e40000000000000000000000000000001");
@@ -31,21 +33,6 @@ const HERE: ReportDomain = ReportDomain {
     chain_id: 31_337,
     delegate: DELEGATE,
 };
-
-/// Compares `value` with the golden file, or writes it.
-fn golden(folder: &str, name: &str, value: &Value) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../vectors")
-        .join(folder);
-    let file = folder.join(format!("{name}.json"));
-    let text = format!("{}\n", serde_json::to_string_pretty(value).unwrap());
-    if std::env::var_os("UPDATE_VECTORS").is_some() {
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(&file, &text).unwrap();
-    }
-    let found = fs::read_to_string(&file).unwrap_or_default();
-    assert_eq!(found, text, "{}", file.display());
-}
 
 /// 65 bytes `r`, `s`, `v`, as wallets and `SignatureChecker` have them.
 fn account_signature(signature: CompactSignature) -> Bytes {
