@@ -36,6 +36,8 @@ contract IsolatedRegionTest is DelegateTest, Regions, Signatures {
             vm.assertEq(IsolatedRegion.hashStatement(shown.digest, shown.said), digest, names[i]);
             vm.assertEq(IsolatedRegion.voucherOf(shown.evidence), shown.host);
             vm.assertTrue(_check(shown), names[i]);
+            bytes memory arguments = abi.encode(shown.evidence, shown.said, shown.signature);
+            vm.assertEq(vm.parseJsonBytes(json, ".arguments"), arguments, names[i]);
 
             CryptoDelegate named = _delegateOf(json);
             CryptoDelegate.Report memory report = _reportOf(json);

@@ -121,6 +121,22 @@ fn receipts_are_checked_offline_and_forgeries_are_named() {
     let verdict: Value = serde_json::from_slice(&run.stdout).unwrap();
     assert_eq!(verdict["holds"], false);
 
+    // What a contract is shown of a region, as the contracts' own tests have it.
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vectors");
+    let run = cryptlet()
+        .args(["verify", "--json", "--trust"])
+        .arg(out.join("trust.json"))
+        .arg(vectors.join("receipt/market-watcher.json"))
+        .output()
+        .unwrap();
+    let shown: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let golden = read(&vectors.join("region/receipt.json"));
+    let proof = &shown["region_proof"];
+    assert_eq!(proof["arguments"], golden["arguments"]);
+    let said = |value: &Value| value.as_str().unwrap().to_lowercase();
+    assert_eq!(said(&proof["host"]), said(&golden["host"]));
+    assert_eq!(proof["measurement"], golden["evidence"]["measurement"]);
+
     fs::write(&place, b"{\"version\":1}").unwrap();
     let run = cryptlet().arg("verify").arg(&place).output().unwrap();
     let said = String::from_utf8(run.stdout).unwrap();

@@ -8,7 +8,7 @@ use cryptlet_seal::evidence::Expected;
 use cryptlet_types::{
     Batch, Evidence, Policy, Receipt, Report, SignedReport,
     policy::EvidenceRule,
-    region::{RegionStatement, sources_digest},
+    region::{FrameError, RegionStatement, sources_digest},
     report::CompactSignature,
 };
 use serde::Serialize;
@@ -209,13 +209,21 @@ fn expected<'a>(evidence: &Evidence, policy: &'a Policy) -> Expected<'a> {
     }
 }
 
-fn region(receipt: &Receipt) -> Outcome {
-    let statement = RegionStatement {
+/// What the region of a receipt said beside its report.
+///
+/// # Errors
+/// None in practice: every value has an encoding.
+pub fn region_statement(receipt: &Receipt) -> Result<RegionStatement, FrameError> {
+    Ok(RegionStatement {
         measurement: receipt.report.report.region,
         report: receipt.report.report.digest(&receipt.domain),
-        input: receipt.input.digest().map_err(|error| error.to_string())?,
-        sources: sources_digest(&receipt.sources).map_err(|error| error.to_string())?,
-    };
+        input: receipt.input.digest()?,
+        sources: sources_digest(&receipt.sources)?,
+    })
+}
+
+fn region(receipt: &Receipt) -> Outcome {
+    let statement = region_statement(receipt).map_err(|error| error.to_string())?;
     let key = receipt.evidence.statement.region_key;
     cryptlet_seal::check(statement.digest(), &receipt.report.region_signature, key)
         .map_err(|error| error.to_string())

@@ -26,7 +26,7 @@ mod replay;
 mod trust;
 
 pub use chain_of_trust::{Link, chain_of_trust};
-pub use checks::{Check, Verdict, verify};
+pub use checks::{Check, Verdict, region_statement, verify};
 pub use inclusion::{DeliveredCall, Included, block_number, included};
 pub use queue::{QueueLink, queue_chain};
 pub use replay::Claim;

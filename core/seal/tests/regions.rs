@@ -67,6 +67,7 @@ fn check_region(name: &str, evidence: &Evidence, said: &Said<'_>) {
         },
         "digest": digest,
         "signature": bytes(&said.signature),
+        "arguments": evidence.for_contracts(&said.statement, &said.signature),
         "domain": said.domain,
         "report": said.report,
     });

@@ -1,7 +1,9 @@
 //! Evidence: what a region proves about itself.
 
-use crate::{Attestation, Measurement, UnixSeconds, report::CompactSignature};
-use alloy_primitives::{Address, B256, keccak256};
+use crate::{
+    Attestation, Measurement, UnixSeconds, region::RegionStatement, report::CompactSignature,
+};
+use alloy_primitives::{Address, B256, Bytes, keccak256};
 use alloy_sol_types::SolValue;
 use serde::{Deserialize, Serialize};
 
@@ -143,4 +145,30 @@ pub struct Evidence {
     /// What hardware says, for providers that [attest](Provider::attests); none for others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attestation: Option<Attestation>,
+}
+
+impl Evidence {
+    /// What a contract is shown of a region: the ABI-encoded `(Evidence, Statement, bytes)` of `IsolatedRegion.sol`, which are the
+    /// arguments of its `checkSignature` behind host and digest. `signature` is the region's, over `said`. What hardware says is no part of it: no
+    /// contract judges that.
+    #[must_use]
+    pub fn for_contracts(&self, said: &RegionStatement, signature: &CompactSignature) -> Bytes {
+        let statement = &self.statement;
+        let compact =
+            |signature: &CompactSignature| Bytes::from([signature.r, signature.vs].concat());
+        let evidence = (
+            statement.provider.as_str(),
+            statement.controls.clone(),
+            statement.measurement.0,
+            statement.region_key,
+            statement.exchange_key,
+            statement.nonce,
+            self.made_at,
+            compact(&self.signature),
+        );
+        let said = (said.report, said.input, said.sources);
+        (evidence, said, compact(signature))
+            .abi_encode_params()
+            .into()
+    }
 }

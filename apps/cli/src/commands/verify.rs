@@ -6,8 +6,9 @@ use crate::{
     error::{CliError, Doing},
     screen::{Paint, painted, say, say_json},
 };
-use cryptlet_audit::{Check, Link, TrustRoots, Verdict, chain_of_trust, verify};
-use cryptlet_types::{Receipt, bounded::MAX_RECEIPT_BYTES};
+use alloy::primitives::{Address, Bytes};
+use cryptlet_audit::{Check, Link, TrustRoots, Verdict, chain_of_trust, region_statement, verify};
+use cryptlet_types::{Measurement, Receipt, bounded::MAX_RECEIPT_BYTES};
 use serde::Serialize;
 use std::{
     path::{Path, PathBuf},
@@ -26,6 +27,30 @@ struct Line<'a> {
     checks: &'a [Check],
     #[serde(skip_serializing_if = "<[Link]>::is_empty")]
     chain_of_trust: &'a [Link],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region_proof: Option<&'a RegionProof>,
+}
+
+/// What a contract is shown that asks which code said it (`IsolatedRegion.sol`).
+#[derive(Serialize)]
+struct RegionProof {
+    host: Address,
+    measurement: Measurement,
+    /// ABI-encoded `(Evidence, Statement, bytes)`.
+    arguments: Bytes,
+}
+
+impl RegionProof {
+    /// That of a receipt; none of one whose input has no encoding.
+    fn of(receipt: &Receipt) -> Option<Self> {
+        let said = region_statement(receipt).ok()?;
+        let evidence = &receipt.evidence;
+        Some(Self {
+            host: evidence.host,
+            measurement: said.measurement,
+            arguments: evidence.for_contracts(&said, &receipt.report.region_signature),
+        })
+    }
 }
 
 /// What came of one file.
@@ -33,6 +58,7 @@ struct Judged {
     summary: String,
     verdict: Verdict,
     chain: Vec<Link>,
+    proof: Option<RegionProof>,
 }
 
 pub(crate) fn run(options: &VerifyOptions) -> Result<ExitCode, CliError> {
@@ -62,6 +88,7 @@ pub(crate) fn run(options: &VerifyOptions) -> Result<ExitCode, CliError> {
                 holds: verdict.holds(),
                 checks: &verdict.checks,
                 chain_of_trust: &judged.chain,
+                region_proof: judged.proof.as_ref(),
             };
             say_json(serde_json::to_string(&line).doing("cannot write JSON")?);
         } else {
@@ -104,6 +131,7 @@ fn check_file(file: &Path, trust: &Path) -> Result<Judged, CliError> {
                 summary,
                 verdict: verify(&receipt, &roots),
                 chain: chain_of_trust(&receipt),
+                proof: RegionProof::of(&receipt),
             })
         }
         Err(error) => {
@@ -118,6 +146,7 @@ fn check_file(file: &Path, trust: &Path) -> Result<Judged, CliError> {
                 summary: String::new(),
                 verdict,
                 chain: Vec::new(),
+                proof: None,
             })
         }
     }
