@@ -104,8 +104,8 @@ impl Secret {
         let host = Giving::with(&self.setup, move |asked| Ok(give(&secret, asked)));
         let error = self.create(&*provider(), &host).await;
         match error.map(|_| ()).unwrap_err() {
-            IsolationError::Fault(RegionFault::Package(reason)) => reason,
-            other => panic!("no package fault: {other}"),
+            IsolationError::Fault(RegionFault::SecretCode(reason)) => reason,
+            other => panic!("no fault of secret code: {other}"),
         }
     }
 }
@@ -187,6 +187,9 @@ async fn code_that_all_agreed_to_runs_and_is_in_no_package() {
     assert_ne!(loader.region_key, region.region_key, "keys for this alone");
     assert_ne!(loader.exchange_key, region.exchange_key);
     // What policy does not demand of who loads is what it cannot have yet, and nothing else.
+    for name in TAKEN_BY_REGIONS {
+        assert!(!loader.controls.iter().any(|held| held == name), "{name}");
+    }
     let later = region.controls.iter();
     let later: Vec<_> = later
         .filter(|name| !loader.controls.contains(name))

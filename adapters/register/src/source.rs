@@ -32,15 +32,16 @@ const FREE_BYTES: u64 = 1 << 20;
 pub const MAX_FILE_BYTES: u64 = 4 << 20;
 /// Longest path, in bytes: what `ustar` holds.
 const MAX_PATH_BYTES: usize = 255;
-/// Folders that are not source: build output, version control, and where connection files lie, which hold a token.
-const SKIPPED: [&str; 3] = ["target", ".git", ".cryptlet"];
+/// Folders that are not source: build output, version control, where connection files lie, which hold a token, and where keys of
+/// secret code do.
+const SKIPPED: [&str; 4] = ["target", ".git", ".cryptlet", "secret-code"];
 
 /// A packed folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackedSource {
     /// The archive.
     pub bytes: Vec<u8>,
-    /// Paths that were left out: build output, version control, connections, links, files over [`MAX_FILE_BYTES`].
+    /// Paths that were left out: build output, version control, connections, keys of secret code, links, files over [`MAX_FILE_BYTES`].
     pub skipped: Vec<String>,
 }
 

@@ -114,6 +114,7 @@ fn build_output_version_control_links_and_large_files_are_left_out() {
             ("target/a", "x"),
             (".git/HEAD", "x"),
             (".cryptlet/connection.json", "a token"),
+            ("secret-code/0a.key", "a key"),
             ("inner/target/b", "x"),
             ("secret", "x"),
         ],
@@ -138,6 +139,7 @@ fn build_output_version_control_links_and_large_files_are_left_out() {
             "inner/target",
             "large.bin",
             "link",
+            "secret-code",
             "target"
         ]
     );

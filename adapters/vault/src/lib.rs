@@ -184,6 +184,22 @@ pub trait Vault: Send + Sync {
         Ok(CodeKey::from_bytes(&known)? == *key)
     }
 
+    /// Whether the key that [`Vault::seal_code_key`] sealed is the one under which the component with the digest `code` was encrypted
+    /// to `encrypted`. Nothing is decrypted.
+    ///
+    /// # Errors
+    /// As [`Vault::open_secret`].
+    async fn fits_code(
+        &self,
+        package: Sha256Digest,
+        sealed: &[u8],
+        encrypted: &[u8],
+        code: Sha256Digest,
+    ) -> Result<bool> {
+        let known = self.open_secret(&code_context(package), sealed).await?;
+        Ok(CodeKey::from_bytes(&known)?.made(encrypted, code))
+    }
+
     /// Gives the key of a package's secret code, as [`Vault::seal_code_key`] made it, to who `evidence` speaks of, if that is what is
     /// expected: wrapped to it, and bound to measurement, region key and challenge.
     ///

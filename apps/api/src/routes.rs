@@ -355,9 +355,9 @@ fn about_secret_code() -> Vec<Route> {
             (POST, "/v1/secret-code/{package}/agreements"),
             (
                 "addCodeAgreement",
-                "Hands in a counterparty's agreement to secret code.",
+                "Hands in a counterparty's agreement to secret code. Its signature is what counts.",
             ),
-            Role::Publisher,
+            Role::Reader,
             json::<types::SecretCodeInfo>(),
             handlers::add_code_agreement,
         )

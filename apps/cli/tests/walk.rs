@@ -428,6 +428,67 @@ fn every_listing_is_json_when_asked_and_text_within_100_columns() {
     }
 }
 
+#[test]
+fn secret_code_is_published_agreed_to_and_handed_on_by_the_command_line() {
+    let machine = Machine::new("secret");
+    let _dev = machine.dev(ANY_PORTS);
+    machine.good(&machine.folder, "cryptlet new gold-price --kind utility");
+    let project = machine.folder.join("gold-price");
+    let file = project.join("cryptlet.json");
+    let mut manifest: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    // The account that deploys contracts in these walks is development account 2.
+    manifest["config"]["secretCode"] = json!({ "counterparties": [DEVELOPER] });
+    fs::write(&file, manifest.to_string()).unwrap();
+
+    // It is no secret to its author.
+    for line in ["cryptlet check", "cryptlet test"] {
+        machine.good(&project, line);
+    }
+    let revealed = machine.run(&project, "cryptlet publish --dev-account 1 --source");
+    assert!(!revealed.good && revealed.err.contains("without --source"));
+    let published = machine.run(&project, "cryptlet publish --dev-account 1");
+    assert!(published.good, "{}", published.err);
+    assert!(published.err.contains("of the secret code is at the host"));
+    let keys: Vec<_> = fs::read_dir(project.join("secret-code")).unwrap().collect();
+    let [Ok(key)] = keys.as_slice() else {
+        panic!("{keys:?}")
+    };
+    let key = fs::read_to_string(key.path()).unwrap();
+    for said in [&published.out, &published.err] {
+        assert!(!said.contains(key.trim()), "a key is shown");
+    }
+
+    let of = |line: &str| machine.json(&project, &format!("cryptlet secret-code {line}"));
+    let shown = &of("show gold-price")[0];
+    assert_eq!(
+        (&shown["hasKey"], &shown["ready"]),
+        (&json!(true), &json!(false))
+    );
+    let code = "--code target/cryptlet/gold-price.wasm";
+    let stranger = format!("cryptlet secret-code agree gold-price {code} --dev-account 1");
+    let refused = machine.run(&project, &stranger);
+    assert!(!refused.good && refused.err.contains("none of the counterparties"));
+    let agreed = &of(&format!("agree gold-price {code} --dev-account 2"))[0];
+    assert_eq!(agreed["ready"], true);
+    let digest =
+        cryptlet_seal::sha256(&fs::read(project.join("target/cryptlet/gold-price.wasm")).unwrap());
+    assert_eq!(agreed["counterparties"][0]["code"], digest.to_string());
+    let file = format!("secret-code/{:x}.key", digest.0);
+    assert_eq!(of(&format!("give-key gold-price --key {file}"))[0], *agreed);
+    let text = machine.good(
+        &project,
+        "cryptlet secret-code show gold-price --version 0.1.0",
+    );
+    assert!(
+        text.contains("at the host") && text.contains("agreed to"),
+        "{text}"
+    );
+    let again = machine
+        .json(&project, "cryptlet publish --dev-account 1")
+        .remove(0);
+    assert!(again.get("transaction").is_none(), "the same to the byte");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_package_that_went_to_an_oci_registry_comes_back_by_the_recorded_digest() {
     let registry = Registry::start();

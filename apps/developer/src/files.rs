@@ -4,9 +4,9 @@ use crate::DeveloperError;
 use cryptlet_seal::sha256;
 use cryptlet_types::Sha256Digest;
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -68,19 +68,30 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), DeveloperError> {
         .map_err(at(folder))
 }
 
-/// Makes a file that is its owner's alone, and its folder. One that is there already is an error.
+/// Makes a file that is its owner's alone, as its folder is: whole, or not at all. One that is there already is an error.
 pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> Result<(), DeveloperError> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(at(folder))?;
-    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(at(folder))?;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = Path::new(&temporary);
     let write = || {
+        let _none = fs::remove_file(temporary);
         let mut file = OpenOptions::new()
             .create_new(true)
             .write(true)
             .mode(0o600)
-            .open(path)?;
+            .open(temporary)?;
         file.write_all(bytes)?;
-        file.sync_all()
+        file.sync_all()?;
+        // Unlike a rename, it takes nobody's place.
+        fs::hard_link(temporary, path)?;
+        fs::remove_file(temporary)?;
+        File::open(folder)?.sync_all()
     };
     write().map_err(at(path))
 }

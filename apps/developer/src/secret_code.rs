@@ -24,7 +24,8 @@ pub fn key_of(folder: &Path, component: &[u8]) -> Result<(PathBuf, CodeKey), Dev
     let path = folder.join(format!("{:x}.key", sha256(component).0));
     if path.symlink_metadata().is_err() {
         let key = CodeKey::generate()?;
-        let text = Zeroizing::new(format!("{}\n", hex::encode(key.bytes())));
+        let digits = Zeroizing::new(hex::encode(key.bytes()));
+        let text = Zeroizing::new(format!("{}\n", *digits));
         files::create_private(&path, text.as_bytes())?;
         return Ok((path, key));
     }
@@ -48,8 +49,9 @@ pub fn read_key(path: &Path) -> Result<CodeKey, DeveloperError> {
         return Err(wrong(reason));
     }
     let bytes = files::read(path, MAX_KEY_FILE_BYTES)?.map(Zeroizing::new);
-    let bytes = bytes.ok_or_else(|| wrong("no such file".into()))?;
-    let none = || wrong("not the 64 hex digits of a key".into());
+    let none =
+        || wrong("not the 64 hex digits of a key: name a file that cryptlet publish left".into());
+    let bytes = bytes.ok_or_else(none)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| none())?;
     let key = Zeroizing::new(hex::decode(text.trim()).map_err(|_| none())?);
     CodeKey::from_bytes(&key).map_err(|_| none())

@@ -105,23 +105,20 @@ impl Manifests {
         if let Some(code) = self.kept().codes.get(&package) {
             return Ok(Some(code.clone()));
         }
+        let opened = self.opened(package).await?;
+        let Some(opened) = opened.filter(|it| it.manifest.config.secret_code.is_none()) else {
+            return Ok(None);
+        };
         let files = match self.replica.package(package).await {
             Ok(files) => files,
             Err(RegisterError::UnknownPackage(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let looked = tokio::task::spawn_blocking(move || {
-            let config = package::open(&files)?.manifest.config;
-            let secret = config.secret_code.is_some();
-            let looked = (!secret).then(|| Code::from(check(&files.code, &config)));
-            Ok::<_, HostError>(looked)
+            Code::from(check(&files.code, &opened.manifest.config))
         });
-        let looked = looked
-            .await
-            .map_err(|_| HostError::Ended("a code check"))??;
-        let Some(code) = looked.map(Arc::new) else {
-            return Ok(None);
-        };
+        let code = looked.await.map_err(|_| HostError::Ended("a code check"))?;
+        let code = Arc::new(code);
         let mut kept = self.kept();
         if kept.codes.len() >= MAX_KEPT {
             kept.codes.clear();

@@ -225,7 +225,8 @@ impl Parts {
         let rules = Arc::new(rules);
         let host = vault.address(&KeyId::Host).await?;
         let isolation = providers(config, Ground::new(rules.clone(), vault.clone(), host))?;
-        let secret_codes = SecretCodeStore::at(&data.secret_code(), vault.clone())?;
+        let secret_codes =
+            SecretCodeStore::at(&data.secret_code(), vault.clone(), replica.clone())?;
         Ok(Self {
             host,
             transmitter: vault.address(&KeyId::Transmitter).await?,

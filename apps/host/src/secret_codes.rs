@@ -4,6 +4,7 @@
 use crate::{HostError, files};
 use alloy_primitives::{Address, Bytes};
 use async_trait::async_trait;
+use cryptlet_register::{Register, Replica};
 use cryptlet_run::{KeptCode, SecretCodes};
 use cryptlet_seal::{CodeKey, recover};
 use cryptlet_types::{CodeAgreement, SecretCode, Sha256Digest, report::CompactSignature};
@@ -23,6 +24,8 @@ const VERSION: u8 = 1;
 pub(crate) struct SecretCodeStore {
     folder: PathBuf,
     vault: Arc<dyn Vault>,
+    /// Has the packages.
+    replica: Arc<Replica>,
     /// Held while a file is read to be replaced.
     writing: Mutex<()>,
 }
@@ -52,6 +55,8 @@ pub(crate) struct Standing {
     pub(crate) has_key: bool,
     /// What each counterparty agreed to, in the manifest's order.
     pub(crate) counterparties: Vec<(Address, Option<Sha256Digest>)>,
+    /// Whether the package was encrypted under this key, of what all agreed to; known once there are both.
+    fits: Option<bool>,
 }
 
 impl Standing {
@@ -66,11 +71,21 @@ impl Standing {
                 "counterparty {account} has not agreed to it: cryptlet secret-code agree"
             ));
         }
-        let mut codes = self.counterparties.iter().map(|(_, code)| code);
-        let first = codes.next();
-        codes.any(|code| Some(code) != first).then(|| {
-            "counterparties agreed to different components: cryptlet secret-code show".into()
+        if self.agreed().is_none() {
+            return Some(
+                "counterparties agreed to different components: cryptlet secret-code show".into(),
+            );
+        }
+        (self.fits != Some(true)).then(|| {
+            "its key here is of another component, or they agreed to another one: the operator can take it out".into()
         })
+    }
+
+    /// What all agreed to, if it is the same.
+    fn agreed(&self) -> Option<Sha256Digest> {
+        let mut codes = self.counterparties.iter().map(|(_, code)| *code);
+        let first = codes.next()?;
+        codes.all(|code| code == first).then_some(first).flatten()
     }
 }
 
@@ -89,11 +104,16 @@ pub(crate) enum Refused {
 }
 
 impl SecretCodeStore {
-    pub(crate) fn at(folder: &Path, vault: Arc<dyn Vault>) -> Result<Self, HostError> {
+    pub(crate) fn at(
+        folder: &Path,
+        vault: Arc<dyn Vault>,
+        replica: Arc<Replica>,
+    ) -> Result<Self, HostError> {
         files::make_folder(folder).map_err(|error| broken(folder, &error))?;
         Ok(Self {
             folder: folder.to_owned(),
             vault,
+            replica,
             writing: Mutex::default(),
         })
     }
@@ -134,7 +154,23 @@ impl SecretCodeStore {
         package: Sha256Digest,
         secret: &SecretCode,
     ) -> Result<Standing, HostError> {
-        Ok(standing(&self.read(package).await?, secret))
+        let kept = self.read(package).await?;
+        self.judged(package, &kept, secret).await
+    }
+
+    async fn judged(
+        &self,
+        package: Sha256Digest,
+        kept: &Kept,
+        secret: &SecretCode,
+    ) -> Result<Standing, HostError> {
+        let mut standing = standing(kept, secret);
+        if let (Some(sealed), Some(code)) = (&kept.key, standing.agreed()) {
+            let files = self.replica.package(package).await?;
+            let fits = self.vault.fits_code(package, sealed, &files.code, code);
+            standing.fits = Some(fits.await?);
+        }
+        Ok(standing)
     }
 
     /// Keeps the key of a package's secret code, sealed.
@@ -183,11 +219,10 @@ impl SecretCodeStore {
 #[async_trait]
 impl SecretCodes for SecretCodeStore {
     async fn of(&self, package: Sha256Digest, secret: &SecretCode) -> Result<KeptCode, String> {
-        let kept = self
-            .read(package)
-            .await
-            .map_err(|error| error.to_string())?;
-        if let Some(missing) = standing(&kept, secret).missing() {
+        let told = |error: HostError| error.to_string();
+        let kept = self.read(package).await.map_err(told)?;
+        let standing = self.judged(package, &kept, secret).await.map_err(told)?;
+        if let Some(missing) = standing.missing() {
             return Err(missing);
         }
         let agreed = secret.counterparties.iter();
@@ -213,6 +248,7 @@ fn standing(kept: &Kept, secret: &SecretCode) -> Standing {
     Standing {
         has_key: kept.key.is_some(),
         counterparties: secret.counterparties.iter().map(agreed).collect(),
+        fits: None,
     }
 }
 
@@ -230,5 +266,45 @@ fn broken(path: &Path, error: &dyn std::fmt::Display) -> HostError {
     HostError::SecretCode {
         path: path.to_owned(),
         reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agreed(codes: &[u8]) -> Standing {
+        let party = |(index, code): (usize, &u8)| {
+            let account = Address::left_padding_from(&[u8::try_from(index).unwrap()]);
+            let code = (*code > 0).then(|| Sha256Digest([*code; 32].into()));
+            (account, code)
+        };
+        Standing {
+            has_key: true,
+            counterparties: codes.iter().enumerate().map(party).collect(),
+            fits: Some(true),
+        }
+    }
+
+    #[test]
+    fn code_runs_when_all_agreed_to_what_its_key_fits_and_not_before() {
+        assert_eq!(agreed(&[1, 1]).missing(), None);
+        let without = |change: fn(&mut Standing)| {
+            let mut standing = agreed(&[1, 1]);
+            change(&mut standing);
+            standing.missing().unwrap()
+        };
+        assert!(without(|it| it.has_key = false).contains("not given its key"));
+        assert!(without(|it| it.fits = Some(false)).contains("another component"));
+        assert!(without(|it| it.fits = None).contains("another component"));
+        assert!(without(|it| it.counterparties.clear()).contains("different"));
+        assert!(
+            agreed(&[1, 0])
+                .missing()
+                .unwrap()
+                .contains("has not agreed")
+        );
+        assert!(agreed(&[1, 2]).missing().unwrap().contains("different"));
+        assert_eq!(agreed(&[0, 0]).agreed(), None);
     }
 }

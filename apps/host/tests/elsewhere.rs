@@ -1,12 +1,18 @@
 //! Where a host's regions come from is policy's word, and what they promised outlives the host.
-use crate::support::{
-    Play,
-    account::{Watched, job_in, receipts, story},
-    container, due, retry,
+use crate::{
+    secret_code::{agreement, draft, party},
+    support::{
+        Play,
+        account::{Watched, job_in, receipts, story},
+        container, due,
+        office::{client, open, with_api},
+        retry,
+    },
 };
+use cryptlet_api::types::{Hex, NewCodeKey, Role};
 use cryptlet_audit::{TrustRoots, verify};
 use cryptlet_host::{DataFolder, Host, HostConfig, RemoteContainer, setup};
-use cryptlet_seal::{attester::Simulator, sha256};
+use cryptlet_seal::{CodeKey, attester::Simulator, sha256};
 use cryptlet_types::{
     JobState::{Delivered, Failed, Parked},
     Measurement, Policy, Provider,
@@ -142,6 +148,58 @@ async fn a_machine_that_is_not_believed_gets_no_package_and_nothing_weaker_is_us
     assert_eq!(job.state, Failed, "{story:?}");
     let said = story.last().unwrap().1.clone().unwrap();
     assert!(said.contains("simulator"), "{said}");
+}
+
+/// The key of secret code goes to what policy believes, and on another machine that has to have everything that policy demands
+/// before it is given anything.
+#[tokio::test]
+async fn secret_code_on_another_machine_is_opened_where_policy_believes_it() {
+    let mut play = Play::market(retry(1)).await;
+    let watched = play.price_consumer(&["USD"]).await;
+    let machine = Machine::start();
+    accept(&mut play, &[Provider::Simulator], true).await;
+    let config = with_api(HostConfig {
+        remote: vec![machine.named()],
+        ..play.config()
+    });
+    let host = open(&config).await;
+    play.in_force(&host, 2).await;
+    let publisher = client(&host, &config, Role::Publisher);
+    let (key, counterparty) = (CodeKey::generate().unwrap(), party(1));
+    let (draft, component) = draft(&key, &[party(1)]);
+    let made = play.publish(&publisher, &draft, u64::MAX).await;
+    play.synced(&host).await;
+    let id: Hex<32> = made.package().into();
+    let new = NewCodeKey {
+        key: Hex((*key.bytes()).into()),
+    };
+    publisher.set_code_key(id, &new).await.unwrap();
+    let agreed = agreement(&counterparty, made.package(), sha256(&component));
+    publisher.add_code_agreement(id, &agreed).await.unwrap();
+
+    // A control that processes take when they have divided, and that this machine's regions never have.
+    let mut demanding = play.stage.policy.policy.clone();
+    demanding.epoch = 3;
+    demanding.controls.push("pid-namespace".into());
+    let modest = play.stage.policy.policy.clone();
+    play.stage.enact(demanding).await.unwrap();
+    play.in_force(&host, 3).await;
+    play.noon(12).await;
+    let job = job_in(&host, watched, due(12), &[Parked, Failed, Delivered]).await;
+    let said = story(host.journal(), &job).await.last().unwrap().1.clone();
+    let said = said.unwrap();
+    assert_eq!(job.state, Parked, "{said}");
+    assert!(said.starts_with("secret code: "), "{said}");
+    assert!(said.contains("pid-namespace"), "{said}");
+
+    play.stage
+        .enact(Policy { epoch: 4, ..modest })
+        .await
+        .unwrap();
+    play.in_force(&host, 4).await;
+    play.noon(13).await;
+    job_in(&host, watched, due(13), &[Delivered]).await;
+    assert_eq!(isolated_by(&host, watched).await, [Provider::Simulator]);
 }
 
 #[tokio::test]

@@ -1,20 +1,21 @@
 //! Secret code through a running host: published, agreed to, run and audited, and read by nobody on the way.
 use crate::support::{
     Play,
-    account::{job_in, receipts, story},
+    account::{Watched, job_in, receipts, story},
     due, end_of,
-    office::{Draft, client, make, new_package, open, with_api},
+    office::{Draft, Made, client, make, new_package, open, with_api},
     retry,
 };
+use alloy::hex;
 use cryptlet_api::{
-    ClientError,
+    Client, ClientError,
     types::{Hex, HexBytes, NewCodeAgreement, NewCodeKey, Role, SecretCodeInfo},
 };
 use cryptlet_audit::verify;
-use cryptlet_host::{DataFolder, Progress};
+use cryptlet_host::{DataFolder, Host, HostConfig, Progress};
 use cryptlet_seal::{CodeKey, SigningKey, sha256};
 use cryptlet_types::{
-    CodeAgreement,
+    CodeAgreement, JobId,
     JobState::{Delivered, Failed, Parked},
     SecretCode, Sha256Digest,
     policy::{CodeRule, Determinism},
@@ -22,7 +23,11 @@ use cryptlet_types::{
 use std::{fs, path::Path};
 
 /// The agreement of an account, as a wallet signs it.
-fn agreement(key: &SigningKey, package: Sha256Digest, code: Sha256Digest) -> NewCodeAgreement {
+pub(crate) fn agreement(
+    key: &SigningKey,
+    package: Sha256Digest,
+    code: Sha256Digest,
+) -> NewCodeAgreement {
     let compact = key.sign(CodeAgreement { package, code }.digest()).unwrap();
     let (mut s, odd) = (compact.vs, compact.vs[0] >> 7);
     s[0] &= 0x7f;
@@ -59,7 +64,7 @@ fn holds(folder: &Path, bytes: &[u8]) -> bool {
 const SECRET: &[u8] = b"nobody who was not told knows this";
 
 /// The market watcher under a further version, with a section of its own, encrypted.
-fn draft(key: &CodeKey, counterparties: &[SigningKey]) -> (Draft, Vec<u8>) {
+pub(crate) fn draft(key: &CodeKey, counterparties: &[SigningKey]) -> (Draft, Vec<u8>) {
     let mut draft = Draft::market_watcher("market-watcher", "0.2.0");
     let name = b"\x04note";
     let length = u8::try_from(name.len() + SECRET.len()).unwrap();
@@ -72,99 +77,210 @@ fn draft(key: &CodeKey, counterparties: &[SigningKey]) -> (Draft, Vec<u8>) {
     (draft, component)
 }
 
+/// A host of a market, and a version of its cryptlet whose code is secret.
+struct Scene {
+    play: Play,
+    watched: Watched,
+    config: HostConfig,
+    host: Host,
+    publisher: Client,
+    key: CodeKey,
+    made: Made,
+    component: Vec<u8>,
+}
+
+impl Scene {
+    async fn begin() -> Self {
+        let play = Play::market(retry(1)).await;
+        let watched = play.price_consumer(&["USD"]).await;
+        let config = with_api(play.config());
+        let host = open(&config).await;
+        play.in_force(&host, 1).await;
+        let publisher = client(&host, &config, Role::Publisher);
+        let key = CodeKey::generate().unwrap();
+        let (draft, component) = draft(&key, &PARTIES.map(party));
+        let made = play.publish(&publisher, &draft, u64::MAX).await;
+        play.synced(&host).await;
+        Self {
+            play,
+            watched,
+            config,
+            host,
+            publisher,
+            key,
+            made,
+            component,
+        }
+    }
+
+    fn id(&self) -> Hex<32> {
+        self.made.package().into()
+    }
+
+    async fn give(&self, key: &[u8; 32]) -> Result<SecretCodeInfo, ClientError> {
+        let key = NewCodeKey {
+            key: Hex((*key).into()),
+        };
+        self.publisher.set_code_key(self.id(), &key).await
+    }
+
+    async fn agree(&self, number: u8, code: Sha256Digest) -> Result<SecretCodeInfo, ClientError> {
+        let agreement = agreement(&party(number), self.made.package(), code);
+        let reader = client(&self.host, &self.config, Role::Reader);
+        reader.add_code_agreement(self.id(), &agreement).await
+    }
+
+    /// Why what was due on that day is parked, and its job.
+    async fn parked(&self, day: u64) -> (JobId, String) {
+        self.play.noon(day).await;
+        let states = [Parked, Failed, Delivered];
+        let job = job_in(&self.host, self.watched, due(day), &states).await;
+        assert_eq!(job.state, Parked);
+        let story = story(self.host.journal(), &job).await;
+        (job.job.id, story.last().unwrap().1.clone().unwrap())
+    }
+
+    /// What the host says of it beside policy.
+    async fn explained(&self) -> String {
+        let name = "market-watcher".parse().unwrap();
+        let explanation = self.publisher.explain(&name).await.unwrap();
+        let mut rows = explanation.rows.into_iter();
+        let row = rows.find(|row| row.aspect == "secretCode").unwrap();
+        assert!(!row.overridden);
+        row.result
+    }
+
+    /// The host is started again; meanwhile its operator does something.
+    async fn restarted(mut self, meanwhile: impl FnOnce(&Path)) -> Self {
+        self.host.stop().await;
+        meanwhile(&DataFolder::at(&self.config.data).secret_code());
+        let Self { host, config, .. } = &mut self;
+        drop(std::mem::replace(host, open(config).await));
+        self.play.in_force(&self.host, 1).await;
+        self.play.synced(&self.host).await;
+        self.publisher = client(&self.host, &self.config, Role::Publisher);
+        self
+    }
+}
+
+const PARTIES: [u8; 2] = [1, 2];
+
 #[tokio::test]
 async fn secret_code_runs_once_every_counterparty_agreed_and_its_receipts_hold() {
-    let play = Play::market(retry(1)).await;
-    let watched = play.price_consumer(&["USD"]).await;
-    let config = with_api(play.config());
-    let mut host = open(&config).await;
-    play.in_force(&host, 1).await;
-    let publisher = client(&host, &config, Role::Publisher);
-    let (key, parties) = (CodeKey::generate().unwrap(), [1, 2].map(party));
-    let (draft, component) = draft(&key, &parties);
-    let made = play.publish(&publisher, &draft, u64::MAX).await;
-    play.synced(&host).await;
-    let (package, code) = (made.package(), sha256(&component));
-    let id: Hex<32> = package.into();
-
-    let parked = |day| {
-        let (play, host) = (&play, &host);
-        async move {
-            play.noon(day).await;
-            let job = job_in(host, watched, due(day), &[Parked, Failed, Delivered]).await;
-            assert_eq!(job.state, Parked);
-            let story = story(host.journal(), &job).await;
-            (job.job.id, story.last().unwrap().1.clone().unwrap())
-        }
-    };
-    let (job, said) = parked(12).await;
+    let scene = Scene::begin().await;
+    let code = sha256(&scene.component);
+    let (first, said) = scene.parked(12).await;
     assert!(said.contains("was not given its key"), "{said}");
+    assert!(scene.explained().await.contains("was not given its key"));
 
-    let new = NewCodeKey {
-        key: Hex((*key.bytes()).into()),
-    };
-    let info = publisher.set_code_key(id, &new).await.unwrap();
+    let info = scene.give(scene.key.bytes()).await.unwrap();
     assert!(info.has_key && !info.ready);
-    publisher.set_code_key(id, &new).await.unwrap();
-    let other = NewCodeKey {
-        key: Hex([7; 32].into()),
-    };
-    assert_eq!(refusal(publisher.set_code_key(id, &other).await).0, 409);
-    let (_, said) = parked(13).await;
-    let named = parties[0].address().to_string();
+    scene.give(scene.key.bytes()).await.unwrap();
+    assert_eq!(refusal(scene.give(&[7; 32]).await).0, 409);
+    let (second, said) = scene.parked(13).await;
+    let named = party(1).address().to_string();
     assert!(
         said.contains(&named) && said.contains("has not agreed"),
         "{said}"
     );
 
-    // Nobody else agrees in their stead, nor to another package, nor in another form.
+    // What was handed in outlives the host. One agrees to something else at first.
+    let scene = scene.restarted(|_| ()).await;
+    for (number, to) in [(1, code), (2, sha256(b"another")), (2, code)] {
+        let info = scene.agree(number, to).await.unwrap();
+        assert_eq!(info.ready, (number, to) == (2, code));
+        let place = usize::from(number) - 1;
+        assert_eq!(info.counterparties[place].code, Some(to.into()));
+    }
+    let mut scene = scene.restarted(|_| ()).await;
+    assert_eq!(scene.explained().await, "key and agreements are here");
+    let operator = client(&scene.host, &scene.config, Role::Operator);
+    for (job, day) in [(first, 12), (second, 13)] {
+        operator.retry_job(job.0.into()).await.unwrap();
+        job_in(&scene.host, scene.watched, due(day), &[Delivered]).await;
+    }
+    scene.host.stop().await;
+    assert_audited(&scene).await;
+
+    let data = DataFolder::at(&scene.config.data);
+    let digits = hex::encode(scene.key.bytes());
+    for clear in [scene.key.bytes().as_slice(), digits.as_bytes(), SECRET] {
+        assert!(!holds(data.path(), clear), "in the clear");
+    }
+    let agreed = named.to_lowercase();
+    assert!(holds(data.path(), agreed.as_bytes()), "what is no secret");
+    assert!(scene.component.ends_with(SECRET));
+}
+
+/// An auditor knows the package by its measurement, and not what it does.
+async fn assert_audited(scene: &Scene) {
+    let mut roots = scene.play.roots().await;
+    let trusted = roots.cryptlets.get_mut(&scene.made.cryptlet).unwrap();
+    trusted.signers.push(scene.made.signer);
+    trusted
+        .measurements
+        .push(scene.play.measurement(&scene.made.files));
+    let held = receipts(scene.host.journal(), scene.watched.subject).await;
+    assert_eq!(held.len(), 2);
+    for stored in held {
+        assert_eq!(stored.receipt.package, scene.made.package());
+        let verdict = verify(&stored.receipt, &roots);
+        let failures: Vec<_> = verdict.failures().collect();
+        assert!(verdict.holds(), "{failures:?}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_agrees_in_anothers_stead_to_another_package_or_in_another_form() {
+    let scene = Scene::begin().await;
+    let (id, package, code) = (scene.id(), scene.made.package(), sha256(&scene.component));
     let stranger = agreement(&party(3), package, code);
-    let elsewhere = agreement(&parties[0], code, code);
+    let elsewhere = agreement(&party(1), code, code);
     for wrong in [stranger, elsewhere] {
-        let (status, detail) = refusal(publisher.add_code_agreement(id, &wrong).await);
+        let taken = scene.publisher.add_code_agreement(id, &wrong).await;
+        let (status, detail) = refusal(taken);
         assert_eq!(status, 422, "{detail}");
         assert!(detail.contains("none of the counterparties"), "{detail}");
     }
-    let mut short = agreement(&parties[0], package, code);
+    let mut short = agreement(&party(1), package, code);
     short.signature = HexBytes(short.signature.0.slice(..64));
-    assert_eq!(
-        refusal(publisher.add_code_agreement(id, &short).await).0,
-        422
-    );
-    // One agrees to something else at first.
-    for (party, to) in [(0, code), (1, sha256(b"another")), (1, code)] {
-        let info = publisher
-            .add_code_agreement(id, &agreement(&parties[party], package, to))
-            .await
-            .unwrap();
-        assert_eq!(info.ready, (party, to) == (1, code));
-        assert_eq!(info.counterparties[party].code, Some(to.into()));
+    let taken = scene.publisher.add_code_agreement(id, &short).await;
+    assert_eq!(refusal(taken).0, 422);
+    // Neither of a package that is open, nor of one that is not here.
+    let open = scene.play.stage.cryptlet.package;
+    for (other, words) in [(open, "is not secret"), (code, "does not have package")] {
+        let (status, detail) = refusal(scene.publisher.secret_code(other.into()).await);
+        assert_eq!(status, 404);
+        assert!(detail.contains(words), "{detail}");
     }
-
-    let operator = client(&host, &config, Role::Operator);
-    operator.retry_job(job.0.into()).await.unwrap();
-    job_in(&host, watched, due(12), &[Delivered]).await;
-    host.stop().await;
-    let held = receipts(host.journal(), watched.subject).await;
-    let [stored] = held.as_slice() else {
-        panic!("{} receipts", held.len())
-    };
-    assert_eq!(stored.receipt.package, package);
-    // An auditor knows the package by its measurement, and not what it does.
-    let mut roots = play.roots().await;
-    let trusted = roots.cryptlets.get_mut(&made.cryptlet).unwrap();
-    trusted.signers.push(made.signer);
-    trusted.measurements.push(play.measurement(&made.files));
-    let verdict = verify(&stored.receipt, &roots);
-    let failures: Vec<_> = verdict.failures().collect();
-    assert!(verdict.holds(), "{failures:?}");
-    let data = DataFolder::at(&config.data);
-    assert!(!holds(data.path(), key.bytes()), "the key in the clear");
-    assert!(component.ends_with(SECRET));
-    assert!(!holds(data.path(), SECRET), "the code in the clear");
 }
 
-fn party(number: u8) -> SigningKey {
+#[tokio::test]
+async fn a_wrong_key_that_came_first_is_seen_and_gives_way_to_the_right_one() {
+    let scene = Scene::begin().await;
+    let code = sha256(&scene.component);
+    // Whoever comes first is kept, and the other is told.
+    let (one, two) = tokio::join!(scene.give(&[1; 32]), scene.give(&[2; 32]));
+    assert!(one.is_ok() != two.is_ok());
+    for number in PARTIES {
+        assert!(!scene.agree(number, code).await.unwrap().ready);
+    }
+    let (job, said) = scene.parked(12).await;
+    assert!(said.contains("of another component"), "{said}");
+    let file = format!("{:x}.json", scene.made.package().0);
+    let scene = scene
+        .restarted(|folder| fs::remove_file(folder.join(file)).unwrap())
+        .await;
+    scene.give(scene.key.bytes()).await.unwrap();
+    for number in PARTIES {
+        scene.agree(number, code).await.unwrap();
+    }
+    let operator = client(&scene.host, &scene.config, Role::Operator);
+    operator.retry_job(job.0.into()).await.unwrap();
+    job_in(&scene.host, scene.watched, due(12), &[Delivered]).await;
+}
+
+pub(crate) fn party(number: u8) -> SigningKey {
     SigningKey::from_secret(&[number; 32]).unwrap()
 }
 

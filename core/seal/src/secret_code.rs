@@ -116,6 +116,13 @@ impl CodeKey {
         }
     }
 
+    /// Whether [`CodeKey::encrypt`] made this of the component with the digest `code` under this key, as far as can be told without
+    /// decrypting: by the nonce.
+    #[must_use]
+    pub fn made(&self, encrypted: &[u8], code: Sha256Digest) -> bool {
+        encrypted.starts_with(&self.nonce(code))
+    }
+
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new((&*self.0).into())
     }
@@ -186,6 +193,9 @@ mod tests {
         assert!(!encrypted.windows(9).any(|bytes| bytes == b"component"));
         let code = sha256(b"component");
         assert_eq!(*key(1).decrypt(&encrypted, code).unwrap(), b"component");
+        assert!(key(1).made(&encrypted, code));
+        assert!(!key(2).made(&encrypted, code) && !key(1).made(&encrypted, sha256(b"other")));
+        assert!(!key(1).made(&encrypted[..NONCE_BYTES - 1], code));
         assert!(key(2).decrypt(&encrypted, code).is_err());
         assert!(key(1).decrypt(&encrypted, sha256(b"other")).is_err());
         let fresh = CodeKey::generate().unwrap();

@@ -148,9 +148,9 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// What a contract is shown of a region: the ABI-encoded `(Evidence, Statement, bytes)` of `IsolatedRegion.sol`, which are the
-    /// arguments of its `checkSignature` behind host and digest. `signature` is the region's, over `said`. What hardware says is no part of it: no
-    /// contract judges that.
+    /// What a contract is shown of a region: the ABI-encoded `(Evidence, Statement, bytes)` of `IsolatedRegion.sol`, as a function that
+    /// takes these three is called with behind its selector. `signature` is the region's, over `said`. What hardware says is no part
+    /// of it: no contract judges that.
     #[must_use]
     pub fn for_contracts(&self, said: &RegionStatement, signature: &CompactSignature) -> Bytes {
         let statement = &self.statement;

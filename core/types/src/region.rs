@@ -328,7 +328,8 @@ pub enum RegionFault {
     /// The package is not what its digests say, or not a cryptlet.
     #[error("package: {0}")]
     Package(String),
-    /// The host gave no key for the package's secret code.
+    /// The host gave no key for the package's secret code, or one with which nothing can be opened that all have agreed to. It
+    /// counts as one that may end better: once somebody has brought what is missing, or taken out what is wrong.
     #[error("secret code: {0}")]
     SecretCode(String),
     /// The signing key could not be opened or is not the manifest's.

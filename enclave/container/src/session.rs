@@ -94,7 +94,7 @@ pub struct Remote {
 }
 
 /// A region's conversation. It has no thread and no key as long as nothing but a package is loaded: until then a process
-/// that holds it can be divided.
+/// that holds it can be divided. What loading secret code took of keys is wiped by then.
 pub struct Session {
     identity: Identity,
     executor: Box<dyn Executor>,
@@ -702,5 +702,7 @@ fn signing(error: SigningError) -> RegionFault {
 
 #[cfg(test)]
 mod sealed_tests;
+#[cfg(test)]
+mod secret_code_tests;
 #[cfg(test)]
 mod tests;

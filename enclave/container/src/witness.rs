@@ -1,10 +1,10 @@
 //! Who has hardware speak for regions on a machine of their own: the process that listens, for its children.
 //!
 //! A region has no device and may open none. It asks over a stream, in frames (a big-endian `u32` length and one CBOR item):
-//! what it is told first is the provider. It may then have two statements attested, each once and in this order: that of the
-//! container without a package, which the certificate shows; and, after it has said what it is about to load and before any of
-//! that is compiled, that of the region, which has that of secret code attested twice: once to ask for the code's key. So whatever a package does to the process that compiles it, no statement about another
-//! package is attested.
+//! what it is told first is the provider. It may then have statements attested, in this order: that of the container without a
+//! package, which the certificate shows, once; and, after it has said what it is about to load and before any of that is compiled,
+//! that of the region, once, or twice for a package whose code is secret, the first time to ask for the code's key. So whatever a
+//! package does to the process that compiles it, no statement about another package is attested.
 
 use crate::session::Witness;
 use cryptlet_seal::{attester::Attester, measure_container};

@@ -2,7 +2,7 @@
 //!
 //! The program that the host starts (the zygote) does nothing but divide. Each of its children loads one package and then
 //! divides as well: its children are the regions. A region so costs neither the start of a program nor a compilation, and no
-//! secret exists before the copy is made.
+//! key of a region exists before the copy is made. Secret code does, compiled: it is the same in all of them.
 //!
 //! Requests come on a stream socket, one at a time: one byte, with descriptors beside it (`SCM_RIGHTS`). The last of them is
 //! where the child's end will be told; the others are the child's. The answer is five bytes: 1 and four times 0 with a

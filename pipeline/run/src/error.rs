@@ -14,6 +14,12 @@ pub enum RunError {
     /// The vault did not release the signing key, or could not vouch.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// Key or agreements of secret code are missing here, or do not fit: once they are there, the same job may run.
+    #[error("secret code: {0}")]
+    SecretCode(String),
+    /// The code is secret: who has no key cannot repeat its runs.
+    #[error("the code is secret: nobody repeats its runs")]
+    Secret,
     /// The region could not be created, died, or reported a fault.
     #[error(transparent)]
     Isolation(#[from] IsolationError),
@@ -58,7 +64,10 @@ impl RunError {
             Self::Input(error) => error.is_retryable(),
             Self::NoProvider(error) => error.is_retryable(),
             Self::Batch(error) => error.is_retryable(),
-            Self::WrongAnswer { .. } | Self::AnothersTurn { .. } | Self::Seal(_) => false,
+            Self::SecretCode(_) => true,
+            Self::WrongAnswer { .. } | Self::AnothersTurn { .. } | Self::Secret | Self::Seal(_) => {
+                false
+            }
         }
     }
 }

@@ -2,7 +2,10 @@
 
 mod slots;
 
-use crate::{Ran, RunError, RunRecording, SecretCodes, secret_code::Giving};
+use crate::{
+    Ran, RunError, RunRecording, SecretCodes,
+    secret_code::{Giving, kept},
+};
 use alloy_primitives::{Address, B256, Bytes};
 use cryptlet_isolation::{
     CallOutHandler, IsolationError, Providers, Region,
@@ -523,7 +526,8 @@ impl Runner {
         let isolation = self.ports.isolation.choose(&policy.policy)?.provider;
         let measurement = isolation.measurement(&files, &settings)?;
         let nonce = B256::from(rand::random::<[u8; 32]>());
-        let call_out = self.call_out(program.cryptlet, &manifest, measurement, &policy, now);
+        let call_out = self.call_out(program, &manifest, measurement, &policy, now);
+        let call_out = call_out.await?;
         let region = isolation
             .create(files, settings.clone(), nonce, call_out)
             .await?;
@@ -547,30 +551,30 @@ impl Runner {
         Ok(live)
     }
 
-    /// What answers the regions of a cryptlet: where its code is secret, with the code's key too.
-    fn call_out(
+    /// What answers the regions of a cryptlet: where its code is secret, with the code's key too. Without what that takes, no region is
+    /// even begun.
+    async fn call_out(
         &self,
-        cryptlet: CryptletId,
+        program: &Program,
         manifest: &Manifest,
         measurement: Measurement,
         policy: &Arc<PolicyInForce>,
         now: UnixSeconds,
-    ) -> Arc<dyn CallOutHandler> {
+    ) -> Result<Arc<dyn CallOutHandler>, RunError> {
         let inner = self.ports.call_out.clone();
-        match (&manifest.config.secret_code, &self.codes) {
-            (Some(secret), Some(codes)) => Arc::new(Giving {
-                inner,
-                codes: codes.clone(),
-                ports: self.ports.clone(),
-                host: self.host,
-                policy: policy.clone(),
-                cryptlet,
-                secret: secret.clone(),
-                measurement,
-                now,
-            }),
-            _ => inner,
-        }
+        let Some(secret) = &manifest.config.secret_code else {
+            return Ok(inner);
+        };
+        Ok(Arc::new(Giving {
+            inner,
+            kept: kept(self.codes.as_ref(), program.package, secret).await?,
+            vault: self.ports.vault.clone(),
+            host: self.host,
+            policy: policy.clone(),
+            cryptlet: program.cryptlet,
+            measurement,
+            now,
+        }))
     }
 
     /// The last sealed image of a cryptlet under a measurement.

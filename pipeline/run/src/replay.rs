@@ -17,14 +17,18 @@ use std::sync::Arc;
 /// region gets no key and reaches nobody.
 ///
 /// # Errors
-/// The package is damaged, or no region could be started. Whatever differs, and a run that cannot be repeated, is a verdict.
+/// The package is damaged, its code is secret, or no region could be started. Whatever differs, and a run that cannot be repeated, is a verdict.
 pub async fn replay(
     isolation: &dyn IsolationProvider,
     package: Package,
     claim: &Claim<'_>,
     recording: &RecordingFile,
 ) -> Result<Verdict, RunError> {
-    let digest = package::open(&package)?.digest;
+    let opened = package::open(&package)?;
+    if opened.manifest.config.secret_code.is_some() {
+        return Err(RunError::Secret);
+    }
+    let digest = opened.digest;
     let measured = isolation.measurement(&package, &recording.settings)?;
     let premises = claim.premises(recording, digest, measured);
     let replayed = match &recording.recorded {

@@ -1,16 +1,19 @@
 //! Secret code: which keys of it this host has, and to whom it gives them.
 
-use crate::Ports;
+use crate::RunError;
 use alloy_primitives::Address;
 use async_trait::async_trait;
 use cryptlet_isolation::{CallOutHandler, CallOutSession, CodeAsked};
-use cryptlet_seal::{evidence::Expected, secret_code::check_agreements};
+use cryptlet_seal::{SealError, evidence::Expected, secret_code::check_agreements};
 use cryptlet_types::{
     CodeAgreement, CodeGrant, CryptletId, Evidence, Measurement, Policy, Provider, SecretCode,
-    Sha256Digest, UnixSeconds, evidence::TAKEN_BY_REGIONS, policy::PolicyInForce,
-    region::RegionSettings, report::CompactSignature,
+    Sha256Digest, UnixSeconds,
+    evidence::TAKEN_BY_REGIONS,
+    policy::PolicyInForce,
+    region::{Created, RegionSettings, WrappedKey},
+    report::CompactSignature,
 };
-use cryptlet_vault::KeyId;
+use cryptlet_vault::{KeyId, Result as VaultResult, Vault};
 use std::sync::Arc;
 
 /// What a host has of a package's secret code.
@@ -34,15 +37,38 @@ pub trait SecretCodes: Send + Sync {
     async fn of(&self, package: Sha256Digest, secret: &SecretCode) -> Result<KeptCode, String>;
 }
 
+/// What this host has of a package's secret code, if every counterparty has agreed to it.
+pub(crate) async fn kept(
+    codes: Option<&Arc<dyn SecretCodes>>,
+    package: Sha256Digest,
+    secret: &SecretCode,
+) -> Result<KeptCode, RunError> {
+    let nowhere = || RunError::SecretCode("this host keeps no keys of it".into());
+    let kept = codes.ok_or_else(nowhere)?.of(package, secret).await;
+    let kept = kept.map_err(RunError::SecretCode)?;
+    let agreement = CodeAgreement {
+        package,
+        code: kept.code,
+    };
+    let told = |error: SealError| match error {
+        SealError::SecretCode(reason) => RunError::SecretCode(reason.into()),
+        SealError::NotAgreed(account) => {
+            RunError::SecretCode(format!("counterparty {account} has not agreed to it"))
+        }
+        error => error.into(),
+    };
+    check_agreements(&agreement, &secret.counterparties, &kept.agreements).map_err(told)?;
+    Ok(kept)
+}
+
 /// Answers regions of one cryptlet as `inner` does, and gives who loads its secret code the key.
 pub(crate) struct Giving {
     pub(crate) inner: Arc<dyn CallOutHandler>,
-    pub(crate) codes: Arc<dyn SecretCodes>,
-    pub(crate) ports: Ports,
+    pub(crate) kept: KeptCode,
+    pub(crate) vault: Arc<dyn Vault>,
     pub(crate) host: Address,
     pub(crate) policy: Arc<PolicyInForce>,
     pub(crate) cryptlet: CryptletId,
-    pub(crate) secret: SecretCode,
     pub(crate) measurement: Measurement,
     pub(crate) now: UnixSeconds,
 }
@@ -54,64 +80,56 @@ impl CallOutHandler for Giving {
     }
 
     async fn code_key(&self, asked: CodeAsked) -> Result<CodeGrant, String> {
-        let package = asked.package;
-        let given = self.give(asked).await;
-        match &given {
-            Ok(_) => {
-                tracing::info!(cryptlet = %self.cryptlet, %package, "key of secret code given");
+        let (cryptlet, package) = (self.cryptlet, asked.package);
+        match self.give(asked).await {
+            Ok(key) => {
+                tracing::info!(%cryptlet, %package, "key of secret code given");
+                Ok(CodeGrant {
+                    key,
+                    code: self.kept.code,
+                    agreements: self.kept.agreements.clone(),
+                })
             }
-            Err(reason) => {
-                tracing::warn!(cryptlet = %self.cryptlet, %package, reason, "no key of secret code given");
+            Err(error) => {
+                tracing::warn!(%cryptlet, %package, %error, "no key of secret code given");
+                Err(error.to_string())
             }
         }
-        given
     }
 }
 
 impl Giving {
-    async fn give(&self, asked: CodeAsked) -> Result<CodeGrant, String> {
-        let KeptCode {
-            sealed,
-            code,
-            agreements,
-        } = self.codes.of(asked.package, &self.secret).await?;
-        let agreement = CodeAgreement {
-            package: asked.package,
-            code,
-        };
-        let told = |error: &dyn std::fmt::Display| error.to_string();
-        check_agreements(&agreement, &self.secret.counterparties, &agreements)
-            .map_err(|error| told(&error))?;
-        let statement = asked.created.statement;
-        let vault = &self.ports.vault;
-        let signature = vault
-            .sign(&KeyId::Host, statement.digest(self.now))
-            .await
-            .map_err(|error| told(&error))?;
-        let policy = while_loading(&self.policy.policy, statement.provider);
-        let evidence = Evidence {
-            statement,
-            made_at: self.now,
-            host: self.host,
-            signature,
-            attestation: asked.created.attestation,
-        };
+    /// The key, wrapped for who asks, if policy believes what that shows.
+    async fn give(&self, asked: CodeAsked) -> VaultResult<WrappedKey> {
+        let (package, nonce) = (asked.package, asked.nonce);
+        let evidence = self.vouched(asked.created).await?;
+        let policy = while_loading(&self.policy.policy, evidence.statement.provider);
         let expected = Expected {
             policy: &policy,
             measurement: self.measurement,
-            nonce: asked.nonce,
+            nonce,
             host: self.host,
             from: self.now,
             to: self.now,
         };
-        let key = vault
-            .release_code_key(self.cryptlet, asked.package, &sealed, &evidence, &expected)
+        let sealed = &self.kept.sealed;
+        self.vault
+            .release_code_key(self.cryptlet, package, sealed, &evidence, &expected)
             .await
-            .map_err(|error| told(&error))?;
-        Ok(CodeGrant {
-            key,
-            code,
-            agreements,
+    }
+
+    async fn vouched(&self, created: Created) -> VaultResult<Evidence> {
+        let Created {
+            statement,
+            attestation,
+        } = created;
+        let digest = statement.digest(self.now);
+        Ok(Evidence {
+            signature: self.vault.sign(&KeyId::Host, digest).await?,
+            made_at: self.now,
+            host: self.host,
+            statement,
+            attestation,
         })
     }
 }

@@ -8,7 +8,9 @@ use crate::{
     id, softhsm,
 };
 use alloy_primitives::{Address, B256, U256, keccak256, uint};
-use cryptlet_seal::{key_binding, recover, sealed::SealedError, sha256};
+use cryptlet_seal::{
+    CodeKey, key_binding, recover, sealed::SealedError, secret_code::code_binding, sha256,
+};
 use cryptlet_types::region::KeyGrant;
 use cryptlet_vault::{KeyId, KeyRecord, KeyState, Vault, VaultError};
 use p256::ecdsa::{DerSignature, VerifyingKey, signature::Verifier};
@@ -44,6 +46,7 @@ conforms! {
     a_key_that_was_never_used_can_be_discarded,
     cryptlets_do_not_share_signers,
     grants_need_evidence_that_holds,
+    keys_of_secret_code_go_to_what_is_believed_or_are_not_kept,
     sealed_state_goes_on_and_never_back_or_is_refused,
     a_reset_forgets_and_is_said_twice_in_vain,
     callers_do_not_disturb_each_other,
@@ -296,6 +299,66 @@ async fn grants_need_evidence_that_holds(place: &dyn Place) {
             assert!(other.is_err(), "another region opens it");
         }
     }
+}
+
+/// A token keeps none, and says so.
+async fn keys_of_secret_code_go_to_what_is_believed_or_are_not_kept(place: &dyn Place) {
+    let vault = place.reopen();
+    let (package, other) = (sha256(b"package"), sha256(b"another"));
+    let (key, code) = (CodeKey::from_bytes(&[5; 32]).unwrap(), sha256(b"code"));
+    let encrypted = key.encrypt(b"code").unwrap();
+    let region = Attested::new();
+    let sealed = match vault.seal_code_key(package, &key).await {
+        Ok(sealed) => sealed,
+        Err(refused) => {
+            assert!(matches!(refused, VaultError::NoSealing), "{refused}");
+            let (evidence, expected) = (&region.evidence, region.expected());
+            let released = vault.release_code_key(id(1), package, &[0; 64], evidence, &expected);
+            assert!(matches!(released.await, Err(VaultError::NoSealing)));
+            return;
+        }
+    };
+    assert!(
+        !sealed.windows(8).any(|part| part == [5; 8]),
+        "in the clear"
+    );
+    drop(vault);
+    let vault = place.reopen();
+    let wrong = CodeKey::from_bytes(&[6; 32]).unwrap();
+    assert!(vault.is_code_key(package, &sealed, &key).await.unwrap());
+    assert!(!vault.is_code_key(package, &sealed, &wrong).await.unwrap());
+    let fits = async |encrypted: &[u8], code| {
+        let fits = vault.fits_code(package, &sealed, encrypted, code).await;
+        fits.unwrap()
+    };
+    assert!(fits(&encrypted, code).await);
+    assert!(!fits(&encrypted, other).await);
+    assert!(!fits(&wrong.encrypt(b"code").unwrap(), code).await);
+
+    for (forgery, evidence, expected) in region.forgeries() {
+        let released = vault.release_code_key(id(1), package, &sealed, &evidence, &expected);
+        let released = released.await;
+        assert!(
+            matches!(released, Err(VaultError::Refused { cryptlet, .. }) if cryptlet == id(1)),
+            "{forgery}: {released:?}"
+        );
+    }
+    let mut altered = sealed.clone();
+    altered[20] ^= 1;
+    for (package, sealed) in [(other, &sealed), (package, &altered)] {
+        let (evidence, expected) = (&region.evidence, region.expected());
+        let released = vault.release_code_key(id(1), package, sealed, evidence, &expected);
+        assert!(matches!(released.await, Err(VaultError::NotSealedHere(_))));
+    }
+    let (evidence, expected) = (&region.evidence, region.expected());
+    let released = vault.release_code_key(id(1), package, &sealed, evidence, &expected);
+    let released = released.await.unwrap();
+    let binding = code_binding(&region.evidence.statement);
+    let opened = region.exchange.open(&released, &binding).unwrap();
+    assert_eq!(opened.as_slice(), key.bytes());
+    let as_signing_key = key_binding(&region.evidence.statement);
+    assert!(region.exchange.open(&released, &as_signing_key).is_err());
+    assert!(Attested::new().exchange.open(&released, &binding).is_err());
 }
 
 /// Compare and set, durable: what was taken is the last after a restart too. A token keeps no seals, and says so.

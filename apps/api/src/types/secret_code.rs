@@ -53,3 +53,17 @@ pub struct NewCodeAgreement {
     /// The account's signature: 65 bytes.
     pub signature: HexBytes,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Hex;
+
+    #[test]
+    fn a_key_is_not_shown() {
+        let key = NewCodeKey {
+            key: Hex([0xab; 32].into()),
+        };
+        assert_eq!(format!("{key:?}"), "NewCodeKey");
+    }
+}

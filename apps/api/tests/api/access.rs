@@ -75,12 +75,7 @@ fn table() -> Vec<(&'static str, String, Option<Role>, u16)> {
         row("GET", &format!("{cryptlet}/explain"), Some(Reader), 200),
         row("GET", &secret, Some(Reader), 200),
         row("PUT", &format!("{secret}/key"), Some(Publisher), 200),
-        row(
-            "POST",
-            &format!("{secret}/agreements"),
-            Some(Publisher),
-            201,
-        ),
+        row("POST", &format!("{secret}/agreements"), Some(Reader), 201),
         row("GET", "/v1/subscriptions", Some(Reader), 200),
         row("GET", "/v1/jobs", Some(Reader), 200),
         row("GET", &job, Some(Reader), 200),

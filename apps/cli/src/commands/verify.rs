@@ -127,11 +127,13 @@ fn check_file(file: &Path, trust: &Path) -> Result<Judged, CliError> {
         Ok(receipt) => {
             let report = &receipt.report.report;
             let summary = format!("job {} sequence {}", receipt.job, report.sequence);
+            let verdict = verify(&receipt, &roots);
+            let proof = verdict.holds().then(|| RegionProof::of(&receipt));
             Ok(Judged {
                 summary,
-                verdict: verify(&receipt, &roots),
+                verdict,
                 chain: chain_of_trust(&receipt),
-                proof: RegionProof::of(&receipt),
+                proof: proof.flatten(),
             })
         }
         Err(error) => {

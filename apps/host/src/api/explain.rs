@@ -6,7 +6,7 @@ use super::{
 };
 use cryptlet_api::types::{CryptletRef, Explanation, ExplanationRow, Result};
 use cryptlet_types::{
-    Limits, Manifest, Policy,
+    Limits, Manifest, Policy, SecretCode,
     manifest::TriggerKind,
     policy::{EgressRule, RecordingRule, Signing, Trust, Whom},
     register::CryptletRecord,
@@ -25,12 +25,17 @@ impl Service {
         let policy = standing
             .policy
             .map_or_else(|| Policy::closed(0), |policy| policy.policy.clone());
+        let mut rows = rows(record, &opened.manifest, &policy);
+        if let Some(secret) = &opened.manifest.config.secret_code {
+            let missing = self.missing_of(version.package, secret).await?;
+            rows.push(secret_code(secret, &policy, missing));
+        }
         Ok(Explanation {
             cryptlet: record.cryptlet.0.into(),
             name: record.name.clone(),
             version: version.number,
             epoch: policy.epoch,
-            rows: rows(record, &opened.manifest, &policy),
+            rows,
             verdict: self.verdict(&known).await?,
         })
     }
@@ -53,6 +58,21 @@ fn rows(record: &CryptletRecord, manifest: &Manifest, policy: &Policy) -> Vec<Ex
     rows.extend(code(policy));
     rows.extend(recording(policy));
     rows
+}
+
+/// Whether policy lets code run that nobody has looked at, and what this host lacks for it.
+fn secret_code(secret: &SecretCode, policy: &Policy, missing: Option<String>) -> ExplanationRow {
+    let wish = format!("agreed to by {} accounts", secret.counterparties.len());
+    let refused = !policy.code.demands_nothing();
+    let (word, result) = match (refused, missing) {
+        (true, _) => (
+            "`code.determinism` demands a look",
+            "may not run".to_owned(),
+        ),
+        (false, Some(missing)) => ("no word", missing),
+        (false, None) => ("no word", "key and agreements are here".to_owned()),
+    };
+    row("secretCode", wish, word, result, refused)
 }
 
 /// Policy has no word on what code imports; the container and the host refuse what the manifest does not name.

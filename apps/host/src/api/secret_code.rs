@@ -12,6 +12,7 @@ use cryptlet_api::{
 };
 use cryptlet_seal::CodeKey;
 use cryptlet_types::{SecretCode, Sha256Digest, report::CompactSignature};
+use cryptlet_vault::VaultError;
 
 impl Service {
     pub(super) async fn show_secret_code(&self, package: Hex<32>) -> Result<SecretCodeInfo> {
@@ -62,6 +63,19 @@ impl Service {
         self.show_secret_code(package).await
     }
 
+    /// Why a package's secret code does not run here, for people; nothing: it does.
+    pub(super) async fn missing_of(
+        &self,
+        package: Sha256Digest,
+        secret: &SecretCode,
+    ) -> Result<Option<String>> {
+        let Some(store) = &self.secret_codes else {
+            return Ok(Some(NO_STORE.into()));
+        };
+        let standing = store.standing(package, secret).await.map_err(host)?;
+        Ok(standing.missing())
+    }
+
     /// What the package says of its secret code.
     async fn secret(&self, package: Hex<32>) -> Result<(&SecretCodeStore, SecretCode)> {
         let opened = self.manifests.opened(package.into()).await;
@@ -72,8 +86,8 @@ impl Service {
             let next = "see what is secret of it: cryptlet show NAME";
             Problem::not_found(format!("the code of package {package} is not secret"), next)
         };
-        let store = self.secret_codes.as_deref();
-        store.zip(secret).ok_or_else(none)
+        let store = self.secret_codes.as_deref().ok_or_else(no_store)?;
+        Ok((store, secret.ok_or_else(none)?))
     }
 }
 
@@ -118,8 +132,25 @@ fn signature(bytes: &[u8]) -> Result<CompactSignature> {
     })
 }
 
+const NO_STORE: &str = "this host keeps no keys of secret code";
+
+fn no_store() -> Problem {
+    Problem::refused(NO_STORE, "hand it to a host that does")
+}
+
 fn host(error: HostError) -> Problem {
     match error {
+        HostError::Vault(VaultError::NoSealing) => {
+            let next = "hand it to a host whose vault is a sealed file";
+            Problem::refused(
+                "this host's keys lie in a token, which keeps no others",
+                next,
+            )
+        }
+        HostError::Vault(VaultError::NotSealedHere(what)) => {
+            let next = "ask the operator to take the package's file out of the folder secret-code";
+            Problem::refused(format!("{what}: it was sealed by another vault"), next)
+        }
         HostError::Vault(error) => problems::vault(error),
         error => Problem::internal(&error),
     }
