@@ -15,7 +15,7 @@ use alloy_primitives::B256;
 use cryptlet_isolation::{IsolationProvider, ProcessProvider};
 use cryptlet_seal::{key_binding, wrap};
 use cryptlet_types::{
-    EvidenceStatement,
+    EvidenceStatement, Measurement,
     bounded::MAX_FRAME_BYTES,
     region::{
         CallIn, CallInAnswer, CallOut, CallOutAnswer, KeyGrant, RegionConfig, RegionFault, ToHost,
@@ -23,6 +23,7 @@ use cryptlet_types::{
     },
 };
 use rustix::{
+    event::{PollFd, PollFlags, poll},
     io::{Errno, write},
     pipe::{PipeFlags, pipe_with},
 };
@@ -128,13 +129,46 @@ fn requests_with_the_wrong_descriptors_are_refused_or_come_to_nothing() {
 }
 
 #[test]
+fn what_a_host_left_open_is_closed() {
+    let begun = || {
+        let program = Program::start();
+        assert!(divide(&program.requests, &[], None).is_err());
+        program
+    };
+    let before = begun();
+    let left_open = pipe_with(PipeFlags::empty()).unwrap();
+    let after = begun();
+    assert_eq!(after.descriptors(), before.descriptors());
+    drop(left_open);
+}
+
+/// Beyond that its descriptors would not be enough: it would have children that it can tell nobody of.
+#[test]
+fn a_program_has_only_so_many_children_at_a_time() {
+    let program = Program::start();
+    let (stream, theirs) = UnixStream::pair().unwrap();
+    let (_told, end) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    // They share one stream and one place to tell their ends, for this side has no more descriptors either.
+    let ask = || divide(&program.requests, &[theirs.as_fd(); 2], Some(end.as_fd()));
+    for count in 0..480 {
+        assert!(ask().is_ok(), "{count}");
+    }
+    assert_eq!(ask().err(), Some(Errno::AGAIN.raw_os_error()));
+    // With their host gone they end, and make room.
+    drop(stream);
+    support::process::wait_until("it divides no more", || ask().is_ok());
+}
+
+#[test]
 fn an_end_that_nobody_reads_holds_nothing_up() {
     let program = Program::start();
     let (_told, full) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
     while write(&full, &[0; 4_096]).is_ok() {}
     rustix::fs::fcntl_setfl(&full, rustix::fs::OFlags::empty()).unwrap();
     let file = File::open("/dev/null").unwrap();
-    divide(&program.requests, &[file.as_fd()], Some(full.as_fd())).unwrap();
+    let child = divide(&program.requests, &[file.as_fd()], Some(full.as_fd())).unwrap();
+    // Its end has to be told before the next request is heard.
+    poll(&mut [PollFd::new(&child, PollFlags::IN)], None).unwrap();
     let (mut loading, _requests) = program.loading();
     assert!(
         loading
@@ -373,14 +407,15 @@ async fn evidence_of_an_earlier_region_is_not_taken_for_a_new_one() {
     let mut later = later;
     let refused = later.provision(KeyGrant::Wrapped(wrapped)).await;
     assert!(refused.is_err());
-    // Nor is the region's key released under another challenge than the one that it answered.
-    let mut renewed = later.statement().clone();
-    renewed.nonce = B256::repeat_byte(7);
-    let wrapped = wrap(
-        renewed.exchange_key,
-        &key_binding(&renewed),
-        secret.as_slice(),
-    )
-    .unwrap();
-    assert!(later.provision(KeyGrant::Wrapped(wrapped)).await.is_err());
+    // Nor is the region's key released under another challenge than the one that it answered, or for other code.
+    let changes: [fn(&mut EvidenceStatement); 2] = [
+        |said| said.nonce = B256::repeat_byte(7),
+        |said| said.measurement = Measurement(B256::repeat_byte(7)),
+    ];
+    for change in changes {
+        let mut said = later.statement().clone();
+        change(&mut said);
+        let wrapped = wrap(said.exchange_key, &key_binding(&said), secret.as_slice()).unwrap();
+        assert!(later.provision(KeyGrant::Wrapped(wrapped)).await.is_err());
+    }
 }

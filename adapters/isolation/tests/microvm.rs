@@ -6,6 +6,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     reason = "tests"
 )]
 
@@ -19,18 +20,27 @@ use cryptlet_isolation::{
 };
 use cryptlet_types::{Limits, Policy, Provider, region::RegionFault};
 use support::{
-    HOSTILE, MARKET_WATCHER, MONTE_CARLO, NAME, RELAY, Setup, behave, container, fault,
+    HOSTILE, MARKET_WATCHER, MICROVM, MONTE_CARLO, NAME, RELAY, Setup, behave, container, fault,
     microvm_container, payload, process, provision, said,
     source::{Source, page},
 };
 
 const BOTH: [Provider; 2] = [Provider::Microvm, Provider::Process];
 
+/// Whether the regions of these tests are in virtual machines. A test that needs it says where it is not.
+fn in_machines() -> bool {
+    let machines = microvm_container().is_some();
+    if !machines {
+        eprintln!("skipped: regions are in processes here; set {MICROVM}");
+    }
+    machines
+}
+
 #[test]
 fn where_regions_run_in_machines_the_probe_says_that_guests_run() {
     match microvm_container() {
         Some(_) => assert_eq!(probe(), Probe::Works),
-        None => println!("{}", probe()),
+        None => eprintln!("skipped: regions are in processes here; {}", probe()),
     }
 }
 
@@ -90,7 +100,9 @@ async fn a_process_is_not_taken_for_a_machine() {
 /// Only with a container of the microvm provider.
 #[tokio::test]
 async fn a_machine_says_so_and_holds_back_what_a_process_does() {
-    let Some(_) = microvm_container() else { return };
+    if !in_machines() {
+        return;
+    }
     let mut region = Setup::new(HOSTILE).ready().await;
     let statement = region.statement();
     assert_eq!(statement.provider, Provider::Microvm);
@@ -111,7 +123,9 @@ async fn a_machine_says_so_and_holds_back_what_a_process_does() {
 /// What makes a run in a machine as good as one in a process for whoever runs it again.
 #[tokio::test]
 async fn a_machine_and_a_process_answer_alike_and_count_the_same_fuel() {
-    let Some(_) = microvm_container() else { return };
+    if !in_machines() {
+        return;
+    }
     for code in [HOSTILE, RELAY, MARKET_WATCHER, MONTE_CARLO] {
         let setup = Setup::new(code);
         let mut machine = setup.ready().await;
@@ -137,7 +151,9 @@ async fn a_machine_and_a_process_answer_alike_and_count_the_same_fuel() {
 
 #[tokio::test]
 async fn a_machine_has_bounds_of_its_own_and_names_them() {
-    let Some(_) = microvm_container() else { return };
+    if !in_machines() {
+        return;
+    }
     let mut setup = Setup::new(HOSTILE);
     setup.limits.response_bytes = (16 << 20) + 1;
     let error = setup.create().await.map(drop).unwrap_err();
@@ -151,7 +167,9 @@ async fn a_machine_has_bounds_of_its_own_and_names_them() {
 /// What passes between container and machine has room for the largest that either may say.
 #[tokio::test]
 async fn a_response_of_megabytes_reaches_the_cryptlet_and_no_more_than_two_come_back() {
-    let Some(_) = microvm_container() else { return };
+    if !in_machines() {
+        return;
+    }
     let body = "x".repeat(6 << 20);
     let source = Source::start(page(&body)).await;
     let mut setup = Setup::new(HOSTILE).with_source(&source);

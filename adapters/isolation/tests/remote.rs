@@ -22,7 +22,10 @@ use cryptlet_types::{
     channel::{Party, session_nonce},
     region::{CallIn, CallInAnswer, Created, ToHost, ToRegion, decode, encode},
 };
-use std::{net::TcpListener as StdListener, process::Command, sync::Arc};
+use std::{
+    collections::BTreeSet, fs, net::TcpListener as StdListener, path::Path, process::Command,
+    sync::Arc,
+};
 use support::{
     MARKET_WATCHER, RELAY, Setup, container,
     elsewhere::{Host, Machine, digest, now, reports},
@@ -139,6 +142,33 @@ async fn each_connection_is_a_region_of_its_own_and_ends_it() {
     for region in regions {
         process::wait_until_gone(region).await;
     }
+}
+
+#[tokio::test]
+async fn a_region_there_holds_two_streams_and_opens_no_more() {
+    let (machine, host) = (Machine::start(), Host::new());
+    let _region = create(&host, &machine.address, &Setup::new(RELAY))
+        .await
+        .unwrap();
+    let root = Path::new("/proc").join(machine.regions()[0].to_string());
+    let limits = fs::read_to_string(root.join("limits")).unwrap();
+    let open = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    assert!(open.unwrap().trim_start().starts_with("0 "), "{limits}");
+    // Only root may look into a process that is not dumpable.
+    let Ok(descriptors) = fs::read_dir(root.join("fd")) else {
+        return;
+    };
+    let links = descriptors.map(|entry| fs::read_link(entry.unwrap().path()).unwrap());
+    let held: BTreeSet<_> = links
+        .map(|link| link.to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(held.len(), 2, "{held:?}");
+    assert!(
+        held.iter().all(|held| held.starts_with("socket:")),
+        "{held:?}"
+    );
 }
 
 #[tokio::test]

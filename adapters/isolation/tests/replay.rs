@@ -18,6 +18,7 @@ use cryptlet_isolation::{CallOutHandler, CallOutSession, IsolationError};
 use cryptlet_seal::{recorded_sources, sha256};
 use cryptlet_types::{
     Trigger,
+    bounded::MAX_MESSAGE_BYTES,
     policy::RecordingRule,
     recording::{
         Divergence, Exchange, ExchangeFailure, ExchangeOutcome, Recorded, Recording, ReplayInput,
@@ -239,13 +240,16 @@ async fn log_lines_are_written_in_a_replay_and_nothing_else() {
     let setup = Setup::new(HOSTILE);
     let nobody = Nobody::default();
     let mut region = setup.create_with(Arc::new(nobody.clone())).await.unwrap();
-    let (input, recording) = (behave("log", "8"), Recording::default());
+    let (input, recording) = (behave("log", "2000"), Recording::default());
     let replayed = region.replay(ReplayInput { input, recording }).await;
     assert!(matches!(
         replayed.unwrap().outcome,
         ReplayedOutcome::Payload(_)
     ));
-    assert_eq!(nobody.0.lock().unwrap().len(), 256);
+    // Here no host cuts what the region does not.
+    let lines = nobody.0.lock().unwrap();
+    assert_eq!(lines.len(), 256);
+    assert!(lines.iter().all(|line| line.len() == MAX_MESSAGE_BYTES));
 }
 
 #[tokio::test]

@@ -121,3 +121,16 @@ pub fn kill(pid: u32) {
 pub fn stop(pid: u32) {
     signal(pid, "-STOP");
 }
+
+/// Lets a process go on that stops itself, once it has.
+pub fn go_on(pid: u32) {
+    wait_until("the process never stopped", || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(')')
+            .next()
+            .unwrap()
+            .trim_start()
+            .starts_with('T')
+    });
+    signal(pid, "-CONT");
+}

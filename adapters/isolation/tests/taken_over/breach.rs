@@ -4,12 +4,13 @@ use crate::container::{answer, at_once, call, frame, next, raw};
 use alloy_primitives::{Address, B256};
 use cryptlet_types::{
     EvidenceStatement, Measurement, Provider,
-    bounded::{MAX_FRAME_BYTES, MAX_MESSAGE_BYTES},
+    bounded::{MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, MAX_SEALED_BYTES},
     region::{
         CallIn, CallInAnswer, CallOut, CallOutAnswer, LogLevel, RegionFault, RunAnswer, RunOutcome,
         ToHost, ToRegion, encode,
     },
 };
+use rustix::process::{Signal, getpid, kill_process};
 use std::{io::Write, os::unix::net::UnixStream, thread, time::Duration};
 
 /// Says or does what no container says, on the stream; whether there is such a breach.
@@ -102,6 +103,13 @@ pub fn in_run(breach: &str, stream: &mut UnixStream) {
                 &[ToHost::Answer(says("first")), ToHost::Call(CallOut::Close)],
             );
         }
+        // The first answer must have been read by then, or the two would be found together.
+        "answers-ahead" => {
+            answer(stream, says(std::process::id().to_string()));
+            kill_process(getpid(), Signal::STOP).unwrap();
+            answer(stream, says("to what nobody has asked yet"));
+            std::process::exit(0);
+        }
         "shouts" => {
             let lines = done(1_000, stream, &|| log("x".into()));
             answer(stream, says(lines));
@@ -170,8 +178,12 @@ pub fn statement(breach: &str, measurement: Measurement, nonce: B256) -> Evidenc
 }
 
 /// Answers a call that is no run.
-pub fn outside_of_runs(call: &CallIn) -> Result<CallInAnswer, RegionFault> {
+pub fn outside_of_runs(breach: &str, call: &CallIn) -> Result<CallInAnswer, RegionFault> {
     match call {
+        CallIn::Seal if breach == "seals-too-much" => {
+            let image = vec![0; MAX_SEALED_BYTES + 1];
+            Ok(CallInAnswer::Sealed(image.into()))
+        }
         CallIn::Provision(_) => Ok(CallInAnswer::Provisioned(Address::ZERO)),
         _ => Err(RegionFault::Protocol("not in this test".into())),
     }

@@ -166,7 +166,7 @@ fn serve(breach: &str, measurement: Measurement) {
                     breach::in_run(run, &mut stream);
                 }
             }
-            call => answer(&mut stream, breach::outside_of_runs(&call)),
+            call => answer(&mut stream, breach::outside_of_runs(breach, &call)),
         }
     }
 }

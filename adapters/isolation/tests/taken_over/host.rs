@@ -2,6 +2,7 @@
 
 use crate::support::{
     Setup, behave,
+    process::{go_on, wait_until_gone},
     source::{Source, page},
 };
 use alloy_primitives::B256;
@@ -13,7 +14,7 @@ use cryptlet_types::{
 };
 use std::{
     fs,
-    process::Command,
+    process::{Child, Command},
     time::{Duration, Instant},
 };
 use tokio::runtime::Runtime;
@@ -120,31 +121,40 @@ struct Host {
     victim: u32,
 }
 
+/// A process that no container has to do with. It ends with this, in a test that fails too: what reads this program's output
+/// would otherwise wait for it.
+struct Victim(Child);
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 pub fn run() {
     let runtime = Runtime::new().unwrap();
-    let mut victim = Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut victim = Victim(Command::new("sleep").arg("1000").spawn().unwrap());
     let started = Instant::now();
     runtime.block_on(async {
         let host = Host {
             provider: ProcessProvider::new(&std::env::current_exe().unwrap()).unwrap(),
             source: Source::start(page("x")).await,
-            victim: victim.id(),
+            victim: victim.0.id(),
         };
         host.try_all().await;
     });
     assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
     drop(runtime);
     // Nobody was ended whom a container named.
-    let spared = victim.try_wait().unwrap().is_none();
-    victim.kill().unwrap();
-    victim.wait().unwrap();
+    let spared = victim.0.try_wait().unwrap().is_none();
     assert!(spared, "the stranger was killed");
     assert_eq!(
         kept_processes(),
         0,
         "descriptors that containers sent are left"
     );
-    let breaches = CREATING.len() + RUNNING.len() + ASKING.len();
+    let breaches = CREATING.len() + RUNNING.len() + ASKING.len() + 2;
     println!(
         "{breaches} breaches of a container that was taken over: each named, the next region served"
     );
@@ -207,12 +217,34 @@ impl Host {
             futures::future::join_all(running),
             futures::future::join_all(asking),
         );
+        self.hears_no_answer_before_its_question().await;
+        self.takes_no_image_that_is_too_long().await;
         // After all that, from the same program:
         let mut region = self.create("honest").await.unwrap();
         assert_eq!(
             told(region.run(behave("echo", "x")).await),
             "skips: well-behaved"
         );
+    }
+
+    /// What a region says between two calls would otherwise be its answer to the second.
+    async fn hears_no_answer_before_its_question(&self) {
+        let breach = "run-answers-ahead";
+        let mut region = self.create(breach).await.unwrap();
+        let said = told(region.run(behave("echo", "x")).await);
+        let process = said.strip_prefix("skips: ").unwrap().parse().unwrap();
+        go_on(process);
+        // It has said it then, and it lies there to be read.
+        wait_until_gone(process).await;
+        let next = region.run(behave("echo", "x")).await.unwrap_err();
+        check(breach, &Protocol("out of turn"), &next);
+    }
+
+    async fn takes_no_image_that_is_too_long(&self) {
+        let breach = "seals-too-much";
+        let mut region = self.create(breach).await.unwrap();
+        let error = region.seal().await.unwrap_err();
+        check(breach, &Protocol("a sealed image of more than"), &error);
     }
 
     fn setup(&self) -> Setup {

@@ -19,6 +19,7 @@ const CHILD: i32 = libc::SIGCHLD;
 pub(crate) const ATTEMPTS: &[Attempt] = &[
     ("openat, to read", |_| call!(libc::SYS_openat, libc::AT_FDCWD, text("/etc/passwd\0"), libc::O_RDONLY), Refused(libc::EACCES)),
     ("openat, of /proc/self/mem", |_| call!(libc::SYS_openat, libc::AT_FDCWD, text("/proc/self/mem\0"), libc::O_RDWR), Refused(libc::EACCES)),
+    ("openat, of a place and nothing in it, which landlock would allow", |_| call!(libc::SYS_openat, libc::AT_FDCWD, text("/\0"), libc::O_PATH), Refused(libc::EACCES)),
     ("openat2", |_| call!(libc::SYS_openat2, libc::AT_FDCWD, text("/etc/passwd\0"), space(), 24), Killed),
     ("open", |_| call!(libc::SYS_open, text("/etc/passwd\0"), libc::O_RDONLY), Killed),
     ("socket", |_| call!(libc::SYS_socket, libc::AF_INET, libc::SOCK_STREAM, 0), Killed),
