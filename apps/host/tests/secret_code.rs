@@ -151,15 +151,34 @@ impl Scene {
     }
 
     /// The host is started again; meanwhile its operator does something.
-    async fn restarted(mut self, meanwhile: impl FnOnce(&Path)) -> Self {
-        self.host.stop().await;
-        meanwhile(&DataFolder::at(&self.config.data).secret_code());
-        let Self { host, config, .. } = &mut self;
-        drop(std::mem::replace(host, open(config).await));
-        self.play.in_force(&self.host, 1).await;
-        self.play.synced(&self.host).await;
-        self.publisher = client(&self.host, &self.config, Role::Publisher);
-        self
+    async fn restarted(self, meanwhile: impl FnOnce(&Path)) -> Self {
+        let Self {
+            play,
+            watched,
+            config,
+            mut host,
+            publisher: _,
+            key,
+            made,
+            component,
+        } = self;
+        host.stop().await;
+        // As long as it is there, it holds its folder.
+        drop(host);
+        meanwhile(&DataFolder::at(&config.data).secret_code());
+        let host = open(&config).await;
+        play.in_force(&host, 1).await;
+        play.synced(&host).await;
+        Self {
+            publisher: client(&host, &config, Role::Publisher),
+            play,
+            watched,
+            config,
+            host,
+            key,
+            made,
+            component,
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use cryptlet_types::{
     EvidenceStatement, Measurement, Provider,
     bounded::{MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, MAX_SEALED_BYTES},
     region::{
-        CallIn, CallInAnswer, CallOut, CallOutAnswer, LogLevel, RegionFault, RunAnswer, RunOutcome,
-        ToHost, ToRegion, encode,
+        CallIn, CallInAnswer, CallOut, CallOutAnswer, Created, LogLevel, RegionFault, RunAnswer,
+        RunOutcome, ToHost, ToRegion, encode,
     },
 };
 use rustix::process::{Signal, getpid, kill_process};
@@ -137,6 +137,15 @@ pub fn in_run(breach: &str, stream: &mut UnixStream) {
             let heard = [CallOut::Send(vec![1].into()), CallOut::Receive(u32::MAX)];
             let heard = heard.map(|asked| asks(stream, asked));
             answer(stream, says(heard.join("; ")));
+        }
+        "asks-for-key" => {
+            let said = statement("", Measurement(B256::ZERO), B256::ZERO);
+            let created = Box::new(Created {
+                statement: said,
+                attestation: None,
+            });
+            let heard = asks(stream, CallOut::CodeKey(created));
+            answer(stream, says(heard));
         }
         "late" => {
             thread::sleep(Duration::from_millis(3_000));

@@ -1,13 +1,15 @@
 //! The container's processes, as far as a host can tell: one that was started, one for each package, one for each region.
 
 use crate::breach;
+use alloy_primitives::B256;
 use cryptlet_seal::{measure, package, sha256};
 use cryptlet_types::{
-    Measurement,
+    Attestation, Measurement,
     region::{
         CallIn, CallInAnswer, CallOut, Created, RegionConfig, RegionFault, ToHost, ToRegion,
         decode, encode,
     },
+    report::CompactSignature,
 };
 use rustix::{
     net::{
@@ -89,7 +91,9 @@ fn load() {
         return;
     };
     let RegionConfig {
-        package, settings, ..
+        package,
+        settings,
+        challenge,
     } = *config;
     let opened = package::open(&package).unwrap();
     let program = sha256(&fs::read("/proc/self/exe").unwrap());
@@ -98,8 +102,19 @@ fn load() {
     if let Some(breach) = name.strip_prefix("load-") {
         match breach {
             "calls-out" => call(&mut stream, CallOut::Close),
+            "asks-for-key" => asks_for_key("", measurement, B256::ZERO, &mut stream),
             "fault" => answer(&mut stream, Err(RegionFault::Package("no".into()))),
             breach => assert!(breach::on_stream(breach, &mut stream), "{breach}"),
+        }
+        // Until the host ends it.
+        while next(&mut stream).is_some() {}
+        return;
+    }
+    if let (Some(breach), Some(challenge)) = (name.strip_prefix("secret-"), challenge) {
+        asks_for_key(breach, measurement, challenge, &mut stream);
+        let heard = next(&mut stream);
+        if breach == "asks-twice" && heard.is_some() {
+            asks_for_key(breach, measurement, challenge, &mut stream);
         }
         // Until the host ends it.
         while next(&mut stream).is_some() {}
@@ -119,6 +134,19 @@ fn load() {
         }
         tell_end(child, end);
     }
+}
+
+/// Asks for the key of secret code, as somebody else where it lies.
+fn asks_for_key(breach: &str, measurement: Measurement, challenge: B256, stream: &mut UnixStream) {
+    let statement = breach::statement(breach, measurement, challenge);
+    let attestation = (breach == "attested").then(|| Attestation::Simulator {
+        signature: CompactSignature::default(),
+    });
+    let created = Created {
+        statement,
+        attestation,
+    };
+    call(stream, CallOut::CodeKey(Box::new(created)));
 }
 
 /// Answers to a request, of which none should be believed but the last.

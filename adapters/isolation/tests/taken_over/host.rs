@@ -5,16 +5,25 @@ use crate::support::{
     process::{go_on, wait_until_gone},
     source::{Source, page},
 };
-use alloy_primitives::B256;
-use cryptlet_isolation::{IsolationError, IsolationProvider, ProcessProvider, Region};
+use alloy_primitives::{Address, B256};
+use async_trait::async_trait;
+use cryptlet_isolation::{
+    CallOutHandler, CallOutSession, CodeAsked, IsolationError, IsolationProvider, ProcessProvider,
+    Region,
+};
 use cryptlet_seal::package;
 use cryptlet_types::{
+    CodeGrant, SecretCode,
     bounded::MAX_MESSAGE_BYTES,
-    region::{Package, RunAnswer, RunOutcome},
+    region::{Package, RegionSettings, RunAnswer, RunOutcome},
 };
 use std::{
     fs,
     process::{Child, Command},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::runtime::Runtime;
@@ -54,6 +63,11 @@ const CREATING: &[(&str, Verdict)] = &[
     ("load-other-answer", Protocol("another answer")),
     ("load-calls-out", Protocol("another answer")),
     ("load-fault", Fault),
+    ("load-asks-for-key", Protocol("another answer")),
+    ("secret-other-measurement", Mismatch("measurement")),
+    ("secret-earlier-nonce", Mismatch("nonce")),
+    ("secret-other-provider", Mismatch("provider")),
+    ("secret-attested", Mismatch("attestation")),
     ("divide-hands-over-a-stranger", Protocol("than its child")),
     ("divide-hands-over-its-parent", Protocol("than its child")),
     ("divide-hands-over-no-process", Protocol("than its child")),
@@ -111,6 +125,10 @@ const ASKING: &[(&str, &str)] = &[
         "run-uses-no-stream",
         "skips: no stream is open; no stream is open",
     ),
+    (
+        "run-asks-for-key",
+        "skips: a key of secret code is given while a package is loaded",
+    ),
     ("divide-hands-over-more", "skips: well-behaved"),
     ("honest", "skips: well-behaved"),
 ];
@@ -119,6 +137,26 @@ struct Host {
     provider: ProcessProvider,
     source: Source,
     victim: u32,
+    /// How often somebody asked for a key of secret code.
+    asked: Arc<AtomicUsize>,
+}
+
+/// What answers regions here: a relay, and nobody who has keys, but counts who asks.
+struct Keyless {
+    relay: Arc<dyn CallOutHandler>,
+    asked: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl CallOutHandler for Keyless {
+    fn open(&self, settings: &RegionSettings) -> Box<dyn CallOutSession> {
+        self.relay.open(settings)
+    }
+
+    async fn code_key(&self, _: CodeAsked) -> Result<CodeGrant, String> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        Err("nobody has any".into())
+    }
 }
 
 /// A process that no container has to do with. It ends with this, in a test that fails too: what reads this program's output
@@ -141,6 +179,7 @@ pub fn run() {
             provider: ProcessProvider::new(&std::env::current_exe().unwrap()).unwrap(),
             source: Source::start(page("x")).await,
             victim: victim.0.id(),
+            asked: Arc::default(),
         };
         host.try_all().await;
     });
@@ -154,7 +193,7 @@ pub fn run() {
         0,
         "descriptors that containers sent are left"
     );
-    let breaches = CREATING.len() + RUNNING.len() + ASKING.len() + 2;
+    let breaches = CREATING.len() + RUNNING.len() + ASKING.len() + 3;
     println!(
         "{breaches} breaches of a container that was taken over: each named, the next region served"
     );
@@ -219,6 +258,7 @@ impl Host {
         );
         self.hears_no_answer_before_its_question().await;
         self.takes_no_image_that_is_too_long().await;
+        self.is_asked_for_a_key_once_by_who_it_says_it_is().await;
         // After all that, from the same program:
         let mut region = self.create("honest").await.unwrap();
         assert_eq!(
@@ -247,6 +287,15 @@ impl Host {
         check(breach, &Protocol("a sealed image of more than"), &error);
     }
 
+    /// Nobody who has keys hears of those that [`CREATING`] names, and of this one but once.
+    async fn is_asked_for_a_key_once_by_who_it_says_it_is(&self) {
+        assert_eq!(self.asked.load(Ordering::Relaxed), 0);
+        let breach = "secret-asks-twice";
+        let error = self.create(breach).await.err().unwrap();
+        check(breach, &Protocol("another answer"), &error);
+        assert_eq!(self.asked.load(Ordering::Relaxed), 1);
+    }
+
     fn setup(&self) -> Setup {
         let mut setup = Setup::new(b"no code: nothing here runs it").with_source(&self.source);
         setup.limits.wall_millis = WALL_MILLIS;
@@ -258,9 +307,19 @@ impl Host {
         let mut manifest = setup.manifest();
         manifest.name = name.into();
         manifest.config.description = self.victim.to_string();
+        let counterparties = vec![Address::repeat_byte(1)];
+        let secret = name.starts_with("secret-");
+        manifest.config.secret_code = secret.then_some(SecretCode { counterparties });
         package::build(&manifest, setup.code, b"{}", None)
             .unwrap()
             .package
+    }
+
+    fn answering(&self, setup: &Setup) -> Arc<dyn CallOutHandler> {
+        Arc::new(Keyless {
+            relay: setup.relay(),
+            asked: self.asked.clone(),
+        })
     }
 
     async fn create(&self, breach: &str) -> Result<Box<dyn Region>, IsolationError> {
@@ -275,7 +334,7 @@ impl Host {
         let package = self.package(breach, setup);
         let nonce = B256::repeat_byte(9);
         self.provider
-            .create(package, setup.settings(), nonce, setup.relay())
+            .create(package, setup.settings(), nonce, self.answering(setup))
             .await
     }
 }
