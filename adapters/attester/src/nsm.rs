@@ -277,6 +277,23 @@ mod tests {
         assert!(large.unwrap_err().to_string().contains("larger"));
     }
 
+    /// Memory for them there is none: a reader that makes room for what is announced would end the process.
+    #[test]
+    fn lengths_that_are_announced_and_do_not_come_are_refused() {
+        for major in 2..=5_u8 {
+            let length = format!("{:02x}{:016x}", major << 5 | 27, 1_u64 << 50);
+            // By itself, as the answer, and as the document in it.
+            for before in [
+                "",
+                "a16b4174746573746174696f6e",
+                "a16b4174746573746174696f6ea168646f63756d656e74",
+            ] {
+                let error = refused(&format!("{before}{length}"));
+                assert!(matches!(error, AttesterError::Malformed { .. }), "{error}");
+            }
+        }
+    }
+
     #[test]
     fn a_device_that_does_not_answer_in_time_is_worth_a_retry() {
         let (attestation, _) = answered(Err(io::ErrorKind::TimedOut.into()));

@@ -453,3 +453,26 @@ impl IsolationProvider for ProcessProvider {
         Ok(Box::new(created))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, OpenOptions};
+
+    /// Whoever runs as the same user finds it by the host's descriptors.
+    #[test]
+    fn what_was_hashed_is_changed_by_nobody() {
+        let copy = sealed_copy(b"a program").unwrap();
+        let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
+        let open = || OpenOptions::new().write(true).open(&path);
+        let changes: [fn(File) -> io::Result<()>; 3] = [
+            |mut file| file.write_all(b"another"),
+            |file| file.set_len(2),
+            |file| file.set_len(20),
+        ];
+        for change in changes {
+            assert!(open().and_then(change).is_err());
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"a program");
+    }
+}

@@ -208,3 +208,120 @@ impl CallOutSession for RelaySession {
         self.connections_left = MAX_CONNECTIONS;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cryptlet_types::{
+        Limits,
+        policy::{EgressRule, RecordingRule, Trust},
+    };
+    use tokio::net::TcpListener;
+
+    const PLACE: &str = "source.example:443";
+
+    struct NoLog;
+
+    impl LogSink for NoLog {
+        fn line(&self, _: LogLevel, _: &str) {}
+    }
+
+    /// A session connected to a source, and the source's end. Its streams may carry the overhead, and nothing more.
+    async fn connected() -> (Box<dyn CallOutSession>, TcpListener, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let relay = Relay::new(BTreeMap::from([(PLACE.into(), address)]), Arc::new(NoLog));
+        let mut session = relay.open(&RegionSettings {
+            limits: Limits {
+                fuel: 1,
+                memory_bytes: 1,
+                wall_millis: 1,
+                response_bytes: 0,
+            },
+            egress: vec![EgressRule {
+                place: PLACE.into(),
+                trust: Trust::WebPki,
+            }],
+            recording: RecordingRule::Off,
+        });
+        connect(session.as_mut()).await;
+        let source = listener.accept().await.unwrap().0;
+        (session, listener, source)
+    }
+
+    async fn connect(session: &mut dyn CallOutSession) {
+        let place = PLACE.into();
+        let connected = session.call_out(CallOut::Connect { place }).await;
+        assert!(
+            matches!(connected, Ok(CallOutAnswer::Done)),
+            "{connected:?}"
+        );
+    }
+
+    fn received(answer: Result<CallOutAnswer, String>) -> usize {
+        match answer {
+            Ok(CallOutAnswer::Received(bytes)) => bytes.len(),
+            other => panic!("nothing was received: {other:?}"),
+        }
+    }
+
+    fn refused(answer: Result<CallOutAnswer, String>) -> String {
+        answer.err().unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn a_stream_carries_what_it_may_and_not_a_byte_more() {
+        let (mut session, listener, mut source) = connected().await;
+        let draining = tokio::spawn(async move {
+            let mut buffer = vec![0; 1 << 20];
+            while source.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
+        });
+        let whole = usize::try_from(OVERHEAD_BYTES).unwrap();
+        let send = |bytes: usize| CallOut::Send(vec![7; bytes].into());
+        let sent = session.call_out(send(whole - 5)).await;
+        assert!(matches!(sent, Ok(CallOutAnswer::Done)), "{sent:?}");
+        let more = refused(session.call_out(send(6)).await);
+        assert!(more.contains("as much as it may"), "{more}");
+        draining.abort();
+        // What comes counts as well, and the next stream has an allowance of its own.
+        connect(session.as_mut()).await;
+        let mut source = listener.accept().await.unwrap().0;
+        let flooding =
+            tokio::spawn(async move { while source.write_all(&[7; 1 << 16]).await.is_ok() {} });
+        let mut total = 0;
+        let end = loop {
+            match session.call_out(CallOut::Receive(MAX_RECEIVE)).await {
+                Ok(CallOutAnswer::Received(bytes)) => total += bytes.len(),
+                other => break refused(other),
+            }
+            assert!(total <= whole, "{total}");
+        };
+        assert!(end.contains("as much as it may"), "{end}");
+        flooding.abort();
+    }
+
+    #[tokio::test]
+    async fn no_call_receives_more_than_the_most() {
+        let (mut session, _listener, mut source) = connected().await;
+        let most = usize::try_from(MAX_RECEIVE).unwrap();
+        let sending = tokio::spawn(async move {
+            source.write_all(&vec![7; 4 * most]).await.unwrap();
+            source
+        });
+        let mut total = 0;
+        while total < 4 * most {
+            let count = received(session.call_out(CallOut::Receive(u32::MAX)).await);
+            assert!(count <= most, "{count}");
+            total += count;
+        }
+        sending.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_run_leaves_no_stream_to_the_next() {
+        let (mut session, _listener, _source) = connected().await;
+        session.run_ended();
+        let after = refused(session.call_out(CallOut::Send(vec![7].into())).await);
+        assert_eq!(after, "no stream is open");
+    }
+}

@@ -170,5 +170,6 @@ mod tests {
         let (one, two) = (B256::repeat_byte(1), B256::repeat_byte(2));
         assert_ne!(session_nonce(one, two), session_nonce(two, one));
         assert_ne!(session_nonce(one, two), session_nonce(one, one));
+        assert_ne!(session_nonce(one, two), session_nonce(two, two));
     }
 }

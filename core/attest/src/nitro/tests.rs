@@ -440,6 +440,27 @@ fn envelopes_in_another_form_are_refused() {
     refused(judge_bytes(vec![0x81; 16_000]), "document: is no CBOR");
 }
 
+/// Memory for them there is none: a reader that makes room for what is announced would end the process.
+#[test]
+fn lengths_that_are_announced_and_do_not_come_are_refused() {
+    let announced = |major: u8| [&[major << 5 | 27][..], &(1_u64 << 50).to_be_bytes()].concat();
+    // The envelope's parts up to its payload; the payload's fields up to its registers.
+    let envelope_up_to_payload = [0x84, 0x44, 0xa1, 0x01, 0x38, 0x22, 0xa0];
+    let payload_up_to_registers = b"\xa1\x64pcrs";
+    for major in 2..=5 {
+        let length = announced(major);
+        let nested = [&envelope_up_to_payload[..], &length].concat();
+        for document in [length.clone(), nested] {
+            refused(Document::read(&document).map(drop), "document: is no CBOR");
+        }
+        let nested = [&payload_up_to_registers[..], &length].concat();
+        for payload in [length, nested] {
+            let document = envelope(&[0xa1, 0x01, 0x38, 0x22], &payload, |_| vec![0; 96]);
+            refused(Document::read(&document).map(drop), "payload: is no CBOR");
+        }
+    }
+}
+
 static SIGNED: LazyLock<Signed> = LazyLock::new(|| Made::new().sign());
 
 proptest! {
