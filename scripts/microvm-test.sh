@@ -30,7 +30,7 @@ if [ $# -eq 0 ]; then
   # time than they take where the processor is emulated.
   read -ra arguments <<<"${MICROVM_CARGO:---release --locked -p cryptlet-isolation}"
   mapfile -t found < <(cargo test "${arguments[@]}" --no-run --message-format=json 2>/dev/null |
-    sed -n 's#.*adapters/isolation/tests/\(conformance/main\|microvm\|hostile\|path\|sources\|triggers\|protocol\|sealed\)\.rs".*"executable":"\([^"]*\)".*#\2#p')
+    sed -n 's#.*adapters/isolation/tests/\(conformance/main\|microvm\|hostile\|path\|sources\|triggers\|protocol\|sealed\|secret_code\)\.rs".*"executable":"\([^"]*\)".*#\2#p')
   set -- "${found[@]}"
   [ $# -gt 0 ] || fail "no tests are built: run make build"
 fi
