@@ -447,7 +447,7 @@ pub fn secret_code(info: &SecretCodeInfo) -> Sheet {
         },
     );
     let agreed = info.counterparties.iter().map(|party| match &party.code {
-        Some(code) => format!("{} agreed to {code}", party.account),
+        Some(code) => format!("{} agreed to\n{code}", party.account),
         None => format!("{} has not agreed", party.account),
     });
     sheet.field("counterparties", agreed.collect::<Vec<_>>().join("\n"));

@@ -62,7 +62,8 @@ fn rows(record: &CryptletRecord, manifest: &Manifest, policy: &Policy) -> Vec<Ex
 
 /// Whether policy lets code run that nobody has looked at, and what this host lacks for it.
 fn secret_code(secret: &SecretCode, policy: &Policy, missing: Option<String>) -> ExplanationRow {
-    let wish = format!("agreed to by {} accounts", secret.counterparties.len());
+    let named = secret.counterparties.iter().map(ToString::to_string);
+    let wish = format!("agreed to by {}", named.collect::<Vec<_>>().join(", "));
     let refused = !policy.code.demands_nothing();
     let (word, result) = match (refused, missing) {
         (true, _) => (
