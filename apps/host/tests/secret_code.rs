@@ -3,7 +3,7 @@ use crate::support::{
     Play,
     account::{Watched, job_in, receipts, story},
     due, end_of,
-    office::{Draft, Made, client, make, new_package, open, with_api},
+    office::{Draft, Made, client, new_package, open, with_api},
     retry,
 };
 use alloy::hex;
@@ -305,15 +305,14 @@ pub(crate) fn party(number: u8) -> SigningKey {
 
 #[tokio::test]
 async fn secret_code_and_a_policy_that_demands_to_know_the_code_exclude_one_another() {
-    let mut play = Play::market(retry(1)).await;
-    let watched = play.price_consumer(&["USD"]).await;
-    let config = with_api(play.config());
-    let host = open(&config).await;
-    play.in_force(&host, 1).await;
-    let publisher = client(&host, &config, Role::Publisher);
-    let key = CodeKey::generate().unwrap();
-    let (draft, _) = draft(&key, &[party(1)]);
-    play.publish(&publisher, &draft, u64::MAX).await;
+    let Scene {
+        mut play,
+        watched,
+        host,
+        publisher,
+        made,
+        ..
+    } = Scene::begin().await;
     let mut policy = play.stage.policy.policy.clone();
     policy.epoch = 2;
     policy.code = CodeRule {
@@ -321,8 +320,7 @@ async fn secret_code_and_a_policy_that_demands_to_know_the_code_exclude_one_anot
     };
     play.stage.enact(policy).await.unwrap();
     play.in_force(&host, 2).await;
-    let again = make(&play, &publisher, &draft).await;
-    let again = publisher.store_package(&new_package(&again.files)).await;
+    let again = publisher.store_package(&new_package(&made.files)).await;
     let Err(ClientError::Problem(problem)) = again else {
         panic!("taken")
     };

@@ -1,8 +1,8 @@
 //! What the host answers to those who ask over HTTPS ([`cryptlet_api::HostApi`]).
 //!
 //! `cryptlets`: the register, as this host knows it; `explain`: wish, policy's word, result; `publish`: keys and packages
-//! of versions to come; `secret_code`: keys of secret code, and agreements to it; `jobs`: subscriptions and jobs; `admin`: keys, policy, delegations; `applications`: who may send
-//! messages; `serve`: certificates, tokens, the listener.
+//! of versions to come; `secret_code`: keys of secret code, and agreements to it; `jobs`: subscriptions and jobs; `admin`: keys,
+//! policy, delegations; `applications`: who may send messages; `serve`: certificates, tokens, the listener.
 
 mod admin;
 mod applications;

@@ -1,12 +1,12 @@
 //! What a host may answer to who asks for the key of secret code.
 
-use super::tests::{host, key, manifest, session};
+use super::tests::{host, key, load_with as load, manifest, session};
 use super::*;
 use crate::channel::{ChannelError, Host};
 use alloy_primitives::Address;
 use cryptlet_seal::{CodeKey, secret_code::code_binding, sha256, wrap};
 use cryptlet_types::{
-    CodeAgreement, CodeGrant, Limits,
+    CodeAgreement, CodeGrant,
     region::{CallOut, CallOutAnswer, Package},
 };
 use std::{cell::RefCell, io::ErrorKind, rc::Rc};
@@ -41,18 +41,6 @@ fn package(code: &[u8]) -> Package {
     let encrypted = code_key().encrypt(code).unwrap();
     let built = package::build(&manifest, &encrypted, b"{}", None);
     built.unwrap().package
-}
-
-fn load(package: Package, challenge: Option<B256>) -> CallIn {
-    CallIn::Load(Box::new(RegionConfig {
-        package,
-        settings: RegionSettings {
-            limits: Limits::default(),
-            egress: Vec::new(),
-            recording: RecordingRule::Off,
-        },
-        challenge,
-    }))
 }
 
 /// A host that has the key of this code and the agreement to it, and is asked as it has to be.

@@ -70,6 +70,10 @@ pub(super) fn package(manifest: &Manifest) -> Package {
 }
 
 fn load(package: Package) -> CallIn {
+    load_with(package, None)
+}
+
+pub(super) fn load_with(package: Package, challenge: Option<B256>) -> CallIn {
     CallIn::Load(Box::new(RegionConfig {
         package,
         settings: RegionSettings {
@@ -77,7 +81,7 @@ fn load(package: Package) -> CallIn {
             egress: Vec::new(),
             recording: RecordingRule::Off,
         },
-        challenge: None,
+        challenge,
     }))
 }
 
