@@ -7,6 +7,7 @@
 //! a virtual machine, the [`remote`] one a container on another machine; [`providers`] are those that one host has. The region's protocol is described in
 //! `cryptlet_types::region`.
 
+mod busy_poll;
 mod dial;
 mod frames;
 pub mod microvm;

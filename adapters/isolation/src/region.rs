@@ -1,6 +1,9 @@
 //! A region: its conversation, and its end.
 
-use crate::{CallOutSession, IsolationError, Region, frames, process::Loaded, zygote::Child};
+use crate::{
+    CallOutSession, IsolationError, Region, busy_poll::Waits, frames, process::Loaded,
+    zygote::Child,
+};
 use alloy_primitives::{Address, B256, Bytes};
 use async_trait::async_trait;
 use cryptlet_types::{
@@ -56,6 +59,7 @@ pub(crate) struct RegionProcess {
 pub(crate) struct Conversation {
     line: Option<Line>,
     answered: bool,
+    waits: Waits,
     session: Box<dyn CallOutSession>,
 }
 
@@ -64,6 +68,7 @@ impl Conversation {
         Self {
             line: Some(line),
             answered: false,
+            waits: Waits::new(),
             session,
         }
     }
@@ -109,7 +114,13 @@ impl Conversation {
         let start = Instant::now();
         let late = start + time + CALL_OUT_GRACE;
         let end = late + ANSWER_GRACE;
-        let talk = converse(line.stream.as_mut(), self.session.as_mut(), call, late);
+        let talk = converse(
+            &mut line,
+            &mut self.waits,
+            self.session.as_mut(),
+            call,
+            late,
+        );
         let result = timeout_at(end, talk).await;
         self.session.run_ended();
         match result {
@@ -161,6 +172,17 @@ impl Line {
         .await
     }
 
+    /// What the region says next.
+    async fn hear(&mut self, waits: &mut Waits) -> Result<ToHost, IsolationError> {
+        let began = Instant::now();
+        if let Some(process) = &self.process {
+            waits.look(&process.socket);
+        }
+        let said = frames::receive(&mut self.stream).await;
+        waits.took(began.elapsed());
+        said
+    }
+
     /// Ends the region: closes its stream, kills its process.
     async fn end(self, error: IsolationError) -> IsolationError {
         drop(self.stream);
@@ -194,19 +216,20 @@ pub(crate) fn out_of_turn() -> IsolationError {
 type Answer = Result<CallInAnswer, cryptlet_types::region::RegionFault>;
 
 async fn converse(
-    mut stream: &mut dyn ByteStream,
+    line: &mut Line,
+    waits: &mut Waits,
     session: &mut dyn CallOutSession,
     call: CallIn,
     late: Instant,
 ) -> Result<Answer, IsolationError> {
     // A region that refuses to start says so without waiting for the call, which then finds nobody.
-    let sent = frames::send(&mut stream, &ToRegion::Call(call)).await;
+    let sent = frames::send(&mut line.stream, &ToRegion::Call(call)).await;
     loop {
-        match frames::receive(&mut stream).await {
+        match line.hear(waits).await {
             Ok(ToHost::Answer(answer)) => return Ok(answer),
             Ok(ToHost::Call(call_out)) => {
                 let answer = answer(session, call_out, late).await;
-                frames::send(&mut stream, &ToRegion::Answer(answer)).await?;
+                frames::send(&mut line.stream, &ToRegion::Answer(answer)).await?;
             }
             Err(error) => return Err(sent.err().unwrap_or(error)),
         }

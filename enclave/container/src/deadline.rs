@@ -51,18 +51,26 @@ pub type Stop = Box<dyn Fn() + Send>;
 const AGAIN: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
+struct Watched {
+    armed: Option<(Stop, Instant)>,
+    /// When the thread looks again without being woken; none while it sleeps until it is.
+    looks_at: Option<Instant>,
+}
+
+#[derive(Default)]
 struct Shared {
-    armed: Mutex<Option<(Stop, Instant)>>,
+    watched: Mutex<Watched>,
     changed: Condvar,
 }
 
 impl Shared {
-    fn armed(&self) -> MutexGuard<'_, Option<(Stop, Instant)>> {
-        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A thread that stops running code at its deadline. It sleeps while nothing runs.
+/// A thread that stops running code at its deadline. It sleeps until the first deadline after a run began, whether that run
+/// still lasts or not, and for good when nothing runs then: to wake it for each run would cost every run a switch.
 #[derive(Clone)]
 pub struct Watchdog {
     shared: Arc<Shared>,
@@ -91,8 +99,11 @@ impl Watchdog {
     /// Calls `stop` at `deadline` and from then on, until the guard is dropped.
     #[must_use]
     pub fn arm(&self, stop: Stop, deadline: Deadline) -> Armed<'_> {
-        *self.shared.armed() = Some((stop, deadline.at));
-        self.shared.changed.notify_one();
+        let mut watched = self.shared.watched();
+        watched.armed = Some((stop, deadline.at));
+        if watched.looks_at.is_none_or(|looks| looks > deadline.at) {
+            self.shared.changed.notify_one();
+        }
         Armed(self)
     }
 }
@@ -102,15 +113,16 @@ pub struct Armed<'a>(&'a Watchdog);
 
 impl Drop for Armed<'_> {
     fn drop(&mut self) {
-        *self.0.shared.armed() = None;
+        self.0.shared.watched().armed = None;
     }
 }
 
 fn watch(shared: &Shared) -> ! {
-    let mut armed = shared.armed();
+    let mut watched = shared.watched();
     loop {
-        let pause = armed.as_ref().map(|(stop, at)| {
-            let left = at.saturating_duration_since(Instant::now());
+        let now = Instant::now();
+        let pause = watched.armed.as_ref().map(|(stop, at)| {
+            let left = at.saturating_duration_since(now);
             if left.is_zero() {
                 stop();
                 AGAIN
@@ -118,15 +130,76 @@ fn watch(shared: &Shared) -> ! {
                 left
             }
         });
-        armed = match pause {
+        watched.looks_at = pause.and_then(|pause| now.checked_add(pause));
+        watched = match pause {
             None => shared
                 .changed
-                .wait(armed)
+                .wait(watched)
                 .unwrap_or_else(PoisonError::into_inner),
             Some(pause) => {
-                let waited = shared.changed.wait_timeout(armed, pause);
+                let waited = shared.changed.wait_timeout(watched, pause);
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEAR: u64 = 20;
+    const FAR: u64 = 600_000;
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// What is stopped says its name.
+    fn stop(name: &'static str, stopped: &mpsc::Sender<&'static str>) -> Stop {
+        let stopped = stopped.clone();
+        Box::new(move || stopped.send(name).unwrap_or_default())
+    }
+
+    /// The thread sleeps on for a run that is over, and must not be late for the next, nor stop it too soon.
+    #[test]
+    fn each_run_is_stopped_at_its_own_deadline_whatever_ran_before() {
+        let watchdog = Watchdog::start().unwrap();
+        let (sender, stopped) = mpsc::channel();
+        for earlier in [FAR, NEAR] {
+            let deadline = Deadline::after(earlier).unwrap();
+            drop(watchdog.arm(stop("earlier", &sender), deadline));
+            let next = watchdog.arm(stop("far", &sender), Deadline::after(FAR).unwrap());
+            while earlier == NEAR && deadline.check().is_ok() {
+                std::thread::yield_now();
+            }
+            drop(next);
+            let armed = watchdog.arm(stop("near", &sender), Deadline::after(NEAR).unwrap());
+            for _ in 0..2 {
+                assert_eq!(
+                    stopped.recv_timeout(PATIENCE),
+                    Ok("near"),
+                    "again and again"
+                );
+            }
+            drop(armed);
+            while stopped.try_recv().is_ok() {}
+        }
+    }
+
+    #[test]
+    fn nobody_is_woken_for_a_run_that_ends_no_sooner() {
+        let watchdog = Watchdog::start().unwrap();
+        let (sender, _stopped) = mpsc::channel();
+        let looks_at = || watchdog.shared.watched().looks_at;
+        drop(watchdog.arm(stop("first", &sender), Deadline::after(FAR).unwrap()));
+        // It was woken after the run was over already, and sleeps for good; or before, and sleeps until the deadline.
+        let armed = watchdog.arm(stop("second", &sender), Deadline::after(FAR).unwrap());
+        while looks_at().is_none() {
+            std::thread::yield_now();
+        }
+        drop(armed);
+        let first = looks_at();
+        for _ in 0..100 {
+            drop(watchdog.arm(stop("later", &sender), Deadline::after(FAR).unwrap()));
+        }
+        assert_eq!(looks_at(), first);
     }
 }

@@ -18,6 +18,7 @@ extern crate alloc;
 pub mod apart;
 pub mod arguments;
 pub mod attested;
+pub mod busy_poll;
 pub mod channel;
 mod component;
 pub mod deadline;

@@ -4,6 +4,7 @@
 use crate::{
     apart,
     arguments::{self, USAGE},
+    busy_poll::BusyPolled,
     channel::Channel,
     deadline::Watchdog,
     execution::Executor,
@@ -30,7 +31,7 @@ use std::{
     env,
     error::Error,
     fs,
-    io::{self, Write},
+    io::{self, Read, Write},
     os::{
         fd::{AsFd, OwnedFd, RawFd},
         unix::net::UnixStream,
@@ -145,6 +146,7 @@ fn region(
         .try_into()
         .map_err(|_| "a region gets one descriptor")?;
     let (stream, mut controls) = sandbox::settle(stream, child.namespaces, device)?;
+    let stream = BusyPolled::new(stream);
     match sealed(&mut session, needs) {
         Ok((watchdog, last)) => {
             controls.extend(last);
@@ -164,7 +166,7 @@ fn sealed(session: &mut Session, needs: Option<Needs>) -> Outcome<(Watchdog, Vec
 }
 
 /// Tells the host why there is no region.
-fn give_up(stream: UnixStream, error: Box<dyn Error>) -> Outcome<()> {
+fn give_up(stream: impl Read + Write, error: Box<dyn Error>) -> Outcome<()> {
     let fault = RegionFault::Protocol(format!("region cannot be isolated: {error}"));
     Channel::new(stream).send(&ToHost::Answer(Err(fault)))?;
     Err(error)

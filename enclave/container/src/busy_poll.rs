@@ -1,0 +1,131 @@
+//! A stream to a host on this machine that is awake while the next call is likely to come soon.
+//!
+//! Who has many jobs sends the next call as soon as the last is answered, and to be woken for it on another core takes longer than
+//! many an answer. So the first moments of a wait are spent looking (as a network's driver does with `SO_BUSY_POLL`),
+//! but only where the last wait was a short one too, and where there is another core for the host.
+
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
+use std::{
+    io::{self, Read, Write},
+    num::NonZero,
+    os::unix::net::UnixStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Longest that is looked for; what takes longer is worth a wake-up.
+const MOST: Duration = Duration::from_micros(50);
+
+/// See the module.
+#[derive(Debug)]
+pub struct BusyPolled {
+    stream: UnixStream,
+    has_cores: bool,
+    last_was_short: bool,
+}
+
+impl BusyPolled {
+    /// Counts the cores, which a sealed region may not any more.
+    #[must_use]
+    pub fn new(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            has_cores: thread::available_parallelism().map_or(1, NonZero::get) > 1,
+            last_was_short: true,
+        }
+    }
+
+    /// What comes while it is looked for; nothing if that takes too long.
+    fn look(&self, into: &mut [u8], began: Instant) -> Option<io::Result<usize>> {
+        while began.elapsed() < MOST {
+            match recv(&self.stream, &mut *into, RecvFlags::DONTWAIT) {
+                Ok((count, _)) => return Some(Ok(count)),
+                Err(Errno::AGAIN | Errno::INTR) => thread::yield_now(),
+                Err(error) => return Some(Err(error.into())),
+            }
+        }
+        None
+    }
+}
+
+impl Read for BusyPolled {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let began = Instant::now();
+        let looks = self.has_cores && self.last_was_short;
+        let seen = looks.then(|| self.look(into, began)).flatten();
+        let read = match seen {
+            Some(read) => read,
+            None => self.stream.read(into),
+        };
+        self.last_was_short = began.elapsed() < MOST;
+        read
+    }
+}
+
+impl Write for BusyPolled {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(has_cores: bool, last_was_short: bool) -> (BusyPolled, UnixStream) {
+        let (stream, host) = UnixStream::pair().unwrap();
+        let polled = BusyPolled {
+            stream,
+            has_cores,
+            last_was_short,
+        };
+        (polled, host)
+    }
+
+    const WAYS: [(bool, bool); 4] = [(true, true), (true, false), (false, true), (false, false)];
+
+    #[test]
+    fn what_comes_is_read_whether_it_is_looked_for_or_not() {
+        for (has_cores, last_was_short) in WAYS {
+            let (mut polled, mut host) = pair(has_cores, last_was_short);
+            let mut into = [0; 4];
+            host.write_all(&[1, 2]).unwrap();
+            assert_eq!(polled.read(&mut into).unwrap(), 2);
+            assert_eq!(into, [1, 2, 0, 0]);
+            let late = thread::spawn(move || {
+                thread::sleep(4 * MOST);
+                host.write_all(&[3])
+            });
+            assert_eq!(polled.read(&mut into).unwrap(), 1);
+            assert!(!polled.last_was_short, "a long wait is remembered");
+            late.join().unwrap().unwrap();
+            assert_eq!(polled.read(&mut into).unwrap(), 0, "the host has gone");
+        }
+    }
+
+    #[test]
+    fn only_what_came_soon_last_time_is_looked_for() {
+        let (mut polled, mut host) = pair(true, false);
+        host.write_all(&[1]).unwrap();
+        // The wait may have been long on a busy machine; then it is tried again.
+        while !polled.last_was_short {
+            polled.read(&mut [0; 1]).unwrap();
+            host.write_all(&[1]).unwrap();
+        }
+        polled.stream.set_nonblocking(true).unwrap();
+        polled.read(&mut [0; 1]).unwrap();
+        polled.last_was_short = true;
+        let began = Instant::now();
+        let empty = polled.read(&mut [0; 1]).unwrap_err();
+        assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
+        assert!(began.elapsed() >= MOST, "it was looked for");
+        assert!(!polled.last_was_short);
+    }
+}
