@@ -125,6 +125,28 @@ library IsolatedRegion {
     }
 
     /**
+     * @notice `IsolatedRegionCheckSignature` of what a cryptlet had signed beside its answers (`IsolatedAppSignMessage`): true
+     * only if `host` vouched for a region that runs what `digest` names, and a cryptlet there said `message`. Whenever that
+     * was, and whichever cryptlet it was that runs there: see {CryptletMessage} for who says it.
+     * @param message {CryptletMessage-hash} of the message.
+     * @param signature The region's signature of {hashMessage}: 64 bytes (EIP-2098), low `s`.
+     */
+    function checkMessage(
+        address host,
+        bytes32 digest,
+        Evidence memory evidence,
+        bytes32 message,
+        bytes memory signature
+    )
+        internal
+        pure
+        returns (bool)
+    {
+        return _isSigned(digest, evidence, hashMessage(digest, message), signature) && host != address(0)
+            && voucherOf(evidence) == host;
+    }
+
+    /**
      * @notice Whether `said` is of this report, as `delegate` takes it on this chain, and the report names the region that
      * `digest` does. With {checkSignature}, of the same arguments, the payload came out of exactly that code.
      *
@@ -146,7 +168,7 @@ library IsolatedRegion {
 
     /// @notice Who vouched for the evidence, which may be anybody; zero if the signature is malformed or nobody's.
     function voucherOf(Evidence memory evidence) internal pure returns (address) {
-        return _recover(hashEvidence(evidence), evidence.signature);
+        return signerOf(hashEvidence(evidence), evidence.signature);
     }
 
     /// @notice What a host signs to vouch for a region.
@@ -170,6 +192,24 @@ library IsolatedRegion {
         return keccak256(abi.encode("bletchley region v1", digest, said.report, said.input, said.sources));
     }
 
+    /// @notice What the key of a region that runs what `digest` names signs for a message of its cryptlet.
+    function hashMessage(bytes32 digest, bytes32 message) internal pure returns (bytes32) {
+        return keccak256(abi.encode("bletchley message v1", digest, message));
+    }
+
+    /// @notice Who signed; zero if that is nobody, or the signature has another form than the one that there is: 64 bytes
+    /// (EIP-2098), low `s`.
+    function signerOf(bytes32 hash, bytes memory signature) internal pure returns (address signer) {
+        if (signature.length != 64) return address(0);
+        bytes32 r;
+        bytes32 vs;
+        assembly ("memory-safe") {
+            r := mload(add(signature, 0x20))
+            vs := mload(add(signature, 0x40))
+        }
+        (signer,,) = ECDSA.tryRecover(hash, r, vs);
+    }
+
     /// @dev Whether the region of the evidence, whoever vouched for it, runs what `digest` names and said `said`.
     function _isSaid(
         bytes32 digest,
@@ -181,8 +221,22 @@ library IsolatedRegion {
         pure
         returns (bool)
     {
+        return _isSigned(digest, evidence, hashStatement(digest, said), signature);
+    }
+
+    /// @dev Whether the region of the evidence, whoever vouched for it, runs what `digest` names and signed `hash`.
+    function _isSigned(
+        bytes32 digest,
+        Evidence memory evidence,
+        bytes32 hash,
+        bytes memory signature
+    )
+        private
+        pure
+        returns (bool)
+    {
         return evidence.measurement == digest && evidence.regionKey != address(0)
-            && _recover(hashStatement(digest, said), signature) == evidence.regionKey;
+            && signerOf(hash, signature) == evidence.regionKey;
     }
 
     function _isMadeWithin(Evidence memory evidence, uint64 from, uint64 to) private view returns (bool) {
@@ -197,17 +251,5 @@ library IsolatedRegion {
             if (hosts[i] == host) return true;
         }
         return false;
-    }
-
-    /// @dev Who signed; zero if that is nobody, or the signature has another form than the one that there is.
-    function _recover(bytes32 hash, bytes memory signature) private pure returns (address signer) {
-        if (signature.length != 64) return address(0);
-        bytes32 r;
-        bytes32 vs;
-        assembly ("memory-safe") {
-            r := mload(add(signature, 0x20))
-            vs := mload(add(signature, 0x40))
-        }
-        (signer,,) = ECDSA.tryRecover(hash, r, vs);
     }
 }

@@ -81,6 +81,13 @@ fn whole(answer: &RunAnswer) -> Recording {
     }
 }
 
+fn exchanged(exchanges: Vec<Exchange>) -> Recording {
+    Recording {
+        exchanges,
+        ..Recording::default()
+    }
+}
+
 /// Repeats in a region of the same package and settings that never had a key, and whose host must not be asked.
 async fn replay(
     setup: &Setup,
@@ -355,6 +362,61 @@ async fn an_exchange_too_few_or_too_many_is_named() {
     assert_eq!(divergence(&setup, input, twice).await, expected);
 }
 
+/// A run that had messages signed, and what was recorded of it.
+async fn recorded_messages(behaviour: &str, detail: &str) -> (Setup, RunInput, RunAnswer) {
+    let mut setup = Setup::new(HOSTILE);
+    setup.recording = RecordingRule::Exchanges;
+    let input = behave(behaviour, detail);
+    let answer = setup.ready().await.run(input.clone()).await.unwrap();
+    (setup, input, answer)
+}
+
+#[tokio::test]
+async fn messages_have_the_recorded_signatures_where_there_is_no_key() {
+    for (behaviour, detail, messages) in [("sign", "said", 1), ("sign-many", "64", 64)] {
+        let (setup, input, answer) = recorded_messages(behaviour, detail).await;
+        let recording = whole(&answer);
+        assert_eq!(recording.signed.len(), messages);
+        let replayed = replay(&setup, input, recording).await.unwrap();
+        same(&answer, &replayed);
+    }
+    // What the region refuses by itself is refused again.
+    for (behaviour, detail) in [("sign-many", "65"), ("sign-huge", "16385")] {
+        let mut setup = Setup::new(HOSTILE);
+        setup.recording = RecordingRule::Exchanges;
+        let input = behave(behaviour, detail);
+        let first = setup.ready().await.run(input.clone()).await.unwrap_err();
+        assert!(first.to_string().contains("nothing signed"), "{first}");
+    }
+}
+
+#[tokio::test]
+async fn another_message_than_the_recorded_one_is_named() {
+    let (setup, input, answer) = recorded_messages("sign", "said").await;
+    let recorded = whole(&answer);
+    let message = recorded.signed[0].message;
+    let named = |number, asked, recorded| Divergence::Message {
+        message: number,
+        asked,
+        recorded,
+    };
+    let none = divergence(&setup, input.clone(), Recording::default()).await;
+    assert_eq!(none, named(1, Some(message), None));
+    let mut other = recorded.clone();
+    other.signed[0].message = B256::ZERO;
+    let found = divergence(&setup, input.clone(), other).await;
+    assert_eq!(found, named(1, Some(message), Some(B256::ZERO)));
+    let mut twice = recorded.clone();
+    twice.signed.push(recorded.signed[0]);
+    let found = divergence(&setup, input.clone(), twice).await;
+    assert_eq!(found, named(2, None, Some(message)));
+    // Other signatures are not noticed here, but in what the cryptlet makes of them.
+    let mut forged = recorded;
+    forged.signed[0].signatures.cryptlet = None;
+    let replayed = replay(&setup, input, forged).await.unwrap();
+    assert_ne!(replayed.outcome, ReplayedOutcome::Payload(payload(&answer)));
+}
+
 #[tokio::test]
 async fn answers_in_another_order_are_named() {
     let source = Source::start(page(OPEN)).await;
@@ -372,8 +434,8 @@ async fn answers_in_another_order_are_named() {
     let mut before = first.exchanges[0].clone();
     before.url = format!("https://{NAME}/first");
     before.request = sha256(b"first");
-    let exchanges = vec![before, first.exchanges[0].clone()];
-    let found = divergence(&setup, watch(true, &["USD"]), Recording { exchanges }).await;
+    let recorded = exchanged(vec![before, first.exchanges[0].clone()]);
+    let found = divergence(&setup, watch(true, &["USD"]), recorded).await;
     assert!(
         matches!(found, Divergence::Other { exchange: 1, .. }),
         "{found}"
@@ -412,7 +474,7 @@ async fn a_recording_larger_than_regions_make_is_refused() {
     let mut large = one.clone();
     *body(&mut large) = vec![0; 5 << 20].into();
     for exchanges in [vec![one; 65], vec![large]] {
-        let refused = replay(&setup, input.clone(), Recording { exchanges }).await;
+        let refused = replay(&setup, input.clone(), exchanged(exchanges)).await;
         assert!(
             matches!(&refused, Err(IsolationError::Fault(RegionFault::Protocol(reason))) if reason.contains("recording")),
             "{refused:?}"
@@ -451,7 +513,7 @@ async fn a_replay_ends_at_the_limits_of_a_run() {
     // 64 answers, and not one more, to somebody who never stops asking.
     let exchanges = vec![whole(&answer).exchanges.remove(0); 64];
     let url = format!("https://{NAME}/");
-    let hammering = replay(&setup, behave("hammer", &url), Recording { exchanges }).await;
+    let hammering = replay(&setup, behave("hammer", &url), exchanged(exchanges)).await;
     assert!(
         matches!(&hammering, Err(IsolationError::Fault(RegionFault::Refused(reason))) if reason.contains("64")),
         "{hammering:?}"

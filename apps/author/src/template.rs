@@ -59,7 +59,7 @@ const FILLED: [(&str, &str); 14] = [
 /// they are known.
 const LOCK: &str = include_str!("../template/Cargo.lock.template");
 /// The SDK and the interfaces, as they are. Their places relative to each other are those of our repository.
-const SDK: [(&str, &str); 6] = [
+const SDK: [(&str, &str); 7] = [
     (
         "sdk/rust/cryptlet/Cargo.toml",
         include_str!("../../../enclave/sdk/rust/Cargo.toml"),
@@ -75,6 +75,10 @@ const SDK: [(&str, &str); 6] = [
     (
         "sdk/rust/cryptlet/src/log.rs",
         include_str!("../../../enclave/sdk/rust/src/log.rs"),
+    ),
+    (
+        "sdk/rust/cryptlet/src/signing.rs",
+        include_str!("../../../enclave/sdk/rust/src/signing.rs"),
     ),
     (
         "sdk/rust/cryptlet/src/trigger.rs",

@@ -5,7 +5,8 @@
 //! 1. `run`: the recording is of the receipt's job
 //! 2. `package`: it is of the receipt's package, which is the one at hand
 //! 3. `measurement`: package, settings and container at hand measure what the report says
-//! 4. `recording`: what it says of sources has the digests that the region signed
+//! 4. `recording`: what it says of sources has the digests that the region signed, and what it says that the cryptlet's key signed is
+//!    signed by that
 //! 5. `replay`: the run came to its end, and asked for all that was recorded and nothing else
 //! 6. `payload`: it said the same
 //! 7. `sources`: what it was told has the digest that the region signed
@@ -16,10 +17,10 @@
 
 use crate::{Check, Verdict};
 use alloy_primitives::{B256, keccak256};
-use cryptlet_seal::recorded_sources;
+use cryptlet_seal::{check, recorded_sources};
 use cryptlet_types::{
     Measurement, Receipt, RunRecord, Sha256Digest, SignedReport,
-    recording::{Recorded, RecordingFile, Replayed, ReplayedOutcome},
+    recording::{Recorded, RecordingFile, Replayed, ReplayedOutcome, SignedMessage},
     region::{RunInput, SourceProof, sources_digest},
 };
 
@@ -89,7 +90,9 @@ impl<'a> Claim<'a> {
             ),
             Check {
                 name: "recording",
-                failure: self.other_sources(&recording.recorded),
+                failure: self
+                    .other_sources(&recording.recorded)
+                    .or_else(|| self.other_signer(&recording.recorded)),
             },
         ]
     }
@@ -158,6 +161,24 @@ impl<'a> Claim<'a> {
         what.map(|what| format!("it {what}"))
     }
 
+    /// Where a message of the recording is not signed by the cryptlet's key. The region's own signature is the host's word here.
+    fn other_signer(&self, recorded: &Recorded) -> Option<String> {
+        let Recorded::Whole(recording) = recorded else {
+            return None;
+        };
+        let forged = |signed: &SignedMessage| {
+            let signature = signed.signatures.cryptlet;
+            signature.is_some_and(|signature| {
+                check(signed.message, &signature, self.report.signer).is_err()
+            })
+        };
+        let index = recording.signed.iter().position(forged)?;
+        let number = index.saturating_add(1);
+        Some(format!(
+            "message {number}: not signed by the cryptlet's key"
+        ))
+    }
+
     fn other_payload(&self, replayed: &Replayed) -> Option<String> {
         let said = &self.report.report.payload;
         match &replayed.outcome {
@@ -206,10 +227,11 @@ mod tests {
     use super::*;
     use alloy_primitives::Bytes;
     use cryptlet_types::{
-        JobId, Limits, RunId,
+        JobId, Limits, MessageSignatures, RunId,
         policy::RecordingRule,
         recording::{Exchange, ExchangeOutcome, RecordedResponse, Recording},
         region::RegionSettings,
+        report::CompactSignature,
     };
 
     const RECEIPT: &[u8] = include_bytes!("../../../vectors/receipt/market-watcher.json");
@@ -245,6 +267,7 @@ mod tests {
             state: None,
             recorded: Recorded::Whole(Recording {
                 exchanges: vec![exchange],
+                signed: vec![],
             }),
         };
         let replayed = Replayed {
@@ -300,7 +323,7 @@ mod tests {
     #[test]
     fn every_part_of_a_recording_that_differs_is_named() {
         type Change = (&'static str, &'static str, fn(&mut RecordingFile));
-        let changes: [Change; 9] = [
+        let changes: [Change; 10] = [
             ("run", "of job", |file| file.run.job = JobId(ELSE)),
             ("package", "recording is of", |file| {
                 file.package = Sha256Digest(ELSE)
@@ -322,6 +345,20 @@ mod tests {
             }),
             ("recording", "has responses: 0, stated is 1", |file| {
                 file.recorded = Recorded::Whole(Recording::default());
+            }),
+            ("recording", "message 2: not signed", |file| {
+                let Recorded::Whole(recording) = &mut file.recorded else {
+                    panic!("nothing was recorded")
+                };
+                recording.signed = [None, Some(CompactSignature::default())]
+                    .map(|cryptlet| SignedMessage {
+                        message: ELSE,
+                        signatures: MessageSignatures {
+                            cryptlet,
+                            region: CompactSignature::default(),
+                        },
+                    })
+                    .to_vec();
             }),
             ("recording", "too large", |file| {
                 file.recorded = Recorded::TooLarge

@@ -29,7 +29,7 @@ pub(crate) fn check(check: &mut Check, config: &ManifestConfig) {
                 "import-unknown",
                 place,
                 &message,
-                "name log, http, or nothing",
+                "name http, log, signing, or nothing",
             );
         } else if !check.imports.contains(declared) {
             let message =

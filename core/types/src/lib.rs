@@ -5,7 +5,7 @@
 //! → [`job`] (work to be done once) → [`region`] (how the work is asked of an isolated region) → [`report`] (what a cryptlet says to a
 //! contract; many of them: [`batch`]) → [`receipt`] (what an auditor checks, offline)
 //! → [`recording`] (from which a run can be repeated).
-//! [`answer`] is what a contract gets that asks off the chain and waits.
+//! [`answer`] is what a contract gets that asks off the chain and waits; [`message`] is for anybody else.
 //! [`manifest`], [`register`], [`policy`] and [`evidence`] are the documents that say what is allowed and what ran; [`secret_code`] is
 //! how code runs that is in none of them.
 
@@ -23,6 +23,7 @@ pub mod ids;
 pub mod job;
 pub mod limits;
 pub mod manifest;
+pub mod message;
 pub mod outbox;
 pub mod policy;
 pub mod receipt;
@@ -44,6 +45,7 @@ pub use ids::{CryptletId, EventId, JobId, Measurement, Sha256Digest, Subject};
 pub use job::{Job, JobState};
 pub use limits::Limits;
 pub use manifest::Manifest;
+pub use message::{CryptletMessage, MessageSignatures, MessageStatement};
 pub use outbox::{RunId, RunRecord, Submission};
 pub use policy::Policy;
 pub use receipt::Receipt;

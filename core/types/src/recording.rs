@@ -1,4 +1,4 @@
-//! What sources said to a run, word for word, so that the run can be repeated without them.
+//! What a run was told, word for word, so that it can be repeated without who told it: what sources said, and what it had signed.
 //!
 //! A region records where policy asks for it ([`RecordingRule`](crate::policy::RecordingRule)), because what sources say may be
 //! secret. Of each request that left the region it keeps what the cryptlet got: a response, or why there was none. What the
@@ -9,8 +9,9 @@
 //! others shows in what the cryptlet makes of them, or not at all.
 
 use crate::{
-    RunId, Sha256Digest,
+    MessageSignatures, RunId, Sha256Digest,
     manifest::DocumentError,
+    message::MAX_SIGNED_MESSAGES,
     region::{RegionSettings, RunInput},
 };
 use alloy_primitives::{B256, Bytes};
@@ -27,6 +28,8 @@ pub const MAX_RECORDING_FILE_BYTES: usize = 32 << 20;
 const EXCHANGE_BYTES: usize = 256;
 /// The same of a header.
 const HEADER_BYTES: usize = 16;
+/// What a signed message takes, in bytes.
+const SIGNED_BYTES: usize = 256;
 
 /// What was kept of a run, where policy asks for recordings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +47,19 @@ pub enum Recorded {
 pub struct Recording {
     /// The exchanges, in the order in which they were made.
     pub exchanges: Vec<Exchange>,
+    /// What was signed, in the order in which it was asked for: who repeats a run has no key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signed: Vec<SignedMessage>,
+}
+
+/// A message that the cryptlet had signed while it ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignedMessage {
+    /// [`CryptletMessage::digest`](crate::CryptletMessage::digest).
+    pub message: B256,
+    /// What it got.
+    pub signatures: MessageSignatures,
 }
 
 /// One request that left the region, and what came of it.
@@ -100,10 +116,11 @@ impl Recording {
     /// What it takes, in bytes: texts and bodies, and an allowance for each exchange and header.
     #[must_use]
     pub fn size(&self) -> usize {
+        let signed = self.signed.len().saturating_mul(SIGNED_BYTES);
         self.exchanges
             .iter()
             .map(Exchange::size)
-            .fold(0, usize::saturating_add)
+            .fold(signed, usize::saturating_add)
     }
 
     /// Whether it is one that a region could have made.
@@ -114,6 +131,10 @@ impl Recording {
         if self.exchanges.len() > MAX_EXCHANGES {
             let reason = format!("{}, at most {MAX_EXCHANGES}", self.exchanges.len());
             return Err(DocumentError::field("recording.exchanges", reason));
+        }
+        if self.signed.len() > MAX_SIGNED_MESSAGES {
+            let reason = format!("{}, at most {MAX_SIGNED_MESSAGES}", self.signed.len());
+            return Err(DocumentError::field("recording.signed", reason));
         }
         let size = self.size();
         if size > MAX_RECORDING_BYTES {
@@ -139,6 +160,14 @@ impl Exchange {
         outcome
             .saturating_add(self.url.len())
             .saturating_add(EXCHANGE_BYTES)
+    }
+}
+
+impl SignedMessage {
+    /// Its part of [`Recording::size`], in bytes.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        SIGNED_BYTES
     }
 }
 
@@ -185,7 +214,7 @@ pub enum ReplayedOutcome {
     Skip(String),
 }
 
-/// Where a repeated run left its recording. Exchanges are counted from 1.
+/// Where a repeated run left its recording. Exchanges and messages are counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Divergence {
@@ -224,6 +253,25 @@ pub enum Divergence {
         /// Its URL.
         recorded: String,
     },
+    /// It had another message signed, or one more, or one less.
+    #[error(
+        "message {message}: signed was {}, recorded is {}",
+        named(asked),
+        named(recorded)
+    )]
+    #[serde(rename_all = "camelCase")]
+    Message {
+        /// Which one.
+        message: usize,
+        /// Digest of what was to be signed.
+        asked: Option<B256>,
+        /// Digest of what was signed.
+        recorded: Option<B256>,
+    },
+}
+
+fn named(digest: &Option<B256>) -> String {
+    digest.map_or_else(|| "none".into(), |digest| digest.to_string())
 }
 
 /// A recording with what a replay needs beside receipt and package. Holds what sources said: whoever reads it reads that.
@@ -319,7 +367,10 @@ mod tests {
             },
             fuel_used: 7,
             state: None,
-            recorded: Recorded::Whole(Recording { exchanges }),
+            recorded: Recorded::Whole(Recording {
+                exchanges,
+                signed: Vec::new(),
+            }),
         }
     }
 
@@ -349,6 +400,25 @@ mod tests {
         let many = file(vec![exchange(0); MAX_EXCHANGES + 1]).to_json();
         let error = RecordingFile::from_json(&many.unwrap()).unwrap_err();
         assert!(error.to_string().contains("exchanges"), "{error}");
+        let signed = SignedMessage {
+            message: B256::ZERO,
+            signatures: MessageSignatures {
+                cryptlet: None,
+                region: crate::report::CompactSignature::default(),
+            },
+        };
+        for (count, fits) in [
+            (MAX_SIGNED_MESSAGES, true),
+            (MAX_SIGNED_MESSAGES + 1, false),
+        ] {
+            let mut many = file(vec![]);
+            many.recorded = Recorded::Whole(Recording {
+                exchanges: vec![],
+                signed: vec![signed; count],
+            });
+            let read = RecordingFile::from_json(&many.to_json().unwrap());
+            assert_eq!(read.is_ok(), fits, "{read:?}");
+        }
     }
 
     #[test]

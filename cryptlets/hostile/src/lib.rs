@@ -2,11 +2,13 @@
 //!
 //! Parameters: `(string behaviour, string detail)`. Payload: `(string)`. `echo` is the well-behaved one: it
 //! returns `detail`, and is the bare component call of the benchmarks. `relay` tells what it was woken with, `count` and
-//! `ponder` take `detail` steps, with and without progress, and `bloat` keeps that many bytes. As a feed it has the value
+//! `ponder` take `detail` steps, with and without progress, `bloat` keeps that many bytes, and `sign` has `detail` signed. As a feed it has the value
 //! `detail`, and a caller gets what a contract would.
 
 use cryptlet::{
-    Answer, Context, Cryptlet, Description, Failure, Trigger, abi, http, primitives::I256,
+    Answer, Context, Cryptlet, Description, Failure, Trigger, abi, http,
+    primitives::{I256, hex},
+    signing,
 };
 use std::hint::black_box;
 
@@ -77,6 +79,9 @@ fn misbehave(behaviour: &str, detail: String) -> Result<Answer<(String,)>, Failu
         "log" => shout(number(&detail)?),
         "fetch" => fetch(&detail)?,
         "hammer" => hammer(&detail)?,
+        "sign" => sign(detail.as_bytes())?,
+        "sign-huge" => sign(&vec![0; number(&detail)?])?,
+        "sign-many" => sign_again(number(&detail)?)?,
         _ => return Err(Failure::Refused(format!("no behaviour {behaviour:?}"))),
     };
     Ok(Answer::Deliver((said,)))
@@ -150,6 +155,22 @@ fn fetch(url: &str) -> Result<String, Failure> {
         Err(error) => format!("{error:?}"),
     };
     Ok(said.chars().take(4_000).collect())
+}
+
+/// Both signatures of a message, in hexadecimal, or `none`.
+fn sign(message: &[u8]) -> Result<String, Failure> {
+    let signed = signing::sign(message)?;
+    let cryptlet = signed.cryptlet.map_or("none".into(), hex::encode);
+    Ok(format!("{cryptlet} {}", hex::encode(signed.region)))
+}
+
+/// The signatures of the last of so many messages.
+fn sign_again(times: usize) -> Result<String, Failure> {
+    let mut told = String::new();
+    for _ in 0..times {
+        told = sign(b"again")?;
+    }
+    Ok(told)
 }
 
 /// The same page again and again, for ever.

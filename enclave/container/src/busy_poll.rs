@@ -116,11 +116,11 @@ mod tests {
         host.write_all(&[1]).unwrap();
         // The wait may have been long on a busy machine; then it is tried again.
         while !polled.last_was_short {
-            polled.read(&mut [0; 1]).unwrap();
+            assert_eq!(polled.read(&mut [0; 1]).unwrap(), 1);
             host.write_all(&[1]).unwrap();
         }
         polled.stream.set_nonblocking(true).unwrap();
-        polled.read(&mut [0; 1]).unwrap();
+        assert_eq!(polled.read(&mut [0; 1]).unwrap(), 1);
         polled.last_was_short = true;
         let began = Instant::now();
         let empty = polled.read(&mut [0; 1]).unwrap_err();

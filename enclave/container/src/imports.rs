@@ -1,4 +1,4 @@
-//! What a cryptlet may ask for while it runs: log and http. Whoever executes it brings what it asks to [`RunState`].
+//! What a cryptlet may ask for while it runs: log, http and signing. Whoever executes it brings what it asks to [`RunState`].
 
 use crate::{
     channel::SharedHost,
@@ -7,16 +7,19 @@ use crate::{
     http::{Abort, Egress, ExchangeError, Request, Surroundings, exchange},
     recording::Answers,
 };
-use bindings::bletchley::cryptlet::{http as wire, log};
+use bindings::bletchley::cryptlet::{http as wire, log, signing};
 pub use bindings::bletchley::cryptlet::{
     http::{Error as HttpError, Request as HttpRequest, Response as HttpResponse},
     log::Level,
+    signing::Signatures,
 };
 use cryptlet_types::{
     Limits, UnixSeconds,
     bounded::clip,
+    message::{MAX_SIGNED_BYTES, MAX_SIGNED_MESSAGES},
     recording::{MAX_EXCHANGES, Recorded},
     region::{CallOut, LogLevel, RegionFault, SourceProof},
+    report::CompactSignature,
 };
 use std::sync::Arc;
 
@@ -50,6 +53,7 @@ pub struct RunState {
     sources: Vec<SourceProof>,
     answers: Answers,
     exchanges: usize,
+    messages: usize,
     log_lines: u32,
     pub(crate) memory: MemoryLimit,
 }
@@ -74,6 +78,7 @@ impl RunState {
             sources: Vec::new(),
             answers,
             exchanges: 0,
+            messages: 0,
             log_lines: 0,
             memory: MemoryLimit::new(limits.memory_bytes),
         }
@@ -137,6 +142,28 @@ impl RunState {
         })
     }
 
+    /// `signing.sign`: has a message signed.
+    ///
+    /// # Errors
+    /// The run is over.
+    pub fn sign_message(&mut self, message: Vec<u8>) -> Result<Result<Signatures, String>, Abort> {
+        self.messages += 1;
+        if self.messages > MAX_SIGNED_MESSAGES {
+            let reason = format!("more than {MAX_SIGNED_MESSAGES} messages in one run");
+            return Ok(Err(reason));
+        }
+        if message.len() > MAX_SIGNED_BYTES {
+            let reason = format!("{} bytes, at most {MAX_SIGNED_BYTES}", message.len());
+            return Ok(Err(reason));
+        }
+        let signed = self.answers.sign(message.into())?;
+        let bytes = |signature: CompactSignature| [signature.r, signature.vs].concat();
+        Ok(signed.map(|signatures| Signatures {
+            cryptlet: signatures.cryptlet.map(bytes),
+            region: bytes(signatures.region),
+        }))
+    }
+
     fn exchange(&mut self, request: &Request) -> Result<wire::Response, ExchangeError> {
         self.exchanges += 1;
         if self.exchanges > MAX_EXCHANGES {
@@ -174,6 +201,12 @@ impl wire::Host for RunState {
         request: wire::Request,
     ) -> wasmtime::Result<Result<wire::Response, wire::Error>> {
         Ok(self.send_request(request)?)
+    }
+}
+
+impl signing::Host for RunState {
+    fn sign(&mut self, message: Vec<u8>) -> wasmtime::Result<Result<Signatures, String>> {
+        Ok(self.sign_message(message)?)
     }
 }
 

@@ -1,23 +1,27 @@
-//! What sources said to a run: written down as it goes, or read back in their place.
+//! What a run is told by sources and by who signs for it: written down as it goes, or read back in their place.
 
-use crate::http::{Abort, Checked, ExchangeError, Response};
+use crate::{
+    http::{Abort, Checked, ExchangeError, Response},
+    signing::Speaker,
+};
+use alloy_primitives::Bytes;
 use cryptlet_seal::sha256;
 use cryptlet_types::{
-    Sha256Digest,
+    CryptletId, CryptletMessage, MessageSignatures, ReportDomain, Sha256Digest,
     bounded::clip,
     recording::{
         Divergence, Exchange, ExchangeFailure, ExchangeOutcome, MAX_RECORDING_BYTES, Recorded,
-        RecordedResponse, Recording,
+        RecordedResponse, Recording, SignedMessage,
     },
     region::{RegionFault, SourceProof},
 };
 
-/// Who answers the requests of a run.
+/// Who answers the requests of a run, and signs for it.
 pub enum Answers {
-    /// Its sources.
-    Sources,
-    /// Its sources, and what they say is written down.
-    Recorded(Recorder),
+    /// Its sources, and the speaker.
+    Sources(Speaker),
+    /// The same, and what they say is written down.
+    Recorded(Speaker, Recorder),
     /// A recording.
     Replayed(Replayer),
 }
@@ -29,10 +33,34 @@ impl Answers {
     /// The run has ended before its recording.
     pub(crate) fn end(self) -> Result<Option<Recorded>, RegionFault> {
         match self {
-            Self::Sources => Ok(None),
-            Self::Recorded(recorder) => Ok(Some(recorder.end())),
+            Self::Sources(_) => Ok(None),
+            Self::Recorded(_, recorder) => Ok(Some(recorder.end())),
             Self::Replayed(replayer) => replayer.end().map(|()| None),
         }
+    }
+
+    /// The signatures of a message. The inner error says why there are none.
+    ///
+    /// # Errors
+    /// [`Abort::Diverged`] if another one was signed when the run was recorded, or none.
+    pub(crate) fn sign(
+        &mut self,
+        message: Bytes,
+    ) -> Result<Result<MessageSignatures, String>, Abort> {
+        let (speaker, recorder) = match self {
+            Self::Sources(speaker) => (speaker, None),
+            Self::Recorded(speaker, recorder) => (speaker, Some(recorder)),
+            Self::Replayed(replayer) => return replayer.signatures(message).map(Ok),
+        };
+        let signed = speaker.sign(message);
+        if let (Ok((digest, signatures)), Some(recorder)) = (&signed, recorder) {
+            recorder.note_signed(SignedMessage {
+                message: *digest,
+                signatures: *signatures,
+            });
+        }
+        let signatures = signed.map(|(_, signatures)| signatures);
+        Ok(signatures.map_err(|error| error.to_string()))
     }
 }
 
@@ -62,13 +90,26 @@ impl Recorder {
             request: sha256(&asked.bytes),
             outcome,
         };
-        self.size = self.size.saturating_add(exchange.size());
+        if self.has_room(exchange.size()) {
+            self.recording.exchanges.push(exchange);
+        }
+    }
+
+    /// Takes a message that was signed.
+    fn note_signed(&mut self, signed: SignedMessage) {
+        if self.has_room(signed.size()) {
+            self.recording.signed.push(signed);
+        }
+    }
+
+    /// Counts more bytes, with which the recording may be too large.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        self.size = self.size.saturating_add(bytes);
         self.too_large = self.size > MAX_RECORDING_BYTES;
         if self.too_large {
             self.recording = Recording::default();
-        } else {
-            self.recording.exchanges.push(exchange);
         }
+        !self.too_large
     }
 
     fn end(self) -> Recorded {
@@ -99,19 +140,48 @@ fn outcome(result: &Result<(Response, SourceProof), ExchangeError>) -> Option<Ex
     Some(ExchangeOutcome::Failure(failure))
 }
 
-/// Reads exchanges back, in their order.
+/// Reads exchanges and signatures back, each in their order.
 pub struct Replayer {
     left: std::vec::IntoIter<Exchange>,
     answered: usize,
+    signed: std::vec::IntoIter<SignedMessage>,
+    messages: usize,
+    cryptlet: CryptletId,
+    domain: ReportDomain,
 }
 
 impl Replayer {
-    /// Reads `recording`.
+    /// Reads the `recording` of a run of this cryptlet.
     #[must_use]
-    pub fn new(recording: Recording) -> Self {
+    pub fn new(recording: Recording, cryptlet: CryptletId, domain: ReportDomain) -> Self {
         Self {
             left: recording.exchanges.into_iter(),
             answered: 0,
+            signed: recording.signed.into_iter(),
+            messages: 0,
+            cryptlet,
+            domain,
+        }
+    }
+
+    /// With what this message was signed.
+    ///
+    /// # Errors
+    /// [`Abort::Diverged`] if it was not.
+    fn signatures(&mut self, message: Bytes) -> Result<MessageSignatures, Abort> {
+        let said = CryptletMessage {
+            cryptlet: self.cryptlet,
+            message,
+        };
+        let asked = said.digest(&self.domain);
+        self.messages = self.messages.saturating_add(1);
+        match self.signed.next() {
+            Some(signed) if signed.message == asked => Ok(signed.signatures),
+            recorded => Err(Abort::Diverged(Divergence::Message {
+                message: self.messages,
+                asked: Some(asked),
+                recorded: recorded.map(|signed| signed.message),
+            })),
         }
     }
 
@@ -148,11 +218,19 @@ impl Replayer {
     }
 
     fn end(mut self) -> Result<(), RegionFault> {
-        match self.left.next() {
-            None => Ok(()),
-            Some(left) => Err(RegionFault::Diverged(Divergence::NotAsked {
+        if let Some(left) = self.left.next() {
+            return Err(RegionFault::Diverged(Divergence::NotAsked {
                 exchange: self.answered.saturating_add(1),
                 recorded: clip(&left.url),
+            }));
+        }
+        let recorded = self.signed.next().map(|signed| signed.message);
+        match recorded {
+            None => Ok(()),
+            Some(_) => Err(RegionFault::Diverged(Divergence::Message {
+                message: self.messages.saturating_add(1),
+                asked: None,
+                recorded,
             })),
         }
     }

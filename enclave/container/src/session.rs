@@ -10,7 +10,7 @@ use crate::{
     http::Egress,
     recording::{Answers, Recorder},
     runtime::{Answer, MAX_MEMORY_BYTES, Progress, Ran, RunError, Wake},
-    signing::{CALLS, FEEDS, Record, STEPS, Signer, SigningError},
+    signing::{CALLS, FEEDS, Record, STEPS, Signer, SigningError, Speaker},
     wake,
 };
 use alloy_primitives::{B256, Bytes, I256, U256};
@@ -19,8 +19,8 @@ use cryptlet_seal::{
     sealed::{Release, Seal},
 };
 use cryptlet_types::{
-    Attestation, EvidenceStatement, Manifest, Measurement, Provider, ReportDomain, SecretCode,
-    Sha256Digest, SignedReport, UnixSeconds,
+    Attestation, CryptletId, EvidenceStatement, Manifest, Measurement, Provider, ReportDomain,
+    SecretCode, Sha256Digest, SignedReport, UnixSeconds,
     answer::window,
     bounded::{MAX_PAYLOAD_BYTES, MAX_SUBSCRIPTION_BYTES, clip},
     channel::session_nonce,
@@ -32,7 +32,7 @@ use cryptlet_types::{
         SourceProof, WrappedKey,
     },
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 
 /// What a region knows of itself before it has a package.
 #[derive(Clone, Debug)]
@@ -125,7 +125,7 @@ struct Loaded {
 struct Region {
     loaded: Loaded,
     watchdog: Watchdog,
-    region_key: SigningKey,
+    region_key: Rc<SigningKey>,
     exchange_key: ExchangeKey,
     statement: EvidenceStatement,
 }
@@ -285,7 +285,8 @@ impl Session {
         region.check_input(&input)?;
         record.check(&input).map_err(signing)?;
         let wake = wake::job(&input);
-        let ran = region.wake(wake, host, input.issued_at, region.answers())?;
+        let speaker = region.speaker(record, input.subscription.cryptlet, input.domain);
+        let ran = region.wake(wake, host, input.issued_at, region.answers(speaker))?;
         let answer = region.conclude(&input, ran, record)?;
         Ok(CallInAnswer::Ran(Box::new(answer)))
     }
@@ -302,7 +303,8 @@ impl Session {
             .speaks_for(input.cryptlet, input.domain)
             .map_err(signing)?;
         let wake = wake::observe(input);
-        let ran = region.wake(wake, host, input.at, Answers::Sources)?;
+        let answers = Answers::Sources(region.speaker(record, input.cryptlet, input.domain));
+        let ran = region.wake(wake, host, input.at, answers)?;
         let Ran {
             answer,
             sources,
@@ -329,7 +331,8 @@ impl Session {
             .speaks_for(input.cryptlet, input.domain)
             .map_err(signing)?;
         let wake = wake::call(input);
-        let ran = region.wake(wake, host, input.at, Answers::Sources)?;
+        let answers = Answers::Sources(region.speaker(record, input.cryptlet, input.domain));
+        let ran = region.wake(wake, host, input.at, answers)?;
         let value = at_once(ran.answer)?;
         let answer = input
             .answer(region.statement.measurement, value)
@@ -464,7 +467,7 @@ impl Region {
         let region = Self {
             loaded,
             watchdog,
-            region_key,
+            region_key: Rc::new(region_key),
             exchange_key,
             statement,
         };
@@ -544,11 +547,22 @@ impl Region {
         }
     }
 
+    /// Who signs what the cryptlet says to others.
+    fn speaker(&self, record: &Record, cryptlet: CryptletId, domain: ReportDomain) -> Speaker {
+        Speaker {
+            signer: Rc::clone(record.signer()),
+            region_key: Rc::clone(&self.region_key),
+            measurement: self.statement.measurement,
+            cryptlet,
+            domain,
+        }
+    }
+
     /// Who answers what a run asks for: its sources, which are recorded if policy has said so.
-    fn answers(&self) -> Answers {
+    fn answers(&self, speaker: Speaker) -> Answers {
         match self.loaded.recording {
-            RecordingRule::Off => Answers::Sources,
-            RecordingRule::Exchanges => Answers::Recorded(Recorder::default()),
+            RecordingRule::Off => Answers::Sources(speaker),
+            RecordingRule::Exchanges => Answers::Recorded(speaker, Recorder::default()),
         }
     }
 

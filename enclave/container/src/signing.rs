@@ -23,13 +23,14 @@ use cryptlet_seal::{
     sealed::{Seal, SealedError},
 };
 use cryptlet_types::{
-    Answer, Batch, CryptletId, Measurement, ReportDomain, SignedAnswer, SignedReport, Trigger,
-    UnixSeconds,
+    Answer, Batch, CryptletId, CryptletMessage, Measurement, MessageSignatures, MessageStatement,
+    ReportDomain, SignedAnswer, SignedReport, Trigger, UnixSeconds,
     batch::BatchError,
     event::{Observation, Step},
     region::{FrameError, ObserveInput, RegionStatement, RunInput, SourceProof, sources_digest},
     report::CompactSignature,
 };
+use std::rc::Rc;
 
 /// Why a region does not sign.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -118,10 +119,49 @@ impl Signer {
     }
 }
 
+/// Who signs what a cryptlet says beside its answers, while one run of it lasts.
+#[derive(Clone, Debug)]
+pub struct Speaker {
+    /// Who signs for the cryptlet.
+    pub signer: Rc<Signer>,
+    /// The region's own key.
+    pub region_key: Rc<SigningKey>,
+    /// What runs.
+    pub measurement: Measurement,
+    /// Whose words these are.
+    pub cryptlet: CryptletId,
+    /// Where they count.
+    pub domain: ReportDomain,
+}
+
+impl Speaker {
+    /// Signs `message`, of which the digest is returned beside the signatures. The vault is not asked: it signs reports alone.
+    ///
+    /// # Errors
+    /// Signing failed.
+    pub fn sign(&self, message: Bytes) -> Result<(B256, MessageSignatures), SealError> {
+        let said = CryptletMessage {
+            cryptlet: self.cryptlet,
+            message,
+        };
+        let digest = said.digest(&self.domain);
+        let statement = MessageStatement {
+            measurement: self.measurement,
+            message: digest,
+        };
+        let cryptlet = match self.signer.as_ref() {
+            Signer::Here(key) => Some(key.sign(digest)?),
+            Signer::InVault(_) => None,
+        };
+        let region = self.region_key.sign(statement.digest())?;
+        Ok((digest, MessageSignatures { cryptlet, region }))
+    }
+}
+
 /// The cryptlet's signer, and what was signed.
 #[derive(Debug)]
 pub struct Record {
-    signer: Signer,
+    signer: Rc<Signer>,
     speaker: Option<(CryptletId, ReportDomain)>,
     promises: Promises,
     seal: Option<Seal>,
@@ -149,7 +189,7 @@ impl Record {
             None => Promises::new(MAX_PROMISES),
         };
         Ok(Self {
-            signer,
+            signer: Rc::new(signer),
             speaker: None,
             promises,
             seal,
@@ -190,12 +230,18 @@ impl Record {
         }
     }
 
+    /// Who signs for the cryptlet.
+    #[must_use]
+    pub fn signer(&self) -> &Rc<Signer> {
+        &self.signer
+    }
+
     /// Whether the key is here, which `what` needs.
     ///
     /// # Errors
     /// [`SigningError::InVault`].
     pub fn needs_key(&self, what: &'static str) -> Result<(), SigningError> {
-        match &self.signer {
+        match self.signer.as_ref() {
             Signer::Here(_) => Ok(()),
             Signer::InVault(_) => Err(SigningError::InVault(what)),
         }

@@ -11,7 +11,7 @@ use cryptlet_container::{
     deadline::{Deadline, Watchdog},
     execution::{Execution, Executor},
     http::{Abort, Egress},
-    imports::{HttpError, HttpRequest, HttpResponse, Level, RunState},
+    imports::{HttpError, HttpRequest, HttpResponse, Level, RunState, Signatures},
     recording::Answers,
     runtime::{Answer, Failure, MAX_MEMORY_BYTES, Ran, RunError, Wake},
     sandbox::Needs,
@@ -182,11 +182,15 @@ impl World {
             return None;
         }
         let answered = match decode::<CallOut<Level, HttpRequest>>(call)? {
-            CallOut::Log(level, line) => self.state.write_line(level, &line).map(|()| None),
-            CallOut::Send(request) => self.state.send_request(request).map(Some),
+            CallOut::Log(level, line) => {
+                let taken = self.state.write_line(level, &line);
+                taken.map(|()| Answered::Taken)
+            }
+            CallOut::Send(request) => self.state.send_request(request).map(Answered::Response),
+            CallOut::Sign(message) => self.state.sign_message(message).map(Answered::Signed),
         };
         match answered {
-            Ok(answer) => encode::<Answered<HttpResponse, HttpError>>(&answer),
+            Ok(answer) => encode::<Answered<HttpResponse, HttpError, Signatures>>(&answer),
             Err(abort) => {
                 self.abort = Some(abort);
                 None

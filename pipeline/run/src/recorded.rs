@@ -74,6 +74,7 @@ mod tests {
                 request: Sha256Digest(B256::ZERO),
                 outcome: ExchangeOutcome::Response(response),
             }],
+            signed: Vec::new(),
         }
     }
 

@@ -4,14 +4,14 @@ use crate::{
     Starts,
     support::{HOSTILE, MONTE_CARLO, NAME, Setup, behave, fault, provision, said},
 };
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, hex};
 use async_trait::async_trait;
 use cryptlet_isolation::{
     CallOutHandler, CallOutSession, IsolationError, IsolationProvider, Region, check_signature,
 };
-use cryptlet_seal::{SigningKey, key_binding, recover, wrap};
+use cryptlet_seal::{SigningKey, check, key_binding, recover, wrap};
 use cryptlet_types::{
-    Measurement, SignedReport,
+    CryptletMessage, Measurement, MessageStatement, SignedReport,
     region::{
         CallOut, CallOutAnswer, KeyGrant, Package, RegionFault, RegionSettings, RegionStatement,
         RunAnswer, RunOutcome, sources_digest,
@@ -311,6 +311,79 @@ pub async fn a_key_that_stays_in_its_vault_signs_there(starts: Starts) {
     assert_eq!(report.signer, signer);
     assert_eq!(report.signature, CompactSignature::default());
     assert_ne!(report.region_signature, CompactSignature::default());
+}
+
+/// The two signatures that the hostile cryptlet tells of: the cryptlet's, if there is one, and the region's.
+async fn signed(
+    region: &mut dyn Region,
+    message: &str,
+) -> (Option<CompactSignature>, CompactSignature) {
+    let told = said(&region.run(behave("sign", message)).await.unwrap());
+    let (cryptlet, region) = told.split_once(' ').unwrap();
+    let read = |text: &str| {
+        let bytes = hex::decode(text).unwrap();
+        assert_eq!(bytes.len(), 64);
+        CompactSignature {
+            r: B256::from_slice(&bytes[..32]),
+            vs: B256::from_slice(&bytes[32..]),
+        }
+    };
+    ((cryptlet != "none").then(|| read(cryptlet)), read(region))
+}
+
+pub async fn a_message_is_signed_by_both_keys_and_passes_for_nothing_else(starts: Starts) {
+    let (provider, setup) = (starts(), Setup::new(HOSTILE));
+    let mut region = ready(provider.as_ref(), &setup).await;
+    let (cryptlet, countersigned) = signed(region.as_mut(), "pay 7").await;
+    let woken = behave("sign", "pay 7");
+    let said = CryptletMessage {
+        cryptlet: woken.subscription.cryptlet,
+        message: "pay 7".into(),
+    };
+    let digest = said.digest(&woken.domain);
+    let statement = MessageStatement {
+        measurement: region.statement().measurement,
+        message: digest,
+    };
+    let (key, region_key) = (setup.key.address(), region.statement().region_key);
+    let cryptlet = cryptlet.unwrap();
+    assert_eq!(check(digest, &cryptlet, key), Ok(()));
+    assert_eq!(
+        check(statement.digest(), &countersigned, region_key),
+        Ok(())
+    );
+    // Not of another message, nor elsewhere, nor by the other key.
+    let mut other = said.clone();
+    other.message = "pay 8".into();
+    assert!(check(other.digest(&woken.domain), &cryptlet, key).is_err());
+    let mut domain = woken.domain;
+    domain.chain_id += 1;
+    assert!(check(said.digest(&domain), &cryptlet, key).is_err());
+    assert!(check(digest, &cryptlet, region_key).is_err());
+    assert!(check(digest, &countersigned, region_key).is_err());
+
+    let mut region = create(provider.as_ref(), &setup, 9).await.unwrap();
+    let signer = setup.key.address();
+    let grant = KeyGrant::InVault { signer };
+    region.provision(grant).await.unwrap();
+    let (cryptlet, countersigned) = signed(region.as_mut(), "pay 7").await;
+    assert_eq!(cryptlet, None, "the key is in its vault");
+    let region_key = region.statement().region_key;
+    assert_eq!(
+        check(statement.digest(), &countersigned, region_key),
+        Ok(())
+    );
+    for (behaviour, detail) in [("sign-many", "65"), ("sign-huge", "16385")] {
+        let refused = fault(region.run(behave(behaviour, detail)).await);
+        assert!(matches!(refused, RegionFault::Refused(_)), "{refused}");
+        assert!(refused.to_string().contains("nothing signed"), "{refused}");
+    }
+    for (behaviour, detail) in [("sign-many", "64"), ("sign-huge", "16384")] {
+        assert!(
+            region.run(behave(behaviour, detail)).await.is_ok(),
+            "{behaviour}"
+        );
+    }
 }
 
 pub async fn what_is_no_package_makes_no_region(starts: Starts) {

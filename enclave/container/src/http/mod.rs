@@ -103,8 +103,8 @@ pub fn exchange(
         )));
     };
     match answers {
-        Answers::Sources => ask(&checked, roots, around),
-        Answers::Recorded(recorder) => {
+        Answers::Sources(_) => ask(&checked, roots, around),
+        Answers::Recorded(_, recorder) => {
             let result = ask(&checked, roots, around);
             recorder.note(&checked, &result);
             result

@@ -28,7 +28,8 @@ impl Session {
         recording
             .check()
             .map_err(|error| protocol(&clip(&error.to_string())))?;
-        let answers = Answers::Replayed(Replayer::new(recording));
+        let (cryptlet, domain) = (input.subscription.cryptlet, input.domain);
+        let answers = Answers::Replayed(Replayer::new(recording, cryptlet, domain));
         let (wake, now) = (wake::job(&input), input.issued_at);
         let ran = region.wake(wake, host, now, answers)?;
         let replayed = Region::replayed(&input, ran)?;

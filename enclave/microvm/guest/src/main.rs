@@ -25,6 +25,7 @@ use bindings::{
     bletchley::cryptlet::{
         http,
         log::{self, Level},
+        signing::{self, Signatures},
         types,
     },
 };
@@ -197,12 +198,12 @@ fn shorten(text: &mut String) {
 }
 
 type HttpAnswer = Result<http::Response, http::Error>;
+type Heard = Answered<http::Response, http::Error, Signatures>;
 
 /// Asks the container, which answers nothing once the run is over.
-fn ask(call: Vec<u8>) -> wasmtime::Result<Option<HttpAnswer>> {
+fn ask(call: Vec<u8>) -> wasmtime::Result<Heard> {
     let answer: Vec<u8> = call_host("call", call).map_err(|_| Aborted)?;
-    let answer = decode::<Answered<http::Response, http::Error>>(&answer);
-    Ok(answer.ok_or(Aborted)?)
+    Ok(decode(&answer).ok_or(Aborted)?)
 }
 
 fn call(call: &CallOut<Level, http::Request>) -> wasmtime::Result<Vec<u8>> {
@@ -220,7 +221,18 @@ impl log::Host for State {
 
 impl http::Host for State {
     fn send(&mut self, request: http::Request) -> wasmtime::Result<HttpAnswer> {
-        let answer = ask(call(&CallOut::Send(request))?)?;
-        Ok(answer.ok_or(Aborted)?)
+        match ask(call(&CallOut::Send(request))?)? {
+            Answered::Response(answer) => Ok(answer),
+            Answered::Taken | Answered::Signed(_) => Err(Aborted.into()),
+        }
+    }
+}
+
+impl signing::Host for State {
+    fn sign(&mut self, message: Vec<u8>) -> wasmtime::Result<Result<Signatures, String>> {
+        match ask(call(&CallOut::Sign(message))?)? {
+            Answered::Signed(signed) => Ok(signed),
+            Answered::Taken | Answered::Response(_) => Err(Aborted.into()),
+        }
     }
 }

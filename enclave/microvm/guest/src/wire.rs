@@ -39,16 +39,25 @@ pub(crate) enum Stopped {
     Trap(String),
 }
 
-/// A call of the cryptlet, for the host function `call`. It answers with an optional response, or with no bytes once the
+/// A call of the cryptlet, for the host function `call`. It answers with what was asked for, or with no bytes once the
 /// run is over.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum CallOut<L, R> {
     Log(L, String),
     Send(R),
+    Sign(Vec<u8>),
 }
 
-/// The answer to a call: of a source, or that a line was taken.
-pub(crate) type Answered<R, E> = Option<Result<R, E>>;
+/// The answer to a call.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Answered<R, E, S> {
+    /// To a line.
+    Taken,
+    /// Of a source.
+    Response(Result<R, E>),
+    /// Of who signs.
+    Signed(Result<S, String>),
+}
 
 /// `value`, as the other side reads it.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Option<Vec<u8>> {

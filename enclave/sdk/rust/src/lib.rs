@@ -23,6 +23,7 @@
 
 pub mod http;
 mod log;
+pub mod signing;
 mod trigger;
 
 pub use alloy_primitives as primitives;

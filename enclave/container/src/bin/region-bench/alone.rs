@@ -3,7 +3,7 @@
 use crate::{Outcome, job};
 use bindings::{
     Context, Trigger, Utility, UtilityPre,
-    bletchley::cryptlet::{http, log, types},
+    bletchley::cryptlet::{http, log, signing, types},
 };
 use wasmtime::{
     Engine, Store,
@@ -40,6 +40,12 @@ impl log::Host for Nothing {
 impl http::Host for Nothing {
     fn send(&mut self, _: http::Request) -> wasmtime::Result<Result<http::Response, http::Error>> {
         Ok(Err(http::Error::Unreachable(String::new())))
+    }
+}
+
+impl signing::Host for Nothing {
+    fn sign(&mut self, _: Vec<u8>) -> wasmtime::Result<Result<signing::Signatures, String>> {
+        Ok(Err(String::new()))
     }
 }
 

@@ -10,15 +10,16 @@ use cryptlet_container::{
     recording::Answers,
     runtime::{Context, InProcess, Runtime, Trigger, Wake},
     session::{Identity, Session},
+    signing::{Signer, Speaker},
 };
 use cryptlet_seal::{SigningKey, key_binding, package, sha256, wrap};
 use cryptlet_types::{
-    ClockSpec, CryptletId, EvidenceStatement, Job, JobId, Limits, Manifest, ReportDomain, Subject,
-    Subscription, TriggerSpec,
+    ClockSpec, CryptletId, EvidenceStatement, Job, JobId, Limits, Manifest, Measurement,
+    ReportDomain, Subject, Subscription, TriggerSpec,
     manifest::{Kind, ManifestConfig, TriggerKind},
     region::{CallIn, CallInAnswer, KeyGrant, RegionConfig, RegionSettings, RunInput},
 };
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Instant};
 
 /// The component.
 pub(crate) const CODE: &[u8] = include_bytes!("../../../../../cryptlets/dist/relay.wasm");
@@ -28,6 +29,7 @@ pub(crate) struct Fresh {
     runtime: Runtime,
     egress: Arc<Egress>,
     host: SharedHost,
+    speaker: Speaker,
 }
 
 impl Fresh {
@@ -36,6 +38,7 @@ impl Fresh {
             runtime: Runtime::load(CODE, Limits::default())?,
             egress: Arc::new(Egress::new(&[])?),
             host: nobody(),
+            speaker: speaker(),
         })
     }
 
@@ -50,10 +53,24 @@ impl Fresh {
             &self.host,
             &self.egress,
             10,
-            Answers::Sources,
+            Answers::Sources(self.speaker.clone()),
             watchdog,
         )?;
         Ok(())
+    }
+}
+
+/// Who would sign messages, of which this cryptlet has none.
+fn speaker() -> Speaker {
+    Speaker {
+        signer: Rc::new(Signer::InVault(Address::ZERO)),
+        region_key: Rc::new(SigningKey::generate()),
+        measurement: Measurement(B256::ZERO),
+        cryptlet: CryptletId(Address::ZERO),
+        domain: ReportDomain {
+            chain_id: 1,
+            delegate: Address::ZERO,
+        },
     }
 }
 
