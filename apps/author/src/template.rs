@@ -59,7 +59,7 @@ const FILLED: [(&str, &str); 14] = [
 /// they are known.
 const LOCK: &str = include_str!("../template/Cargo.lock.template");
 /// The SDK and the interfaces, as they are. Their places relative to each other are those of our repository.
-const SDK: [(&str, &str); 7] = [
+const SDK: [(&str, &str); 8] = [
     (
         "sdk/rust/cryptlet/Cargo.toml",
         include_str!("../../../enclave/sdk/rust/Cargo.toml"),
@@ -75,6 +75,10 @@ const SDK: [(&str, &str); 7] = [
     (
         "sdk/rust/cryptlet/src/log.rs",
         include_str!("../../../enclave/sdk/rust/src/log.rs"),
+    ),
+    (
+        "sdk/rust/cryptlet/src/regions.rs",
+        include_str!("../../../enclave/sdk/rust/src/regions.rs"),
     ),
     (
         "sdk/rust/cryptlet/src/signing.rs",

@@ -117,7 +117,7 @@ pub struct Check {
     pub verdict: Verdict,
     /// What the verdict rests on; empty if [`Verdict::Deterministic`].
     pub reasons: Vec<Reason>,
-    /// Short names of the world's interfaces that it imports (`http`, `log`, `signing`), sorted.
+    /// Short names of the world's interfaces that it imports (`http`, `log`, `regions`, `signing`), sorted.
     pub imports: Vec<String>,
     /// What is to be mended: at most 64 errors and 64 warnings.
     pub findings: Vec<Finding>,

@@ -29,7 +29,7 @@ pub(crate) fn check(check: &mut Check, config: &ManifestConfig) {
                 "import-unknown",
                 place,
                 &message,
-                "name http, log, signing, or nothing",
+                "name http, log, regions, signing, or nothing",
             );
         } else if !check.imports.contains(declared) {
             let message =

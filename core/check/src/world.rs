@@ -22,7 +22,7 @@ const MAX_TYPE_BYTES: usize = 4 << 10;
 const MAX_TYPE_DEPTH: usize = 16;
 
 /// Functions of each interface that can be imported.
-pub(crate) const INTERFACES: [(&str, &[(&str, &str)]); 3] = [
+pub(crate) const INTERFACES: [(&str, &[(&str, &str)]); 4] = [
     (
         "http",
         &[(
@@ -35,6 +35,13 @@ pub(crate) const INTERFACES: [(&str, &[(&str, &str)]); 3] = [
         &[(
             "write",
             "func(level: enum{debug,info,warn,error}, message: string)",
+        )],
+    ),
+    (
+        "regions",
+        &[(
+            "check-signature",
+            "func(claim: record{host: list<u8>, measurement: list<u8>, evidence: list<u8>, cryptlet: list<u8>, message: list<u8>, signature: list<u8>}) -> result<bool, string>",
         )],
     ),
     (
@@ -97,7 +104,7 @@ fn check_import(check: &mut Check, types: TypesRef<'_>, name: &str, offset: usiz
         functions
     } else {
         let message = format!("imports {name:?}, which no cryptlet may: {}", what(name));
-        let next = "leave out what needs it: a cryptlet sees only log, http and signing";
+        let next = "leave out what needs it: a cryptlet sees only log, http, signing and regions";
         return check.not_deterministic(offset, &message, next);
     };
     let next = "build against the interfaces of this version: `cryptlet new` brings them along";

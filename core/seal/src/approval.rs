@@ -70,30 +70,9 @@ fn check_place(before: Option<Address>, administrator: Address) -> Result<(), &'
 
 /// Whether an approval counts: its signature is an account's, over this message.
 fn counts(approval: &Approval, message: B256) -> bool {
-    compact(&approval.signature)
+    CompactSignature::from_recoverable(&approval.signature)
         .and_then(|signature| recover(message, &signature).ok())
         .is_some_and(|found| found == approval.administrator)
-}
-
-/// The compact form of 65 bytes `r`, `s`, `v` with `v` of 27 or 28 and `s` in the lower half, as `ecrecover` takes them; none
-/// for other bytes.
-fn compact(signature: &[u8]) -> Option<CompactSignature> {
-    let (r, rest) = signature.split_first_chunk::<32>()?;
-    let (s, [v]) = rest.split_first_chunk::<32>()? else {
-        return None;
-    };
-    let odd = match v {
-        27 => 0,
-        28 => 0x80,
-        _ => return None,
-    };
-    let mut vs = B256::from(*s);
-    match vs.0.first_mut() {
-        Some(first) if *first & 0x80 == 0 => *first |= odd,
-        _ => return None,
-    }
-    let r = B256::from(*r);
-    Some(CompactSignature { r, vs })
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@
 use crate::{SealError, SigningKey, check};
 use alloy_primitives::{Address, B256};
 use cryptlet_types::{
-    Attestation, Evidence, EvidenceStatement, Measurement, Policy, UnixSeconds,
-    attestation::MAX_ATTESTATION_BYTES, policy::EvidenceRule,
+    Attestation, Evidence, EvidenceStatement, Measurement, MessageStatement, Policy, UnixSeconds,
+    attestation::MAX_ATTESTATION_BYTES, policy::EvidenceRule, report::CompactSignature,
 };
 
 /// Judges what hardware says.
@@ -126,6 +126,22 @@ pub fn verify(
         expected.host,
     )?;
     attested(evidence, &expected.policy.evidence, hardware)
+}
+
+/// Whether `host` vouched for a region that runs what `said` names, and that region said it, by its `signature`
+/// (`IsolatedRegionCheckSignature` of a message). Whenever that was; what hardware says is not looked at.
+#[must_use]
+pub fn said_in_region(
+    evidence: &Evidence,
+    host: Address,
+    said: &MessageStatement,
+    signature: &CompactSignature,
+) -> bool {
+    let statement = &evidence.statement;
+    let vouched = statement.digest(evidence.made_at);
+    statement.measurement == said.measurement
+        && check(vouched, &evidence.signature, host).is_ok()
+        && check(said.digest(), signature, statement.region_key).is_ok()
 }
 
 /// A provider that attests has an attestation of its own kind, and no other has one. It is judged as of the moment that the

@@ -12,17 +12,13 @@ use alloy_primitives::{Address, B256, Bytes, keccak256};
 use cryptlet_seal::{SigningKey, check};
 use cryptlet_types::{
     CryptletId, CryptletMessage, Measurement, MessageStatement, ReportDomain,
-    message::MAX_SIGNED_BYTES, report::CompactSignature,
+    message::MAX_SIGNED_BYTES,
 };
 use goldens::golden;
 use serde_json::json;
 
 fn key(name: &str) -> SigningKey {
     SigningKey::from_secret(&keccak256(name)).unwrap()
-}
-
-fn bytes(signature: &CompactSignature) -> Bytes {
-    [signature.r, signature.vs].concat().into()
 }
 
 fn check_message(name: &str, domain: ReportDomain, message: Bytes) {
@@ -46,11 +42,11 @@ fn check_message(name: &str, domain: ReportDomain, message: Bytes) {
         "message": said.message,
         "digest": digest,
         "signer": signer.address(),
-        "signature": bytes(&signature),
+        "signature": signature.to_bytes(),
         "measurement": statement.measurement,
         "regionDigest": statement.digest(),
         "regionKey": region.address(),
-        "regionSignature": bytes(&countersigned),
+        "regionSignature": countersigned.to_bytes(),
     });
     golden("message", name, &value);
 }

@@ -8,7 +8,7 @@
 
 mod goldens;
 
-use alloy_primitives::{Address, B256, Bytes, keccak256};
+use alloy_primitives::{Address, B256, keccak256};
 use cryptlet_seal::{SigningKey, check, evidence::vouch};
 use cryptlet_types::{
     CryptletId, Evidence, EvidenceStatement, Measurement, Provider, Receipt, Report, ReportDomain,
@@ -23,10 +23,6 @@ const RECEIPT: &[u8] = include_bytes!("../../../vectors/receipt/market-watcher.j
 
 fn key(name: &str) -> SigningKey {
     SigningKey::from_secret(&keccak256(name)).unwrap()
-}
-
-fn bytes(signature: &CompactSignature) -> Bytes {
-    [signature.r, signature.vs].concat().into()
 }
 
 /// A report in a domain, and what a region says of it.
@@ -57,7 +53,7 @@ fn check_region(name: &str, evidence: &Evidence, said: &Said<'_>) {
             "exchangeKey": stated.exchange_key,
             "nonce": stated.nonce,
             "madeAt": evidence.made_at,
-            "signature": bytes(&evidence.signature),
+            "signature": evidence.signature.to_bytes(),
         },
         "evidenceDigest": evidence_digest,
         "said": {
@@ -66,7 +62,7 @@ fn check_region(name: &str, evidence: &Evidence, said: &Said<'_>) {
             "sources": said.statement.sources,
         },
         "digest": digest,
-        "signature": bytes(&said.signature),
+        "signature": said.signature.to_bytes(),
         "arguments": evidence.for_contracts(&said.statement, &said.signature),
         "domain": said.domain,
         "report": said.report,

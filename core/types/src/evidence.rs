@@ -1,7 +1,8 @@
 //! Evidence: what a region proves about itself.
 
 use crate::{
-    Attestation, Measurement, UnixSeconds, region::RegionStatement, report::CompactSignature,
+    Attestation, Measurement, UnixSeconds, attestation::MAX_ATTESTATION_BYTES,
+    manifest::DocumentError, region::RegionStatement, report::CompactSignature,
 };
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use alloy_sol_types::SolValue;
@@ -65,6 +66,9 @@ impl Provider {
         }
     }
 }
+
+/// Largest evidence that is read as JSON, in bytes: 576 KiB. JSON writes a byte as two digits.
+pub const MAX_EVIDENCE_BYTES: usize = 2 * MAX_ATTESTATION_BYTES + (64 << 10);
 
 /// Controls that a process takes when it becomes a region, and not before: while it still loads a package, which it does before
 /// it divides, its evidence cannot name them. Regions on other machines have them from the beginning.
@@ -148,14 +152,24 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// Reads evidence as receipts hold it. Whether it holds is for `cryptlet-seal` to say.
+    ///
+    /// # Errors
+    /// Names the field that is missing, unknown or wrong.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, DocumentError> {
+        if bytes.len() > MAX_EVIDENCE_BYTES {
+            let reason = format!("{} bytes, at most {MAX_EVIDENCE_BYTES}", bytes.len());
+            return Err(DocumentError::field("evidence", reason));
+        }
+        serde_json::from_slice(bytes).map_err(|error| DocumentError::Malformed(error.to_string()))
+    }
+
     /// What a contract is shown of a region: the ABI-encoded `(Evidence, Statement, bytes)` of `IsolatedRegion.sol`, as a function that
     /// takes these three is called with behind its selector. `signature` is the region's, over `said`. What hardware says is no part
     /// of it: no contract judges that.
     #[must_use]
     pub fn for_contracts(&self, said: &RegionStatement, signature: &CompactSignature) -> Bytes {
         let statement = &self.statement;
-        let compact =
-            |signature: &CompactSignature| Bytes::from([signature.r, signature.vs].concat());
         let evidence = (
             statement.provider.as_str(),
             statement.controls.clone(),
@@ -164,10 +178,10 @@ impl Evidence {
             statement.exchange_key,
             statement.nonce,
             self.made_at,
-            compact(&self.signature),
+            self.signature.to_bytes(),
         );
         let said = (said.report, said.input, said.sources);
-        (evidence, said, compact(signature))
+        (evidence, said, signature.to_bytes())
             .abi_encode_params()
             .into()
     }

@@ -38,7 +38,7 @@ pub struct ManifestConfig {
     pub kind: Kind,
     /// Whether it must run in an isolated region. The fabric isolates every cryptlet; policy names the floor.
     pub isolation: bool,
-    /// Names of the interfaces of its world that its code imports (`http`, `log`, `signing`). Code that imports another is refused.
+    /// Names of the interfaces of its world that its code imports (`http`, `log`, `regions`, `signing`). Code that imports another is refused.
     #[serde(default)]
     pub imports: Vec<String>,
     /// Kinds of trigger that it answers.

@@ -106,6 +106,47 @@ pub struct CompactSignature {
     pub vs: B256,
 }
 
+impl CompactSignature {
+    /// The 64 bytes, `r` first.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        [self.r, self.vs].concat().into()
+    }
+
+    /// The compact form of 65 bytes `r`, `s`, `v` with `v` of 27 or 28 and `s` in the lower half, as `ecrecover` takes them;
+    /// none for other bytes.
+    #[must_use]
+    pub fn from_recoverable(bytes: &[u8]) -> Option<Self> {
+        let (r, rest) = bytes.split_first_chunk::<32>()?;
+        let (s, [v]) = rest.split_first_chunk::<32>()? else {
+            return None;
+        };
+        let odd = match v {
+            27 => 0,
+            28 => 0x80,
+            _ => return None,
+        };
+        let mut vs = B256::from(*s);
+        match vs.0.first_mut() {
+            // A high s has this bit set, and no account's signature has a high s.
+            Some(first) if *first & 0x80 == 0 => *first |= odd,
+            _ => return None,
+        }
+        let r = B256::from(*r);
+        Some(Self { r, vs })
+    }
+
+    /// Of 64 bytes; none for another number.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (r, vs) = bytes.split_first_chunk::<32>()?;
+        Some(Self {
+            r: B256::from(*r),
+            vs: B256::from(<[u8; 32]>::try_from(vs).ok()?),
+        })
+    }
+}
+
 /// A report with what makes it believable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -2,13 +2,13 @@
 //!
 //! Parameters: `(string behaviour, string detail)`. Payload: `(string)`. `echo` is the well-behaved one: it
 //! returns `detail`, and is the bare component call of the benchmarks. `relay` tells what it was woken with, `count` and
-//! `ponder` take `detail` steps, with and without progress, `bloat` keeps that many bytes, and `sign` has `detail` signed. As a feed it has the value
+//! `ponder` take `detail` steps, with and without progress, `bloat` keeps that many bytes, and `sign` has `detail` signed and `claim` asks whether another did. As a feed it has the value
 //! `detail`, and a caller gets what a contract would.
 
 use cryptlet::{
     Answer, Context, Cryptlet, Description, Failure, Trigger, abi, http,
     primitives::{I256, hex},
-    signing,
+    regions, signing,
 };
 use std::hint::black_box;
 
@@ -80,6 +80,7 @@ fn misbehave(behaviour: &str, detail: String) -> Result<Answer<(String,)>, Failu
         "fetch" => fetch(&detail)?,
         "hammer" => hammer(&detail)?,
         "sign" => sign(detail.as_bytes())?,
+        "claim" => claim(&detail)?,
         "sign-huge" => sign(&vec![0; number(&detail)?])?,
         "sign-many" => sign_again(number(&detail)?)?,
         _ => return Err(Failure::Refused(format!("no behaviour {behaviour:?}"))),
@@ -162,6 +163,26 @@ fn sign(message: &[u8]) -> Result<String, Failure> {
     let signed = signing::sign(message)?;
     let cryptlet = signed.cryptlet.map_or("none".into(), hex::encode);
     Ok(format!("{cryptlet} {}", hex::encode(signed.region)))
+}
+
+/// Whether a claim holds: its six parts in hexadecimal, in their order, asked so many times as the seventh says.
+fn claim(detail: &str) -> Result<String, Failure> {
+    let mut parts = detail.split(' ');
+    let mut part = || hex::decode(parts.next().unwrap_or_default()).unwrap_or_default();
+    let claim = regions::Claim {
+        host: part(),
+        measurement: part(),
+        evidence: part(),
+        cryptlet: part(),
+        message: part(),
+        signature: part(),
+    };
+    let times = number(parts.next().unwrap_or_default())?;
+    let mut holds = false;
+    for _ in 0..times {
+        holds = regions::check_signature(&claim)?;
+    }
+    Ok(holds.to_string())
 }
 
 /// The signatures of the last of so many messages.

@@ -37,7 +37,7 @@ pub trait Executor {
 
 /// A component, ready to run.
 pub trait Execution {
-    /// Names of the interfaces that the component imports, as manifests write them: `log`, `http`, `signing`.
+    /// Names of the interfaces that the component imports, as manifests write them: `log`, `http`, `signing`, `regions`.
     fn imports(&self) -> &[String];
 
     /// Called once in each region, before it is sealed: starts what a copy of a process cannot have.

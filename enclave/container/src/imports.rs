@@ -1,4 +1,4 @@
-//! What a cryptlet may ask for while it runs: log, http and signing. Whoever executes it brings what it asks to [`RunState`].
+//! What a cryptlet may ask for while it runs: log, http, signing and regions. Whoever executes it brings what it asks to [`RunState`].
 
 use crate::{
     channel::SharedHost,
@@ -7,14 +7,18 @@ use crate::{
     http::{Abort, Egress, ExchangeError, Request, Surroundings, exchange},
     recording::Answers,
 };
-use bindings::bletchley::cryptlet::{http as wire, log, signing};
+use alloy_primitives::{Address, B256, Bytes};
+use bindings::bletchley::cryptlet::{http as wire, log, regions, signing};
 pub use bindings::bletchley::cryptlet::{
     http::{Error as HttpError, Request as HttpRequest, Response as HttpResponse},
     log::Level,
+    regions::Claim,
     signing::Signatures,
 };
+use cryptlet_seal::evidence::said_in_region;
 use cryptlet_types::{
-    Limits, UnixSeconds,
+    CryptletId, CryptletMessage, Evidence, Limits, Measurement, MessageStatement, ReportDomain,
+    UnixSeconds,
     bounded::clip,
     message::{MAX_SIGNED_BYTES, MAX_SIGNED_MESSAGES},
     recording::{MAX_EXCHANGES, Recorded},
@@ -54,6 +58,7 @@ pub struct RunState {
     answers: Answers,
     exchanges: usize,
     messages: usize,
+    claims: usize,
     log_lines: u32,
     pub(crate) memory: MemoryLimit,
 }
@@ -79,6 +84,7 @@ impl RunState {
             answers,
             exchanges: 0,
             messages: 0,
+            claims: 0,
             log_lines: 0,
             memory: MemoryLimit::new(limits.memory_bytes),
         }
@@ -157,11 +163,23 @@ impl RunState {
             return Ok(Err(reason));
         }
         let signed = self.answers.sign(message.into())?;
-        let bytes = |signature: CompactSignature| [signature.r, signature.vs].concat();
+        let bytes = |signature: CompactSignature| signature.to_bytes().to_vec();
         Ok(signed.map(|signatures| Signatures {
             cryptlet: signatures.cryptlet.map(bytes),
             region: bytes(signatures.region),
         }))
+    }
+
+    /// `regions.check-signature`: whether a region said so, by a host's word. What is malformed is not believed either.
+    ///
+    /// # Errors
+    /// Why it was not looked at.
+    pub fn check_claim(&mut self, claim: &Claim) -> Result<bool, String> {
+        self.claims += 1;
+        if self.claims > MAX_SIGNED_MESSAGES {
+            return Err(format!("more than {MAX_SIGNED_MESSAGES} claims in one run"));
+        }
+        Ok(holds(claim, &self.answers.domain()).unwrap_or_default())
     }
 
     fn exchange(&mut self, request: &Request) -> Result<wire::Response, ExchangeError> {
@@ -210,7 +228,100 @@ impl signing::Host for RunState {
     }
 }
 
+impl regions::Host for RunState {
+    fn check_signature(&mut self, claim: Claim) -> wasmtime::Result<Result<bool, String>> {
+        Ok(self.check_claim(&claim))
+    }
+}
+
+/// None where the claim is malformed.
+fn holds(claim: &Claim, domain: &ReportDomain) -> Option<bool> {
+    if claim.message.len() > MAX_SIGNED_BYTES {
+        return None;
+    }
+    let said = CryptletMessage {
+        cryptlet: CryptletId(Address::try_from(claim.cryptlet.as_slice()).ok()?),
+        message: Bytes::copy_from_slice(&claim.message),
+    };
+    let statement = MessageStatement {
+        measurement: Measurement(B256::try_from(claim.measurement.as_slice()).ok()?),
+        message: said.digest(domain),
+    };
+    let evidence = Evidence::from_json(&claim.evidence).ok()?;
+    let host = Address::try_from(claim.host.as_slice()).ok()?;
+    let signature = CompactSignature::from_bytes(&claim.signature)?;
+    Some(said_in_region(&evidence, host, &statement, &signature))
+}
+
 /// Says which source was meant: a cryptlet may ask several.
 fn of(url: &str, reason: &str) -> String {
     clip(&format!("{url}: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cryptlet_seal::{SigningKey, evidence::vouch};
+    use cryptlet_types::{EvidenceStatement, Provider, evidence::MAX_EVIDENCE_BYTES};
+
+    const DOMAIN: ReportDomain = ReportDomain {
+        chain_id: 1,
+        delegate: Address::ZERO,
+    };
+
+    /// A genuine claim, on a message and with evidence of these lengths.
+    fn claim(message: usize, evidence: usize) -> Claim {
+        let (host, region) = (SigningKey::generate(), SigningKey::generate());
+        let measurement = Measurement(B256::repeat_byte(1));
+        let cryptlet = CryptletId(Address::repeat_byte(2));
+        let said = CryptletMessage {
+            cryptlet,
+            message: vec![3; message].into(),
+        };
+        let statement = MessageStatement {
+            measurement,
+            message: said.digest(&DOMAIN),
+        };
+        let vouched = vouch(
+            EvidenceStatement {
+                provider: Provider::Process,
+                controls: vec![],
+                measurement,
+                region_key: region.address(),
+                exchange_key: B256::ZERO,
+                nonce: B256::ZERO,
+            },
+            4,
+            &host,
+        );
+        let mut json = serde_json::to_vec(&vouched.unwrap()).unwrap();
+        json.resize(json.len().max(evidence), b' ');
+        let signature = region.sign(statement.digest()).unwrap();
+        Claim {
+            host: host.address().to_vec(),
+            measurement: measurement.0.to_vec(),
+            evidence: json,
+            cryptlet: cryptlet.0.to_vec(),
+            message: said.message.to_vec(),
+            signature: signature.to_bytes().to_vec(),
+        }
+    }
+
+    #[test]
+    fn claims_are_believed_up_to_their_sizes() {
+        let most = (MAX_SIGNED_BYTES, MAX_EVIDENCE_BYTES);
+        assert_eq!(holds(&claim(0, 0), &DOMAIN), Some(true));
+        assert_eq!(holds(&claim(most.0, most.1), &DOMAIN), Some(true));
+        assert_eq!(holds(&claim(most.0 + 1, 0), &DOMAIN), None);
+        assert_eq!(holds(&claim(0, most.1 + 1), &DOMAIN), None);
+    }
+
+    #[test]
+    fn what_was_said_to_another_delegate_is_not_believed() {
+        let claim = claim(5, 0);
+        for (chain_id, delegate) in [(2, Address::ZERO), (1, Address::repeat_byte(1))] {
+            let domain = ReportDomain { chain_id, delegate };
+            assert_eq!(holds(&claim, &domain), Some(false));
+        }
+    }
 }

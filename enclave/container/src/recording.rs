@@ -39,6 +39,14 @@ impl Answers {
         }
     }
 
+    /// Where the run's words count.
+    pub(crate) fn domain(&self) -> ReportDomain {
+        match self {
+            Self::Sources(speaker) | Self::Recorded(speaker, _) => speaker.domain,
+            Self::Replayed(replayer) => replayer.domain,
+        }
+    }
+
     /// The signatures of a message. The inner error says why there are none.
     ///
     /// # Errors

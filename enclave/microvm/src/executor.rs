@@ -11,7 +11,7 @@ use cryptlet_container::{
     deadline::{Deadline, Watchdog},
     execution::{Execution, Executor},
     http::{Abort, Egress},
-    imports::{HttpError, HttpRequest, HttpResponse, Level, RunState, Signatures},
+    imports::{Claim, HttpError, HttpRequest, HttpResponse, Level, RunState, Signatures},
     recording::Answers,
     runtime::{Answer, Failure, MAX_MEMORY_BYTES, Ran, RunError, Wake},
     sandbox::Needs,
@@ -181,13 +181,14 @@ impl World {
         if self.abort.is_some() {
             return None;
         }
-        let answered = match decode::<CallOut<Level, HttpRequest>>(call)? {
+        let answered = match decode::<CallOut<Level, HttpRequest, Claim>>(call)? {
             CallOut::Log(level, line) => {
                 let taken = self.state.write_line(level, &line);
                 taken.map(|()| Answered::Taken)
             }
             CallOut::Send(request) => self.state.send_request(request).map(Answered::Response),
             CallOut::Sign(message) => self.state.sign_message(message).map(Answered::Signed),
+            CallOut::Check(claim) => Ok(Answered::Checked(self.state.check_claim(&claim))),
         };
         match answered {
             Ok(answer) => encode::<Answered<HttpResponse, HttpError, Signatures>>(&answer),

@@ -44,6 +44,7 @@ macro_rules! conforms {
             a_key_for_one_region_is_of_no_use_to_another,
             a_key_that_stays_in_its_vault_signs_there,
             a_message_is_signed_by_both_keys_and_passes_for_nothing_else,
+            a_cryptlet_believes_what_another_said_in_its_region_alone,
             what_is_no_package_makes_no_region,
             a_region_ends_when_it_is_dropped,
             a_call_that_is_dropped_ends_its_region,

@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use cryptlet_isolation::{
     CallOutHandler, CallOutSession, IsolationError, IsolationProvider, Region, check_signature,
 };
-use cryptlet_seal::{SigningKey, check, key_binding, recover, wrap};
+use cryptlet_seal::{SigningKey, check, evidence::vouch, key_binding, recover, wrap};
 use cryptlet_types::{
-    CryptletMessage, Measurement, MessageStatement, SignedReport,
+    CryptletMessage, EvidenceStatement, Measurement, MessageStatement, SignedReport,
     region::{
         CallOut, CallOutAnswer, KeyGrant, Package, RegionFault, RegionSettings, RegionStatement,
         RunAnswer, RunOutcome, sources_digest,
@@ -320,14 +320,7 @@ async fn signed(
 ) -> (Option<CompactSignature>, CompactSignature) {
     let told = said(&region.run(behave("sign", message)).await.unwrap());
     let (cryptlet, region) = told.split_once(' ').unwrap();
-    let read = |text: &str| {
-        let bytes = hex::decode(text).unwrap();
-        assert_eq!(bytes.len(), 64);
-        CompactSignature {
-            r: B256::from_slice(&bytes[..32]),
-            vs: B256::from_slice(&bytes[32..]),
-        }
-    };
+    let read = |text: &str| CompactSignature::from_bytes(&hex::decode(text).unwrap()).unwrap();
     ((cryptlet != "none").then(|| read(cryptlet)), read(region))
 }
 
@@ -383,6 +376,66 @@ pub async fn a_message_is_signed_by_both_keys_and_passes_for_nothing_else(starts
             region.run(behave(behaviour, detail)).await.is_ok(),
             "{behaviour}"
         );
+    }
+}
+
+pub async fn a_cryptlet_believes_what_another_said_in_its_region_alone(starts: Starts) {
+    let (provider, setup) = (starts(), Setup::new(HOSTILE));
+    let mut speaker = ready(provider.as_ref(), &setup).await;
+    let (_, signature) = signed(speaker.as_mut(), "pay 7").await;
+    let host = SigningKey::generate();
+    let statement = speaker.statement().clone();
+    let measurement = statement.measurement;
+    let evidence = vouch(statement.clone(), 7, &host).unwrap();
+    let evidence = serde_json::to_vec(&evidence).unwrap();
+    let cryptlet = behave("sign", "").subscription.cryptlet;
+    let genuine = [
+        host.address().to_vec(),
+        measurement.0.to_vec(),
+        evidence,
+        cryptlet.0.to_vec(),
+        b"pay 7".to_vec(),
+        signature.to_bytes().to_vec(),
+    ];
+    let told = |parts: &[Vec<u8>; 6], times: usize| {
+        let parts = parts.iter().map(hex::encode);
+        let parts = parts.chain([times.to_string()]);
+        behave("claim", &parts.collect::<Vec<_>>().join(" "))
+    };
+    let mut listener = ready(provider.as_ref(), &Setup::new(HOSTILE)).await;
+    let asked = listener.run(told(&genuine, 64)).await;
+    assert_eq!(said(&asked.unwrap()), "true");
+    let often = fault(listener.run(told(&genuine, 65)).await);
+    assert!(often.to_string().contains("nothing checked"), "{often}");
+
+    let mut shown = Vec::new();
+    for place in [0, 1, 3, 4, 5] {
+        let mut altered = genuine.clone();
+        altered[place][3] ^= 1;
+        shown.push(altered);
+        let mut short = genuine.clone();
+        short[place].pop();
+        shown.push(short);
+    }
+    let vouched_by = |statement: EvidenceStatement, host: &SigningKey| {
+        let mut other = genuine.clone();
+        other[2] = serde_json::to_vec(&vouch(statement, 7, host).unwrap()).unwrap();
+        other
+    };
+    shown.push(vouched_by(statement.clone(), &SigningKey::generate()));
+    let elsewhere = ready(provider.as_ref(), &setup).await.statement().clone();
+    shown.push(vouched_by(elsewhere, &host));
+    let mut another = statement;
+    another.measurement = Measurement(B256::repeat_byte(1));
+    shown.push(vouched_by(another, &host));
+    for evidence in [b"{}".to_vec(), Vec::new()] {
+        let mut malformed = genuine.clone();
+        malformed[2] = evidence;
+        shown.push(malformed);
+    }
+    for (index, claim) in shown.iter().enumerate() {
+        let answer = listener.run(told(claim, 1)).await.unwrap();
+        assert_eq!(said(&answer), "false", "{index}");
     }
 }
 

@@ -133,7 +133,7 @@ impl Setup {
                 description: String::new(),
                 kind: Kind::Utility,
                 isolation: true,
-                imports: vec!["http".into(), "log".into(), "signing".into()],
+                imports: ["http", "log", "regions", "signing"].map(Into::into).into(),
                 triggers: vec![TriggerKind::Clock],
                 limits: self.limits,
                 egress: vec![PLACE.into()],

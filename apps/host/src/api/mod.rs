@@ -163,7 +163,7 @@ impl Service {
             chain_id: domain.chain_id,
             rpc: self.about.rpc.clone(),
             delegate: domain.delegate.into(),
-            delegate_signature: HexBytes(compact(&self.about.signature).into()),
+            delegate_signature: HexBytes(self.about.signature.to_bytes()),
             first_block: self.about.first_block,
             register: RegisterInfo {
                 chain_id: register.chain_id,
@@ -180,11 +180,6 @@ impl Service {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
-}
-
-/// 64 bytes, `r` and `vs` (EIP-2098).
-fn compact(signature: &CompactSignature) -> Vec<u8> {
-    [signature.r, signature.vs].concat()
 }
 
 #[async_trait]

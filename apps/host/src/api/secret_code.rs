@@ -5,7 +5,6 @@ use crate::{
     HostError,
     secret_codes::{Refused, SecretCodeStore, Standing},
 };
-use alloy_primitives::B256;
 use cryptlet_api::{
     Caller, Problem,
     types::{Counterparty, Hex, NewCodeAgreement, NewCodeKey, Result, SecretCodeInfo},
@@ -113,23 +112,14 @@ fn signature(bytes: &[u8]) -> Result<CompactSignature> {
         let next = "sign anew: cryptlet secret-code agree";
         Problem::refused("signature: not the 65 bytes of an account's", next)
     };
-    let (r, rest) = bytes.split_first_chunk::<32>().ok_or_else(malformed)?;
-    let (s, v) = rest.split_first_chunk::<32>().ok_or_else(malformed)?;
-    let odd = match v {
-        [0 | 27] => 0,
-        [1 | 28] => 0x80,
-        _ => return Err(malformed()),
-    };
-    let mut vs = *s;
-    match vs.first_mut() {
-        // A high s has this bit set, and no account's signature has a high s.
-        Some(first) if *first & 0x80 == 0 => *first |= odd,
-        _ => return Err(malformed()),
+    // Wallets say which of the two points it is by 27 and 28, or by 0 and 1.
+    let mut whole = bytes.to_vec();
+    match whole.last_mut() {
+        Some(v @ (0 | 1)) => *v += 27,
+        Some(_) => {}
+        None => return Err(malformed()),
     }
-    Ok(CompactSignature {
-        r: B256::from(*r),
-        vs: B256::from(vs),
-    })
+    CompactSignature::from_recoverable(&whole).ok_or_else(malformed)
 }
 
 const NO_STORE: &str = "this host keeps no keys of secret code";
@@ -159,6 +149,7 @@ fn host(error: HostError) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloy_primitives::B256;
     use cryptlet_seal::{SigningKey, recover};
 
     #[test]

@@ -104,7 +104,7 @@ impl Play {
     /// The hostile cryptlet's.
     pub(crate) async fn hostile() -> Self {
         let manifest = br#"{"name": "hostile", "version": "0.1.0", "config": {
-            "description": "Misbehaves as it is told.", "isolation": true, "imports": ["http", "log", "signing"],
+            "description": "Misbehaves as it is told.", "isolation": true, "imports": ["http", "log", "regions", "signing"],
             "limits": {"fuel": 50000000, "memoryBytes": 16777216, "wallMillis": 5000, "responseBytes": 65536}}}"#;
         let cryptlet = CryptletSource {
             manifest: manifest.to_vec(),

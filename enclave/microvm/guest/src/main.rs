@@ -25,6 +25,7 @@ use bindings::{
     bletchley::cryptlet::{
         http,
         log::{self, Level},
+        regions::{self, Claim},
         signing::{self, Signatures},
         types,
     },
@@ -206,7 +207,7 @@ fn ask(call: Vec<u8>) -> wasmtime::Result<Heard> {
     Ok(decode(&answer).ok_or(Aborted)?)
 }
 
-fn call(call: &CallOut<Level, http::Request>) -> wasmtime::Result<Vec<u8>> {
+fn call(call: &CallOut<Level, http::Request, Claim>) -> wasmtime::Result<Vec<u8>> {
     Ok(encode(call).ok_or(Aborted)?)
 }
 
@@ -223,7 +224,7 @@ impl http::Host for State {
     fn send(&mut self, request: http::Request) -> wasmtime::Result<HttpAnswer> {
         match ask(call(&CallOut::Send(request))?)? {
             Answered::Response(answer) => Ok(answer),
-            Answered::Taken | Answered::Signed(_) => Err(Aborted.into()),
+            _ => Err(Aborted.into()),
         }
     }
 }
@@ -232,7 +233,16 @@ impl signing::Host for State {
     fn sign(&mut self, message: Vec<u8>) -> wasmtime::Result<Result<Signatures, String>> {
         match ask(call(&CallOut::Sign(message))?)? {
             Answered::Signed(signed) => Ok(signed),
-            Answered::Taken | Answered::Response(_) => Err(Aborted.into()),
+            _ => Err(Aborted.into()),
+        }
+    }
+}
+
+impl regions::Host for State {
+    fn check_signature(&mut self, claim: Claim) -> wasmtime::Result<Result<bool, String>> {
+        match ask(call(&CallOut::Check(claim))?)? {
+            Answered::Checked(holds) => Ok(holds),
+            _ => Err(Aborted.into()),
         }
     }
 }

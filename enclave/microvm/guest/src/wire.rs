@@ -42,10 +42,11 @@ pub(crate) enum Stopped {
 /// A call of the cryptlet, for the host function `call`. It answers with what was asked for, or with no bytes once the
 /// run is over.
 #[derive(Serialize, Deserialize)]
-pub(crate) enum CallOut<L, R> {
+pub(crate) enum CallOut<L, R, C> {
     Log(L, String),
     Send(R),
     Sign(Vec<u8>),
+    Check(C),
 }
 
 /// The answer to a call.
@@ -57,6 +58,8 @@ pub(crate) enum Answered<R, E, S> {
     Response(Result<R, E>),
     /// Of who signs.
     Signed(Result<S, String>),
+    /// Whether a claim holds.
+    Checked(Result<bool, String>),
 }
 
 /// `value`, as the other side reads it.

@@ -23,6 +23,7 @@
 
 pub mod http;
 mod log;
+pub mod regions;
 pub mod signing;
 mod trigger;
 

@@ -315,7 +315,7 @@ fn manifest(key: &SigningKey) -> Manifest {
             description: String::new(),
             kind: Kind::Utility,
             isolation: true,
-            imports: vec!["http".into(), "log".into(), "signing".into()],
+            imports: ["http", "log", "regions", "signing"].map(Into::into).into(),
             triggers: vec![TriggerKind::Clock],
             limits: Limits::default(),
             egress: vec![],

@@ -3,7 +3,7 @@
 use crate::{Outcome, job};
 use bindings::{
     Context, Trigger, Utility, UtilityPre,
-    bletchley::cryptlet::{http, log, signing, types},
+    bletchley::cryptlet::{http, log, regions, signing, types},
 };
 use wasmtime::{
     Engine, Store,
@@ -45,6 +45,12 @@ impl http::Host for Nothing {
 
 impl signing::Host for Nothing {
     fn sign(&mut self, _: Vec<u8>) -> wasmtime::Result<Result<signing::Signatures, String>> {
+        Ok(Err(String::new()))
+    }
+}
+
+impl regions::Host for Nothing {
+    fn check_signature(&mut self, _: regions::Claim) -> wasmtime::Result<Result<bool, String>> {
         Ok(Err(String::new()))
     }
 }
