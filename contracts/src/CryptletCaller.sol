@@ -2,8 +2,8 @@
 pragma solidity ^0.8.28;
 
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
-import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 import {CryptoDelegate} from "./CryptoDelegate.sol";
+import {DelegateDomain} from "./DelegateDomain.sol";
 import {ICryptletRegister} from "./ICryptletRegister.sol";
 
 /**
@@ -40,8 +40,6 @@ abstract contract CryptletCaller {
         "Answer(address cryptlet,bytes32 request,uint64 windowStart,uint64 windowEnd,bytes32 region,bytes value)"
     );
 
-    bytes32 private constant DOMAIN_TYPEHASH =
-        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
 
     /// @notice Longest call window, in seconds.
     uint64 public constant MAX_WINDOW_LENGTH = 7 days;
@@ -133,10 +131,7 @@ abstract contract CryptletCaller {
                 keccak256(answer.value)
             )
         );
-        bytes32 separator = keccak256(
-            abi.encode(DOMAIN_TYPEHASH, keccak256("CryptoDelegate"), keccak256("1"), block.chainid, address(_delegate))
-        );
-        return MessageHashUtils.toTypedDataHash(separator, structHash);
+        return DelegateDomain.hashTypedData(address(_delegate), structHash);
     }
 
     /**

@@ -14,6 +14,7 @@ contract CryptletMessageTest is Regions {
     uint256 private constant SIGNER_KEY = 0x5164E7;
     address private constant DELEGATE = address(0xDE1E6A7E);
     address private constant CRYPTLET = address(0xC4);
+    bytes32 private constant SUBJECT = keccak256("subject");
 
     address private _signer = vm.addr(SIGNER_KEY);
 
@@ -31,6 +32,7 @@ contract CryptletMessageTest is Regions {
             bytes32 hash = CryptletMessage.hash(
                 vm.parseJsonAddress(json, ".domain.delegate"),
                 vm.parseJsonAddress(json, ".cryptlet"),
+                vm.parseJsonBytes32(json, ".subject"),
                 vm.parseJsonBytes(json, ".message")
             );
             vm.assertEq(hash, vm.parseJsonBytes32(json, ".digest"), names[i]);
@@ -45,23 +47,24 @@ contract CryptletMessageTest is Regions {
     }
 
     function testAMessageIsBelieved(bytes memory message) public view {
-        vm.assertTrue(_isSigned(DELEGATE, CRYPTLET, message, _sign(SIGNER_KEY, message)));
+        vm.assertTrue(_isSigned(DELEGATE, CRYPTLET, SUBJECT, message, _sign(SIGNER_KEY, message)));
     }
 
     function testNobodyElseSpeaksForTheCryptlet(bytes memory message, uint256 key) public view {
         key = _bound(key, 1, type(uint128).max);
         vm.assume(key != SIGNER_KEY);
-        vm.assertFalse(_isSigned(DELEGATE, CRYPTLET, message, _sign(key, message)));
+        vm.assertFalse(_isSigned(DELEGATE, CRYPTLET, SUBJECT, message, _sign(key, message)));
     }
 
     function testNothingElseIsSaid(bytes memory message, bytes memory other) public {
         vm.assume(keccak256(message) != keccak256(other));
         bytes memory signature = _sign(SIGNER_KEY, message);
-        vm.assertFalse(_isSigned(DELEGATE, CRYPTLET, other, signature), "message");
-        vm.assertFalse(_isSigned(address(1), CRYPTLET, message, signature), "delegate");
-        vm.assertFalse(_isSigned(DELEGATE, address(1), message, signature), "cryptlet");
+        vm.assertFalse(_isSigned(DELEGATE, CRYPTLET, SUBJECT, other, signature), "message");
+        vm.assertFalse(_isSigned(address(1), CRYPTLET, SUBJECT, message, signature), "delegate");
+        vm.assertFalse(_isSigned(DELEGATE, address(1), SUBJECT, message, signature), "cryptlet");
+        vm.assertFalse(_isSigned(DELEGATE, CRYPTLET, bytes32(0), message, signature), "subject");
         vm.chainId(block.chainid + 1);
-        vm.assertFalse(_isSigned(DELEGATE, CRYPTLET, message, signature), "chain");
+        vm.assertFalse(_isSigned(DELEGATE, CRYPTLET, SUBJECT, message, signature), "chain");
     }
 
     function testAnyAlteredByteOfTheSignatureIsRefused(uint256 place, uint8 mask) public view {
@@ -69,25 +72,25 @@ contract CryptletMessageTest is Regions {
         bytes memory signature = _sign(SIGNER_KEY, "said");
         place %= 64;
         signature[place] = bytes1(uint8(signature[place]) ^ mask);
-        vm.assertFalse(_isSigned(DELEGATE, CRYPTLET, "said", signature));
+        vm.assertFalse(_isSigned(DELEGATE, CRYPTLET, SUBJECT, "said", signature));
     }
 
     function testAnythingElseThanASignatureIsFalse(bytes memory message, bytes memory signature) public view {
-        vm.assertFalse(_isSigned(DELEGATE, CRYPTLET, message, signature));
+        vm.assertFalse(_isSigned(DELEGATE, CRYPTLET, SUBJECT, message, signature));
     }
 
     /// @dev Where nobody can be recovered, nobody has signed, even where a register says so.
     function testNobodyIsNoSigner() public {
         _signer = address(0);
-        vm.assertFalse(_isSigned(DELEGATE, CRYPTLET, "said", new bytes(64)));
-        vm.assertFalse(_isSigned(DELEGATE, CRYPTLET, "said", ""));
+        vm.assertFalse(_isSigned(DELEGATE, CRYPTLET, SUBJECT, "said", new bytes(64)));
+        vm.assertFalse(_isSigned(DELEGATE, CRYPTLET, SUBJECT, "said", ""));
     }
 
     function testRevokedKey() public {
         bytes memory signature = _sign(SIGNER_KEY, "said");
-        vm.assertTrue(_isSigned(DELEGATE, CRYPTLET, "said", signature));
+        vm.assertTrue(_isSigned(DELEGATE, CRYPTLET, SUBJECT, "said", signature));
         _signer = address(1);
-        vm.assertFalse(_isSigned(DELEGATE, CRYPTLET, "said", signature));
+        vm.assertFalse(_isSigned(DELEGATE, CRYPTLET, SUBJECT, "said", signature));
     }
 
     function testARegionsMessageIsBelievedAndNoOther(bytes32 message, bytes32 other) public view {
@@ -112,12 +115,13 @@ contract CryptletMessageTest is Regions {
     }
 
     function _sign(uint256 key, bytes memory message) private view returns (bytes memory) {
-        return _compact(key, CryptletMessage.hash(DELEGATE, CRYPTLET, message));
+        return _compact(key, CryptletMessage.hash(DELEGATE, CRYPTLET, SUBJECT, message));
     }
 
     function _isSigned(
         address delegate,
         address cryptlet,
+        bytes32 subject,
         bytes memory message,
         bytes memory signature
     )
@@ -125,6 +129,6 @@ contract CryptletMessageTest is Regions {
         view
         returns (bool)
     {
-        return CryptletMessage.isSigned(ICryptletRegister(address(this)), delegate, cryptlet, message, signature);
+        return CryptletMessage.isSigned(ICryptletRegister(address(this)), delegate, cryptlet, subject, message, signature);
     }
 }

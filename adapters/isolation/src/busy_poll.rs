@@ -2,9 +2,12 @@
 //!
 //! A region answers many a call in less time than a system takes to wake who waits for it on another core. So the first moments
 //! of a wait are spent looking (as a network's driver does with `SO_BUSY_POLL`), but only where the last wait was a short
-//! one too and a core stays free for the region: one of this process's waits fewer than it has cores looks, all others sleep.
+//! one too, for a bounded time of each call, and by half as many of this process's waits as it has cores; all others sleep.
 
-use rustix::net::{RecvFlags, recv};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
 use std::{
     num::NonZero,
     os::fd::OwnedFd,
@@ -16,21 +19,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Longest that is looked for; what takes longer is worth a wake-up.
+/// Longest look; what takes longer is worth a wake-up.
 const MOST: Duration = Duration::from_micros(250);
+/// Longest that one call into a region is looked for, all its waits together: a region that asks for much is not the only one.
+const MOST_OF_A_CALL: Duration = Duration::from_millis(1);
 
-/// How many may look at a time, and how many do.
-static PLACES: LazyLock<Places> = LazyLock::new(|| {
+/// Who may look in this process.
+static SEATS: LazyLock<Seats> = LazyLock::new(|| {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    Places::new(cores - 1)
+    Seats::new(cores / 2)
 });
 
-struct Places {
+#[derive(Debug)]
+struct Seats {
     all: usize,
     taken: AtomicUsize,
 }
 
-impl Places {
+impl Seats {
     fn new(all: usize) -> Self {
         Self {
             all,
@@ -38,18 +44,18 @@ impl Places {
         }
     }
 
-    fn take(&self) -> Option<Place<'_>> {
+    fn take(&self) -> Option<Seat<'_>> {
         let more = |taken| (taken < self.all).then_some(taken + 1);
         let order = Ordering::Relaxed;
         self.taken.fetch_update(order, order, more).ok()?;
-        Some(Place(self))
+        Some(Seat(self))
     }
 }
 
-/// Given back when it is dropped, as with a future that nobody waits for any more.
-struct Place<'a>(&'a Places);
+/// Given back when it is dropped.
+struct Seat<'a>(&'a Seats);
 
-impl Drop for Place<'_> {
+impl Drop for Seat<'_> {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
@@ -58,25 +64,46 @@ impl Drop for Place<'_> {
 /// The waits of one conversation.
 #[derive(Debug)]
 pub(crate) struct Waits {
+    seats: &'static Seats,
     last_was_short: bool,
+    /// Of this call.
+    left: Duration,
 }
 
 impl Waits {
     pub(crate) fn new() -> Self {
+        Self::with(&SEATS)
+    }
+
+    fn with(seats: &'static Seats) -> Self {
         Self {
+            seats,
             last_was_short: true,
+            left: Duration::ZERO,
         }
     }
 
-    /// Looks at `socket` until something has come or the time for that is over. It does not let the runtime go on meanwhile: that
-    /// would have another of its threads woken, on the core where the region runs. Nothing waits longer for it than for the
-    /// check of a few signatures.
-    pub(crate) fn look(&self, socket: &OwnedFd) {
-        if self.last_was_short
-            && let Some(_place) = PLACES.take()
-        {
-            look(socket);
+    /// A call into the region begins.
+    pub(crate) fn begin(&mut self) {
+        self.left = MOST_OF_A_CALL;
+    }
+
+    /// Looks at `socket` until something has come or the time for that is over. Returns how often nothing had; none if it did
+    /// not look. It does not let the runtime go on meanwhile: that would have another of its threads woken, on the core where
+    /// the region runs.
+    pub(crate) fn look(&mut self, socket: &OwnedFd) -> Option<u64> {
+        if !self.last_was_short || self.left.is_zero() {
+            return None;
         }
+        let _seat = self.seats.take()?;
+        let (began, most) = (Instant::now(), MOST.min(self.left));
+        let mut looks = 0;
+        while nothing_came(socket) && began.elapsed() < most {
+            looks += 1;
+            thread::yield_now();
+        }
+        self.left = self.left.saturating_sub(began.elapsed());
+        Some(looks)
     }
 
     /// Remembers how long a wait took, its looking included.
@@ -85,20 +112,10 @@ impl Waits {
     }
 }
 
-fn look(socket: &OwnedFd) {
-    let began = Instant::now();
-    while nothing_came(socket) && began.elapsed() < MOST {
-        thread::yield_now();
-    }
-}
-
 /// Whether the stream is open and empty.
 fn nothing_came(socket: &OwnedFd) -> bool {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    matches!(
-        recv(socket, &mut [0_u8], flags),
-        Err(rustix::io::Errno::AGAIN)
-    )
+    matches!(recv(socket, &mut [0_u8], flags), Err(Errno::AGAIN))
 }
 
 #[cfg(test)]
@@ -106,40 +123,62 @@ mod tests {
     use super::*;
     use std::{io::Write, os::unix::net::UnixStream};
 
-    #[test]
-    fn no_more_look_than_there_are_places_and_each_is_given_back() {
-        let places = Places::new(2);
-        let (first, second) = (places.take(), places.take());
-        assert!(first.is_some() && second.is_some() && places.take().is_none());
-        drop(second);
-        let again = places.take();
-        assert!(again.is_some() && places.take().is_none());
-        drop((first, again));
-        assert_eq!(places.taken.into_inner(), 0);
-        assert!(Places::new(0).take().is_none(), "one core");
+    fn seats(all: usize) -> &'static Seats {
+        Box::leak(Box::new(Seats::new(all)))
+    }
+
+    fn begun(seats: &'static Seats) -> Waits {
+        let mut waits = Waits::with(seats);
+        waits.begin();
+        waits
     }
 
     #[test]
-    fn looking_ends_with_the_first_byte_or_the_end_or_in_time() {
+    fn no_more_look_than_there_are_seats_and_each_is_given_back() {
+        let (seats, socket) = (seats(2), OwnedFd::from(UnixStream::pair().unwrap().0));
+        let first = seats.take();
+        assert!(first.is_some() && begun(seats).look(&socket).is_some());
+        let second = seats.take();
+        assert!(second.is_some() && begun(seats).look(&socket).is_none());
+        drop((first, second));
+        assert_eq!(seats.taken.load(Ordering::Relaxed), 0);
+        assert!(begun(self::seats(0)).look(&socket).is_none(), "one core");
+    }
+
+    #[test]
+    fn looking_ends_with_the_first_byte_the_end_or_the_time() {
         let (ours, mut region) = UnixStream::pair().unwrap();
-        let socket = OwnedFd::from(ours);
-        let began = Instant::now();
-        look(&socket);
-        assert!(began.elapsed() >= MOST);
+        let (socket, seats) = (OwnedFd::from(ours), seats(1));
+        assert!(begun(seats).look(&socket) > Some(0), "nothing has come");
         region.write_all(&[1]).unwrap();
-        assert!(!nothing_came(&socket));
-        drop(region);
+        assert_eq!(begun(seats).look(&socket), Some(0));
         recv(&socket, &mut [0_u8], RecvFlags::empty()).unwrap();
-        assert!(!nothing_came(&socket), "the region has ended");
+        drop(region);
+        assert_eq!(begun(seats).look(&socket), Some(0), "the region has ended");
     }
 
     #[test]
-    fn a_long_wait_is_not_looked_for_again_until_one_was_short() {
-        let mut waits = Waits::new();
-        assert!(waits.last_was_short);
+    fn a_call_is_looked_for_until_its_time_is_used_up() {
+        let (ours, _region) = UnixStream::pair().unwrap();
+        let (socket, mut waits) = (OwnedFd::from(ours), Waits::with(seats(1)));
+        assert_eq!(waits.look(&socket), None, "no call has begun");
+        for _ in 0..2 {
+            waits.begin();
+            let mut looks = 0;
+            while waits.look(&socket).is_some() {
+                looks += 1;
+            }
+            assert!((1..=4).contains(&looks), "{looks}");
+        }
+    }
+
+    #[test]
+    fn after_a_long_wait_nobody_looks_until_one_was_short() {
+        let socket = OwnedFd::from(UnixStream::pair().unwrap().0);
+        let mut waits = begun(seats(1));
         waits.took(MOST);
-        assert!(!waits.last_was_short);
+        assert_eq!(waits.look(&socket), None);
         waits.took(MOST - Duration::from_nanos(1));
-        assert!(waits.last_was_short);
+        assert!(waits.look(&socket).is_some());
     }
 }

@@ -111,6 +111,7 @@ impl Conversation {
         if self.answered && !line.is_quiet().await {
             return Err(line.end(out_of_turn()).await);
         }
+        self.waits.begin();
         let start = Instant::now();
         let late = start + time + CALL_OUT_GRACE;
         let end = late + ANSWER_GRACE;

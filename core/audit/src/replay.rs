@@ -5,8 +5,8 @@
 //! 1. `run`: the recording is of the receipt's job
 //! 2. `package`: it is of the receipt's package, which is the one at hand
 //! 3. `measurement`: package, settings and container at hand measure what the report says
-//! 4. `recording`: what it says of sources has the digests that the region signed, and what it says that the cryptlet's key signed is
-//!    signed by that
+//! 4. `recording`: what it says of sources has the digests that the region signed, and its messages are signed by the same
+//!    keys as the report
 //! 5. `replay`: the run came to its end, and asked for all that was recorded and nothing else
 //! 6. `payload`: it said the same
 //! 7. `sources`: what it was told has the digest that the region signed
@@ -16,12 +16,12 @@
 //! Nobody signs for the last two: they are compared with the host's own words.
 
 use crate::{Check, Verdict};
-use alloy_primitives::{B256, keccak256};
-use cryptlet_seal::{check, recorded_sources};
+use alloy_primitives::{Address, B256, keccak256};
+use cryptlet_seal::{check, recorded_sources, recover};
 use cryptlet_types::{
-    Measurement, Receipt, RunRecord, Sha256Digest, SignedReport,
+    Measurement, MessageStatement, Receipt, RunRecord, Sha256Digest, SignedReport,
     recording::{Recorded, RecordingFile, Replayed, ReplayedOutcome, SignedMessage},
-    region::{RunInput, SourceProof, sources_digest},
+    region::{RegionStatement, RunInput, SourceProof, sources_digest},
 };
 
 /// What is said of a run that is to be repeated.
@@ -161,22 +161,45 @@ impl<'a> Claim<'a> {
         what.map(|what| format!("it {what}"))
     }
 
-    /// Where a message of the recording is not signed by the cryptlet's key. The region's own signature is the host's word here.
+    /// Where a message of the recording is not signed by the keys that signed the report.
     fn other_signer(&self, recorded: &Recorded) -> Option<String> {
         let Recorded::Whole(recording) = recorded else {
             return None;
         };
-        let forged = |signed: &SignedMessage| {
-            let signature = signed.signatures.cryptlet;
-            signature.is_some_and(|signature| {
-                check(signed.message, &signature, self.report.signer).is_err()
-            })
+        for (index, signed) in recording.signed.iter().enumerate() {
+            if let Some(whose) = self.forged(signed) {
+                let number = index.saturating_add(1);
+                return Some(format!("message {number}: not signed by the {whose} key"));
+            }
+        }
+        None
+    }
+
+    /// Whose signature of a message is missing or another's. The region's key is who countersigned the report.
+    fn forged(&self, signed: &SignedMessage) -> Option<&'static str> {
+        let statement = MessageStatement {
+            measurement: self.report.report.region,
+            message: signed.message,
         };
-        let index = recording.signed.iter().position(forged)?;
-        let number = index.saturating_add(1);
-        Some(format!(
-            "message {number}: not signed by the cryptlet's key"
-        ))
+        let region = self.region_key();
+        let by_region = recover(statement.digest(), &signed.signatures.region).ok();
+        if region.is_none() || by_region != region {
+            return Some("region's");
+        }
+        let signature = signed.signatures.cryptlet?;
+        let signer = self.report.signer;
+        let held = check(signed.message, &signature, signer);
+        held.is_err().then_some("cryptlet's")
+    }
+
+    fn region_key(&self) -> Option<Address> {
+        let statement = RegionStatement {
+            measurement: self.report.report.region,
+            report: self.report.report.digest(&self.input.domain),
+            input: self.input.digest().ok()?,
+            sources: sources_digest(self.sources).ok()?,
+        };
+        recover(statement.digest(), &self.report.region_signature).ok()
     }
 
     fn other_payload(&self, replayed: &Replayed) -> Option<String> {
@@ -226,12 +249,12 @@ fn other_source(recorded: &SourceProof, signed: &SourceProof) -> String {
 mod tests {
     use super::*;
     use alloy_primitives::Bytes;
+    use cryptlet_seal::SigningKey;
     use cryptlet_types::{
         JobId, Limits, MessageSignatures, RunId,
         policy::RecordingRule,
         recording::{Exchange, ExchangeOutcome, RecordedResponse, Recording},
         region::RegionSettings,
-        report::CompactSignature,
     };
 
     const RECEIPT: &[u8] = include_bytes!("../../../vectors/receipt/market-watcher.json");
@@ -323,7 +346,7 @@ mod tests {
     #[test]
     fn every_part_of_a_recording_that_differs_is_named() {
         type Change = (&'static str, &'static str, fn(&mut RecordingFile));
-        let changes: [Change; 10] = [
+        let changes: [Change; 9] = [
             ("run", "of job", |file| file.run.job = JobId(ELSE)),
             ("package", "recording is of", |file| {
                 file.package = Sha256Digest(ELSE)
@@ -346,20 +369,6 @@ mod tests {
             ("recording", "has responses: 0, stated is 1", |file| {
                 file.recorded = Recorded::Whole(Recording::default());
             }),
-            ("recording", "message 2: not signed", |file| {
-                let Recorded::Whole(recording) = &mut file.recorded else {
-                    panic!("nothing was recorded")
-                };
-                recording.signed = [None, Some(CompactSignature::default())]
-                    .map(|cryptlet| SignedMessage {
-                        message: ELSE,
-                        signatures: MessageSignatures {
-                            cryptlet,
-                            region: CompactSignature::default(),
-                        },
-                    })
-                    .to_vec();
-            }),
             ("recording", "too large", |file| {
                 file.recorded = Recorded::TooLarge
             }),
@@ -371,6 +380,57 @@ mod tests {
             assert_eq!(names, [name], "{part}");
             assert!(reason.contains(part), "{reason}: {part}");
         }
+    }
+
+    #[test]
+    fn messages_are_those_of_the_reports_own_keys() {
+        let (cryptlet, region, forger) = (
+            SigningKey::generate(),
+            SigningKey::generate(),
+            SigningKey::generate(),
+        );
+        let (mut receipt, mut file, replayed) = honest();
+        let stated = crate::region_statement(&receipt).unwrap().digest();
+        receipt.report.signer = cryptlet.address();
+        receipt.report.region_signature = region.sign(stated).unwrap();
+        let statement = MessageStatement {
+            measurement: receipt.report.report.region,
+            message: ELSE,
+        };
+        let signed = |cryptlet: Option<&SigningKey>, region: &SigningKey| SignedMessage {
+            message: ELSE,
+            signatures: MessageSignatures {
+                cryptlet: cryptlet.map(|key| key.sign(ELSE).unwrap()),
+                region: region.sign(statement.digest()).unwrap(),
+            },
+        };
+        let mut told = |last| {
+            let Recorded::Whole(recording) = &mut file.recorded else {
+                panic!("nothing was recorded")
+            };
+            recording.signed = vec![
+                signed(Some(&cryptlet), &region),
+                signed(None, &region),
+                last,
+            ];
+            failed(&verdict(&receipt, &file, replayed.clone()))
+        };
+        assert_eq!(told(signed(None, &region)), (vec![], String::new()));
+        let (names, reason) = told(signed(Some(&forger), &region));
+        assert_eq!(names, ["recording"]);
+        assert!(
+            reason.contains("message 3: not signed by the cryptlet's"),
+            "{reason}"
+        );
+        let (names, reason) = told(signed(Some(&cryptlet), &forger));
+        assert_eq!(names, ["recording"]);
+        assert!(
+            reason.contains("message 3: not signed by the region's"),
+            "{reason}"
+        );
+        let mut other = signed(Some(&cryptlet), &region);
+        other.message = B256::ZERO;
+        assert_eq!(told(other).0, ["recording"]);
     }
 
     #[test]

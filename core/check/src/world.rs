@@ -41,7 +41,7 @@ pub(crate) const INTERFACES: [(&str, &[(&str, &str)]); 4] = [
         "regions",
         &[(
             "check-signature",
-            "func(claim: record{host: list<u8>, measurement: list<u8>, evidence: list<u8>, cryptlet: list<u8>, message: list<u8>, signature: list<u8>}) -> result<bool, string>",
+            "func(claim: record{host: list<u8>, measurement: list<u8>, evidence: list<u8>, cryptlet: list<u8>, subject: list<u8>, message: list<u8>, signature: list<u8>}) -> result<bool, string>",
         )],
     ),
     (

@@ -138,10 +138,16 @@ pub fn said_in_region(
     signature: &CompactSignature,
 ) -> bool {
     let statement = &evidence.statement;
-    let vouched = statement.digest(evidence.made_at);
+    let vouched = || {
+        check(
+            statement.digest(evidence.made_at),
+            &evidence.signature,
+            host,
+        )
+    };
     statement.measurement == said.measurement
-        && check(vouched, &evidence.signature, host).is_ok()
         && check(said.digest(), signature, statement.region_key).is_ok()
+        && vouched().is_ok()
 }
 
 /// A provider that attests has an attestation of its own kind, and no other has one. It is judged as of the moment that the
@@ -183,6 +189,7 @@ mod tests {
     use cryptlet_types::{
         Limits, Provider,
         policy::{EvidenceRule, Retry, ServeRule, Signing, Whom},
+        region::RegionStatement,
     };
 
     fn policy(isolation: Vec<Provider>) -> Policy {
@@ -313,5 +320,59 @@ mod tests {
             verify(&good, &strict, &NoHardware),
             Err(SealError::ProviderRefused(Provider::Process))
         );
+    }
+
+    #[test]
+    fn a_region_is_believed_for_its_own_words_alone() {
+        let (host, region) = (SigningKey::generate(), SigningKey::generate());
+        let stated = EvidenceStatement {
+            region_key: region.address(),
+            ..statement()
+        };
+        let good = vouch(stated.clone(), 100, &host).unwrap();
+        let said = MessageStatement {
+            measurement: stated.measurement,
+            message: B256::repeat_byte(5),
+        };
+        let signature = region.sign(said.digest()).unwrap();
+        let shown = |evidence: &Evidence, said, signature: &CompactSignature| {
+            said_in_region(evidence, host.address(), &said, signature)
+        };
+        assert!(shown(&good, said, &signature));
+        assert!(!said_in_region(&good, region.address(), &said, &signature));
+        let another = MessageStatement {
+            message: B256::ZERO,
+            ..said
+        };
+        assert!(!shown(&good, another, &signature));
+        let elsewhere = MessageStatement {
+            measurement: Measurement(B256::ZERO),
+            ..said
+        };
+        assert!(!shown(
+            &good,
+            elsewhere,
+            &region.sign(elsewhere.digest()).unwrap()
+        ));
+        // A key of the forger's own in genuine evidence, and evidence that the forger vouched for.
+        let forger = SigningKey::generate();
+        let forged = forger.sign(said.digest()).unwrap();
+        assert!(!shown(&good, said, &forged));
+        let mut theirs = good.clone();
+        theirs.statement.region_key = forger.address();
+        assert!(!shown(&theirs, said, &forged));
+        let own = vouch(theirs.statement, 100, &forger).unwrap();
+        assert!(!shown(&own, said, &forged));
+        // What the region signs beside a report is no message.
+        let report = RegionStatement {
+            measurement: said.measurement,
+            report: said.message,
+            input: B256::ZERO,
+            sources: B256::ZERO,
+        };
+        assert!(!shown(&good, said, &region.sign(report.digest()).unwrap()));
+        let mut later = good;
+        later.made_at += 1;
+        assert!(!shown(&later, said, &signature));
     }
 }

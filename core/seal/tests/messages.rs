@@ -11,7 +11,7 @@ mod goldens;
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use cryptlet_seal::{SigningKey, check};
 use cryptlet_types::{
-    CryptletId, CryptletMessage, Measurement, MessageStatement, ReportDomain,
+    CryptletId, CryptletMessage, Measurement, MessageStatement, ReportDomain, Subject,
     message::MAX_SIGNED_BYTES,
 };
 use goldens::golden;
@@ -21,13 +21,17 @@ fn key(name: &str) -> SigningKey {
     SigningKey::from_secret(&keccak256(name)).unwrap()
 }
 
-fn check_message(name: &str, domain: ReportDomain, message: Bytes) {
+fn check_message(name: &str, domain: ReportDomain, subject: Subject, message: Bytes) {
     let (signer, region) = (
         key("cryptlet key of the golden messages"),
         key("region key of the golden messages"),
     );
     let cryptlet = CryptletId(Address::repeat_byte(0x44));
-    let said = CryptletMessage { cryptlet, message };
+    let said = CryptletMessage {
+        cryptlet,
+        subject,
+        message,
+    };
     let digest = said.digest(&domain);
     let statement = MessageStatement {
         measurement: Measurement(B256::repeat_byte(0x11)),
@@ -39,6 +43,7 @@ fn check_message(name: &str, domain: ReportDomain, message: Bytes) {
     let value = json!({
         "domain": domain,
         "cryptlet": cryptlet,
+        "subject": said.subject,
         "message": said.message,
         "digest": digest,
         "signer": signer.address(),
@@ -57,11 +62,22 @@ fn messages_are_hashed_and_signed() {
         chain_id: 31_337,
         delegate: Address::repeat_byte(0x77),
     };
+    let subject = Subject(B256::repeat_byte(0x55));
     let main_net = ReportDomain {
         chain_id: 1,
         delegate: Address::ZERO,
     };
-    check_message("plain", domain, Bytes::from_static(b"pay 7 to the bearer"));
-    check_message("empty", main_net, Bytes::new());
-    check_message("longest", domain, vec![0xff; MAX_SIGNED_BYTES].into());
+    check_message(
+        "plain",
+        domain,
+        subject,
+        Bytes::from_static(b"pay 7 to the bearer"),
+    );
+    check_message("empty", main_net, Subject(B256::ZERO), Bytes::new());
+    check_message(
+        "longest",
+        domain,
+        subject,
+        vec![0xff; MAX_SIGNED_BYTES].into(),
+    );
 }

@@ -70,6 +70,10 @@ impl Provider {
 /// Largest evidence that is read as JSON, in bytes: 576 KiB. JSON writes a byte as two digits.
 pub const MAX_EVIDENCE_BYTES: usize = 2 * MAX_ATTESTATION_BYTES + (64 << 10);
 
+/// Most controls of evidence that is read as JSON, and longest name of one, in bytes. A region has some twenty.
+const MAX_CONTROLS: usize = 64;
+const MAX_CONTROL_BYTES: usize = 64;
+
 /// Controls that a process takes when it becomes a region, and not before: while it still loads a package, which it does before
 /// it divides, its evidence cannot name them. Regions on other machines have them from the beginning.
 pub const TAKEN_BY_REGIONS: [&str; 6] = [
@@ -161,7 +165,19 @@ impl Evidence {
             let reason = format!("{} bytes, at most {MAX_EVIDENCE_BYTES}", bytes.len());
             return Err(DocumentError::field("evidence", reason));
         }
-        serde_json::from_slice(bytes).map_err(|error| DocumentError::Malformed(error.to_string()))
+        let evidence: Self = serde_json::from_slice(bytes)
+            .map_err(|error| DocumentError::Malformed(error.to_string()))?;
+        let controls = &evidence.statement.controls;
+        let fit = controls.len() <= MAX_CONTROLS
+            && controls.iter().all(|name| name.len() <= MAX_CONTROL_BYTES);
+        match fit {
+            true => Ok(evidence),
+            false => {
+                let reason =
+                    format!("at most {MAX_CONTROLS} names of at most {MAX_CONTROL_BYTES} bytes");
+                Err(DocumentError::field("evidence.statement.controls", reason))
+            }
+        }
     }
 
     /// What a contract is shown of a region: the ABI-encoded `(Evidence, Statement, bytes)` of `IsolatedRegion.sol`, as a function that
@@ -184,5 +200,55 @@ impl Evidence {
         (evidence, said, signature.to_bytes())
             .abi_encode_params()
             .into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn evidence(controls: Vec<String>) -> Evidence {
+        Evidence {
+            statement: EvidenceStatement {
+                provider: Provider::Process,
+                controls,
+                measurement: Measurement(B256::ZERO),
+                region_key: Address::ZERO,
+                exchange_key: B256::ZERO,
+                nonce: B256::ZERO,
+            },
+            made_at: 1,
+            host: Address::ZERO,
+            signature: CompactSignature::default(),
+            attestation: None,
+        }
+    }
+
+    #[test]
+    fn evidence_is_read_within_its_sizes() {
+        let read = |evidence: &Evidence| {
+            Evidence::from_json(&serde_json::to_vec(evidence).unwrap())
+                .map_err(|error| error.to_string())
+        };
+        let most = evidence(vec!["c".repeat(MAX_CONTROL_BYTES); MAX_CONTROLS]);
+        assert_eq!(read(&most).as_ref(), Ok(&most));
+        let more = vec![String::new(); MAX_CONTROLS + 1];
+        let longer = vec!["c".repeat(MAX_CONTROL_BYTES + 1)];
+        for controls in [more, longer] {
+            let error = read(&evidence(controls)).unwrap_err();
+            assert!(error.contains("evidence.statement.controls"), "{error}");
+        }
+        let error = Evidence::from_json(&vec![b' '; MAX_EVIDENCE_BYTES + 1]).unwrap_err();
+        assert!(error.to_string().contains("at most"), "{error}");
+        let error = Evidence::from_json(b"{\"madeAt\":1,\"more\":2}").unwrap_err();
+        assert!(error.to_string().contains("more"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = Evidence::from_json(&bytes);
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! What a cryptlet has signed beside its answers, for whoever it is meant for: the paper's `IsolatedAppSignMessage`.
 //!
-//! The cryptlet's key signs EIP-712 typed data of the type `CryptletMessage(address cryptlet,bytes message)` in the domain of a
+//! The cryptlet's key signs EIP-712 typed data of the type `CryptletMessage(address cryptlet,bytes32 subject,bytes message)` in the domain of a
 //! [report](crate::report): who shows it at another delegate or on another chain shows nothing, and no message can be
 //! taken for a report, an answer or a delegation. The region's key signs which code that was. Golden files: `vectors/message`.
 
-use crate::{CryptletId, Measurement, ReportDomain, report::CompactSignature};
+use crate::{CryptletId, Measurement, ReportDomain, Subject, report::CompactSignature};
 use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_sol_types::{SolStruct, SolValue};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ mod abi {
     alloy_sol_types::sol! {
         struct CryptletMessage {
             address cryptlet;
+            bytes32 subject;
             bytes message;
         }
     }
@@ -28,6 +29,8 @@ mod abi {
 pub struct CryptletMessage {
     /// Who says it.
     pub cryptlet: CryptletId,
+    /// The subscription that it was woken for; zero where there was none, as for a feed or a call.
+    pub subject: Subject,
     /// What is said, at most [`MAX_SIGNED_BYTES`].
     pub message: Bytes,
 }
@@ -38,6 +41,7 @@ impl CryptletMessage {
     pub fn digest(&self, domain: &ReportDomain) -> B256 {
         let signed = abi::CryptletMessage {
             cryptlet: self.cryptlet.0,
+            subject: self.subject.0,
             message: self.message.clone(),
         };
         signed.eip712_signing_hash(&domain.eip712())
@@ -86,17 +90,20 @@ mod tests {
         };
         let said = CryptletMessage {
             cryptlet: CryptletId(Address::repeat_byte(2)),
+            subject: Subject(B256::repeat_byte(3)),
             message: Bytes::from_static(b"said"),
         };
         let mut digests = BTreeSet::from([said.digest(&domain)]);
-        for (chain_id, delegate, cryptlet, message) in [
-            (2, 1, 2, "said"),
-            (1, 2, 2, "said"),
-            (1, 1, 1, "said"),
-            (1, 1, 2, "sai"),
+        for (chain_id, delegate, cryptlet, subject, message) in [
+            (2, 1, 2, 3, "said"),
+            (1, 2, 2, 3, "said"),
+            (1, 1, 1, 3, "said"),
+            (1, 1, 2, 2, "said"),
+            (1, 1, 2, 3, "sai"),
         ] {
             let other = CryptletMessage {
                 cryptlet: CryptletId(Address::repeat_byte(cryptlet)),
+                subject: Subject(B256::repeat_byte(subject)),
                 message: message.into(),
             };
             let delegate = Address::repeat_byte(delegate);

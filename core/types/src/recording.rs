@@ -274,7 +274,8 @@ fn named(digest: &Option<B256>) -> String {
     digest.map_or_else(|| "none".into(), |digest| digest.to_string())
 }
 
-/// A recording with what a replay needs beside receipt and package. Holds what sources said: whoever reads it reads that.
+/// A recording with what a replay needs beside receipt and package. Holds what sources said and what was signed: whoever reads it
+/// reads that, and can show the signatures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RecordingFile {
@@ -400,6 +401,10 @@ mod tests {
         let many = file(vec![exchange(0); MAX_EXCHANGES + 1]).to_json();
         let error = RecordingFile::from_json(&many.unwrap()).unwrap_err();
         assert!(error.to_string().contains("exchanges"), "{error}");
+        assert!(
+            !json.contains("signed"),
+            "files of runs that signed nothing are as they were"
+        );
         let signed = SignedMessage {
             message: B256::ZERO,
             signatures: MessageSignatures {

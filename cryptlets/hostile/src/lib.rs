@@ -165,7 +165,7 @@ fn sign(message: &[u8]) -> Result<String, Failure> {
     Ok(format!("{cryptlet} {}", hex::encode(signed.region)))
 }
 
-/// Whether a claim holds: its six parts in hexadecimal, in their order, asked so many times as the seventh says.
+/// Whether a claim holds: its seven parts in hexadecimal, in their order, asked so many times as the eighth says.
 fn claim(detail: &str) -> Result<String, Failure> {
     let mut parts = detail.split(' ');
     let mut part = || hex::decode(parts.next().unwrap_or_default()).unwrap_or_default();
@@ -174,6 +174,7 @@ fn claim(detail: &str) -> Result<String, Failure> {
         measurement: part(),
         evidence: part(),
         cryptlet: part(),
+        subject: part(),
         message: part(),
         signature: part(),
     };

@@ -19,6 +19,12 @@ use std::{
 /// Longest that is looked for; what takes longer is worth a wake-up.
 const MOST: Duration = Duration::from_micros(50);
 
+/// Whether there is a core beside the one that looks. It reads files, which a process that loads packages may not any more.
+#[must_use]
+pub fn has_cores() -> bool {
+    thread::available_parallelism().map_or(1, NonZero::get) > 1
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct BusyPolled {
@@ -28,14 +34,22 @@ pub struct BusyPolled {
 }
 
 impl BusyPolled {
-    /// Counts the cores, which a sealed region may not any more.
+    /// Awake only where `has_cores` ([`has_cores`]).
     #[must_use]
-    pub fn new(stream: UnixStream) -> Self {
+    pub fn new(stream: UnixStream, has_cores: bool) -> Self {
         Self {
             stream,
-            has_cores: thread::available_parallelism().map_or(1, NonZero::get) > 1,
+            has_cores,
             last_was_short: true,
         }
+    }
+
+    fn looks(&self) -> bool {
+        self.has_cores && self.last_was_short
+    }
+
+    fn took(&mut self, time: Duration) {
+        self.last_was_short = time < MOST;
     }
 
     /// What comes while it is looked for; nothing if that takes too long.
@@ -54,13 +68,12 @@ impl BusyPolled {
 impl Read for BusyPolled {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let began = Instant::now();
-        let looks = self.has_cores && self.last_was_short;
-        let seen = looks.then(|| self.look(into, began)).flatten();
+        let seen = self.looks().then(|| self.look(into, began)).flatten();
         let read = match seen {
             Some(read) => read,
             None => self.stream.read(into),
         };
-        self.last_was_short = began.elapsed() < MOST;
+        self.took(began.elapsed());
         read
     }
 }
@@ -81,11 +94,8 @@ mod tests {
 
     fn pair(has_cores: bool, last_was_short: bool) -> (BusyPolled, UnixStream) {
         let (stream, host) = UnixStream::pair().unwrap();
-        let polled = BusyPolled {
-            stream,
-            has_cores,
-            last_was_short,
-        };
+        let mut polled = BusyPolled::new(stream, has_cores);
+        polled.last_was_short = last_was_short;
         (polled, host)
     }
 
@@ -99,33 +109,34 @@ mod tests {
             host.write_all(&[1, 2]).unwrap();
             assert_eq!(polled.read(&mut into).unwrap(), 2);
             assert_eq!(into, [1, 2, 0, 0]);
-            let late = thread::spawn(move || {
-                thread::sleep(4 * MOST);
-                host.write_all(&[3])
-            });
+            let later = thread::spawn(move || host.write_all(&[3]));
             assert_eq!(polled.read(&mut into).unwrap(), 1);
-            assert!(!polled.last_was_short, "a long wait is remembered");
-            late.join().unwrap().unwrap();
+            later.join().unwrap().unwrap();
             assert_eq!(polled.read(&mut into).unwrap(), 0, "the host has gone");
         }
     }
 
     #[test]
-    fn only_what_came_soon_last_time_is_looked_for() {
-        let (mut polled, mut host) = pair(true, false);
-        host.write_all(&[1]).unwrap();
-        // The wait may have been long on a busy machine; then it is tried again.
-        while !polled.last_was_short {
-            assert_eq!(polled.read(&mut [0; 1]).unwrap(), 1);
-            host.write_all(&[1]).unwrap();
+    fn looking_takes_what_is_there_and_gives_up_in_time() {
+        let (polled, mut host) = pair(true, true);
+        let (mut into, now) = ([0; 4], Instant::now);
+        assert!(polled.look(&mut into, now()).is_none());
+        host.write_all(&[7]).unwrap();
+        assert_eq!(polled.look(&mut into, now()).unwrap().unwrap(), 1);
+        drop(host);
+        assert_eq!(polled.look(&mut into, now()).unwrap().unwrap(), 0);
+    }
+
+    #[test]
+    fn only_after_a_short_wait_and_beside_another_core_it_is_looked_for() {
+        for (has_cores, last_was_short) in WAYS {
+            let (polled, _host) = pair(has_cores, last_was_short);
+            assert_eq!(polled.looks(), has_cores && last_was_short);
         }
-        polled.stream.set_nonblocking(true).unwrap();
-        assert_eq!(polled.read(&mut [0; 1]).unwrap(), 1);
-        polled.last_was_short = true;
-        let began = Instant::now();
-        let empty = polled.read(&mut [0; 1]).unwrap_err();
-        assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
-        assert!(began.elapsed() >= MOST, "it was looked for");
-        assert!(!polled.last_was_short);
+        let (mut polled, _host) = pair(true, true);
+        polled.took(MOST);
+        assert!(!polled.looks());
+        polled.took(MOST - Duration::from_nanos(1));
+        assert!(polled.looks());
     }
 }

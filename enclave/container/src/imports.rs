@@ -18,7 +18,7 @@ pub use bindings::bletchley::cryptlet::{
 use cryptlet_seal::evidence::said_in_region;
 use cryptlet_types::{
     CryptletId, CryptletMessage, Evidence, Limits, Measurement, MessageStatement, ReportDomain,
-    UnixSeconds,
+    Subject, UnixSeconds,
     bounded::clip,
     message::{MAX_SIGNED_BYTES, MAX_SIGNED_MESSAGES},
     recording::{MAX_EXCHANGES, Recorded},
@@ -241,6 +241,7 @@ fn holds(claim: &Claim, domain: &ReportDomain) -> Option<bool> {
     }
     let said = CryptletMessage {
         cryptlet: CryptletId(Address::try_from(claim.cryptlet.as_slice()).ok()?),
+        subject: Subject(B256::try_from(claim.subject.as_slice()).ok()?),
         message: Bytes::copy_from_slice(&claim.message),
     };
     let statement = MessageStatement {
@@ -274,8 +275,10 @@ mod tests {
         let (host, region) = (SigningKey::generate(), SigningKey::generate());
         let measurement = Measurement(B256::repeat_byte(1));
         let cryptlet = CryptletId(Address::repeat_byte(2));
+        let subject = Subject(B256::repeat_byte(5));
         let said = CryptletMessage {
             cryptlet,
+            subject,
             message: vec![3; message].into(),
         };
         let statement = MessageStatement {
@@ -302,6 +305,7 @@ mod tests {
             measurement: measurement.0.to_vec(),
             evidence: json,
             cryptlet: cryptlet.0.to_vec(),
+            subject: subject.0.to_vec(),
             message: said.message.to_vec(),
             signature: signature.to_bytes().to_vec(),
         }

@@ -4,7 +4,7 @@
 use crate::{
     apart,
     arguments::{self, USAGE},
-    busy_poll::BusyPolled,
+    busy_poll::{self, BusyPolled},
     channel::Channel,
     deadline::Watchdog,
     execution::Executor,
@@ -86,6 +86,7 @@ fn started(container: Sha256Digest, executor: Box<dyn Executor>) -> Outcome<()> 
 }
 
 fn zygote(container: Sha256Digest, executor: Box<dyn Executor>) -> Outcome<()> {
+    let has_cores = busy_poll::has_cores();
     let controls = sandbox::enter()?;
     let device = executor.open()?;
     let requests = io::stdin().as_fd().try_clone_to_owned()?;
@@ -96,10 +97,19 @@ fn zygote(container: Sha256Digest, executor: Box<dyn Executor>) -> Outcome<()> {
                 container,
                 controls: controls.into_iter().map(str::to_owned).collect(),
             };
-            loaded(child, identity, executor, device)
+            let kept = Kept { device, has_cores };
+            loaded(child, identity, executor, kept)
         }
         None => Ok(()),
     }
+}
+
+/// What the first process found out and its regions keep.
+#[derive(Clone, Copy)]
+struct Kept {
+    /// What the execution of components needs beside the stream.
+    device: Option<RawFd>,
+    has_cores: bool,
 }
 
 /// Loads a package and becomes regions of it.
@@ -107,7 +117,7 @@ fn loaded(
     child: Child,
     mut identity: Identity,
     executor: Box<dyn Executor>,
-    device: Option<RawFd>,
+    kept: Kept,
 ) -> Outcome<()> {
     let needs = executor.needs();
     let [stream, requests]: [OwnedFd; 2] = child
@@ -128,25 +138,20 @@ fn loaded(
     match divide(&requests, sandbox::OWN_NAMESPACES)? {
         Some(child) => {
             drop(requests);
-            region(child, session, needs, device)
+            region(child, session, needs, kept)
         }
         None => Ok(()),
     }
 }
 
 /// A region: one session on one stream.
-fn region(
-    child: Child,
-    mut session: Session,
-    needs: Option<Needs>,
-    device: Option<RawFd>,
-) -> Outcome<()> {
+fn region(child: Child, mut session: Session, needs: Option<Needs>, kept: Kept) -> Outcome<()> {
     let [stream]: [OwnedFd; 1] = child
         .descriptors
         .try_into()
         .map_err(|_| "a region gets one descriptor")?;
-    let (stream, mut controls) = sandbox::settle(stream, child.namespaces, device)?;
-    let stream = BusyPolled::new(stream);
+    let (stream, mut controls) = sandbox::settle(stream, child.namespaces, kept.device)?;
+    let stream = BusyPolled::new(stream, kept.has_cores);
     match sealed(&mut session, needs) {
         Ok((watchdog, last)) => {
             controls.extend(last);

@@ -2,12 +2,12 @@
 
 use crate::{
     http::{Abort, Checked, ExchangeError, Response},
-    signing::Speaker,
+    signing::{MessageSigner, Voice},
 };
 use alloy_primitives::Bytes;
 use cryptlet_seal::sha256;
 use cryptlet_types::{
-    CryptletId, CryptletMessage, MessageSignatures, ReportDomain, Sha256Digest,
+    MessageSignatures, ReportDomain, Sha256Digest,
     bounded::clip,
     recording::{
         Divergence, Exchange, ExchangeFailure, ExchangeOutcome, MAX_RECORDING_BYTES, Recorded,
@@ -18,10 +18,10 @@ use cryptlet_types::{
 
 /// Who answers the requests of a run, and signs for it.
 pub enum Answers {
-    /// Its sources, and the speaker.
-    Sources(Speaker),
+    /// Its sources, and the keys of its region.
+    Sources(MessageSigner),
     /// The same, and what they say is written down.
-    Recorded(Speaker, Recorder),
+    Recorded(MessageSigner, Recorder),
     /// A recording.
     Replayed(Replayer),
 }
@@ -42,8 +42,8 @@ impl Answers {
     /// Where the run's words count.
     pub(crate) fn domain(&self) -> ReportDomain {
         match self {
-            Self::Sources(speaker) | Self::Recorded(speaker, _) => speaker.domain,
-            Self::Replayed(replayer) => replayer.domain,
+            Self::Sources(signer) | Self::Recorded(signer, _) => signer.voice.domain,
+            Self::Replayed(replayer) => replayer.voice.domain,
         }
     }
 
@@ -55,12 +55,12 @@ impl Answers {
         &mut self,
         message: Bytes,
     ) -> Result<Result<MessageSignatures, String>, Abort> {
-        let (speaker, recorder) = match self {
-            Self::Sources(speaker) => (speaker, None),
-            Self::Recorded(speaker, recorder) => (speaker, Some(recorder)),
+        let (signer, recorder) = match self {
+            Self::Sources(signer) => (signer, None),
+            Self::Recorded(signer, recorder) => (signer, Some(recorder)),
             Self::Replayed(replayer) => return replayer.signatures(message).map(Ok),
         };
-        let signed = speaker.sign(message);
+        let signed = signer.sign(message);
         if let (Ok((digest, signatures)), Some(recorder)) = (&signed, recorder) {
             recorder.note_signed(SignedMessage {
                 message: *digest,
@@ -154,21 +154,19 @@ pub struct Replayer {
     answered: usize,
     signed: std::vec::IntoIter<SignedMessage>,
     messages: usize,
-    cryptlet: CryptletId,
-    domain: ReportDomain,
+    voice: Voice,
 }
 
 impl Replayer {
-    /// Reads the `recording` of a run of this cryptlet.
+    /// Reads the `recording` of a run that spoke in this voice.
     #[must_use]
-    pub fn new(recording: Recording, cryptlet: CryptletId, domain: ReportDomain) -> Self {
+    pub fn new(recording: Recording, voice: Voice) -> Self {
         Self {
             left: recording.exchanges.into_iter(),
             answered: 0,
             signed: recording.signed.into_iter(),
             messages: 0,
-            cryptlet,
-            domain,
+            voice,
         }
     }
 
@@ -177,11 +175,7 @@ impl Replayer {
     /// # Errors
     /// [`Abort::Diverged`] if it was not.
     fn signatures(&mut self, message: Bytes) -> Result<MessageSignatures, Abort> {
-        let said = CryptletMessage {
-            cryptlet: self.cryptlet,
-            message,
-        };
-        let asked = said.digest(&self.domain);
+        let asked = self.voice.digest(message);
         self.messages = self.messages.saturating_add(1);
         match self.signed.next() {
             Some(signed) if signed.message == asked => Ok(signed.signatures),

@@ -10,7 +10,7 @@ use crate::{
     http::Egress,
     recording::{Answers, Recorder},
     runtime::{Answer, MAX_MEMORY_BYTES, Progress, Ran, RunError, Wake},
-    signing::{CALLS, FEEDS, Record, STEPS, Signer, SigningError, Speaker},
+    signing::{CALLS, FEEDS, MessageSigner, Record, SIGNING, STEPS, Signer, SigningError, Voice},
     wake,
 };
 use alloy_primitives::{B256, Bytes, I256, U256};
@@ -19,8 +19,8 @@ use cryptlet_seal::{
     sealed::{Release, Seal},
 };
 use cryptlet_types::{
-    Attestation, CryptletId, EvidenceStatement, Manifest, Measurement, Provider, ReportDomain,
-    SecretCode, Sha256Digest, SignedReport, UnixSeconds,
+    Attestation, EvidenceStatement, Manifest, Measurement, Provider, ReportDomain, SecretCode,
+    Sha256Digest, SignedReport, UnixSeconds,
     answer::window,
     bounded::{MAX_PAYLOAD_BYTES, MAX_SUBSCRIPTION_BYTES, clip},
     channel::session_nonce,
@@ -285,8 +285,8 @@ impl Session {
         region.check_input(&input)?;
         record.check(&input).map_err(signing)?;
         let wake = wake::job(&input);
-        let speaker = region.speaker(record, input.subscription.cryptlet, input.domain);
-        let ran = region.wake(wake, host, input.issued_at, region.answers(speaker))?;
+        let signer = region.message_signer(record, Voice::of(&input));
+        let ran = region.wake(wake, host, input.issued_at, region.answers(signer))?;
         let answer = region.conclude(&input, ran, record)?;
         Ok(CallInAnswer::Ran(Box::new(answer)))
     }
@@ -303,7 +303,8 @@ impl Session {
             .speaks_for(input.cryptlet, input.domain)
             .map_err(signing)?;
         let wake = wake::observe(input);
-        let answers = Answers::Sources(region.speaker(record, input.cryptlet, input.domain));
+        let voice = Voice::of_nobody(input.cryptlet, input.domain);
+        let answers = Answers::Sources(region.message_signer(record, voice));
         let ran = region.wake(wake, host, input.at, answers)?;
         let Ran {
             answer,
@@ -331,7 +332,8 @@ impl Session {
             .speaks_for(input.cryptlet, input.domain)
             .map_err(signing)?;
         let wake = wake::call(input);
-        let answers = Answers::Sources(region.speaker(record, input.cryptlet, input.domain));
+        let voice = Voice::of_nobody(input.cryptlet, input.domain);
+        let answers = Answers::Sources(region.message_signer(record, voice));
         let ran = region.wake(wake, host, input.at, answers)?;
         let value = at_once(ran.answer)?;
         let answer = input
@@ -548,21 +550,22 @@ impl Region {
     }
 
     /// Who signs what the cryptlet says to others.
-    fn speaker(&self, record: &Record, cryptlet: CryptletId, domain: ReportDomain) -> Speaker {
-        Speaker {
+    fn message_signer(&self, record: &Record, voice: Voice) -> MessageSigner {
+        let imports = &self.loaded.manifest.config.imports;
+        MessageSigner {
             signer: Rc::clone(record.signer()),
             region_key: Rc::clone(&self.region_key),
             measurement: self.statement.measurement,
-            cryptlet,
-            domain,
+            is_declared: imports.iter().any(|name| name == SIGNING),
+            voice,
         }
     }
 
     /// Who answers what a run asks for: its sources, which are recorded if policy has said so.
-    fn answers(&self, speaker: Speaker) -> Answers {
+    fn answers(&self, signer: MessageSigner) -> Answers {
         match self.loaded.recording {
-            RecordingRule::Off => Answers::Sources(speaker),
-            RecordingRule::Exchanges => Answers::Recorded(speaker, Recorder::default()),
+            RecordingRule::Off => Answers::Sources(signer),
+            RecordingRule::Exchanges => Answers::Recorded(signer, Recorder::default()),
         }
     }
 

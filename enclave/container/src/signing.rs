@@ -24,13 +24,16 @@ use cryptlet_seal::{
 };
 use cryptlet_types::{
     Answer, Batch, CryptletId, CryptletMessage, Measurement, MessageSignatures, MessageStatement,
-    ReportDomain, SignedAnswer, SignedReport, Trigger, UnixSeconds,
+    ReportDomain, SignedAnswer, SignedReport, Subject, Trigger, UnixSeconds,
     batch::BatchError,
     event::{Observation, Step},
     region::{FrameError, ObserveInput, RegionStatement, RunInput, SourceProof, sources_digest},
     report::CompactSignature,
 };
 use std::rc::Rc;
+
+/// The interface by which messages are signed, as manifests name it.
+pub const SIGNING: &str = "signing";
 
 /// Why a region does not sign.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +55,9 @@ pub enum SigningError {
     /// The region remembers as many reports as it can.
     #[error("region has signed {MAX_PROMISES} reports that can be delivered: create another")]
     Full,
+    /// The manifest does not declare the interface `signing`.
+    #[error("the manifest does not declare {SIGNING}")]
+    NotDeclared,
     /// What only the cryptlet's key may sign was asked of a region that does not have it.
     #[error("the key stays in its vault, which signs reports alone: {0}")]
     InVault(&'static str),
@@ -119,32 +125,76 @@ impl Signer {
     }
 }
 
+/// Whose words those of a run are, for whom it was woken, and where they count.
+#[derive(Clone, Copy, Debug)]
+pub struct Voice {
+    /// The cryptlet.
+    pub cryptlet: CryptletId,
+    /// The subscription; zero for a feed or a call.
+    pub subject: Subject,
+    /// The delegate's.
+    pub domain: ReportDomain,
+}
+
+impl Voice {
+    /// Of a job.
+    #[must_use]
+    pub fn of(input: &RunInput) -> Self {
+        Self {
+            cryptlet: input.subscription.cryptlet,
+            subject: input.subscription.subject,
+            domain: input.domain,
+        }
+    }
+
+    /// Of what no subscription asks for.
+    #[must_use]
+    pub fn of_nobody(cryptlet: CryptletId, domain: ReportDomain) -> Self {
+        Self {
+            cryptlet,
+            subject: Subject(B256::ZERO),
+            domain,
+        }
+    }
+
+    /// The digest of a message in this voice.
+    #[must_use]
+    pub fn digest(&self, message: Bytes) -> B256 {
+        let said = CryptletMessage {
+            cryptlet: self.cryptlet,
+            subject: self.subject,
+            message,
+        };
+        said.digest(&self.domain)
+    }
+}
+
 /// Who signs what a cryptlet says beside its answers, while one run of it lasts.
 #[derive(Clone, Debug)]
-pub struct Speaker {
+pub struct MessageSigner {
     /// Who signs for the cryptlet.
     pub signer: Rc<Signer>,
     /// The region's own key.
     pub region_key: Rc<SigningKey>,
     /// What runs.
     pub measurement: Measurement,
+    /// Whether the manifest says that the cryptlet signs messages. Code was asked already, but not by this process where it
+    /// runs in a virtual machine.
+    pub is_declared: bool,
     /// Whose words these are.
-    pub cryptlet: CryptletId,
-    /// Where they count.
-    pub domain: ReportDomain,
+    pub voice: Voice,
 }
 
-impl Speaker {
+impl MessageSigner {
     /// Signs `message`, of which the digest is returned beside the signatures. The vault is not asked: it signs reports alone.
     ///
     /// # Errors
-    /// Signing failed.
-    pub fn sign(&self, message: Bytes) -> Result<(B256, MessageSignatures), SealError> {
-        let said = CryptletMessage {
-            cryptlet: self.cryptlet,
-            message,
-        };
-        let digest = said.digest(&self.domain);
+    /// The manifest does not declare it, or signing failed.
+    pub fn sign(&self, message: Bytes) -> Result<(B256, MessageSignatures), SigningError> {
+        if !self.is_declared {
+            return Err(SigningError::NotDeclared);
+        }
+        let digest = self.voice.digest(message);
         let statement = MessageStatement {
             measurement: self.measurement,
             message: digest,
@@ -383,3 +433,31 @@ pub const FEEDS: &str = "nobody could sign the value of a feed";
 pub const CALLS: &str = "nobody could sign the answer to a call";
 /// As [`STEPS`].
 pub const BATCHES: &str = "its reports are delivered one by one";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_signed_for_whose_manifest_does_not_say_so() {
+        let key = SigningKey::generate();
+        let mut signer = MessageSigner {
+            signer: Rc::new(Signer::Here(SigningKey::generate())),
+            region_key: Rc::new(key),
+            measurement: Measurement(B256::ZERO),
+            is_declared: true,
+            voice: Voice::of_nobody(
+                CryptletId(Address::ZERO),
+                ReportDomain {
+                    chain_id: 1,
+                    delegate: Address::ZERO,
+                },
+            ),
+        };
+        assert!(signer.sign(Bytes::new()).is_ok());
+        signer.is_declared = false;
+        let refused = signer.sign(Bytes::new()).unwrap_err();
+        assert_eq!(refused, SigningError::NotDeclared);
+        assert!(!refused.is_retryable() && refused.to_string().contains("signing"));
+    }
+}

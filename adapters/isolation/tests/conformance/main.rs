@@ -43,7 +43,7 @@ macro_rules! conforms {
             a_cryptlet_comes_back_as_itself_in_another_region,
             a_key_for_one_region_is_of_no_use_to_another,
             a_key_that_stays_in_its_vault_signs_there,
-            a_message_is_signed_by_both_keys_and_passes_for_nothing_else,
+            a_message_is_signed_by_both_keys_for_its_subscription_alone,
             a_cryptlet_believes_what_another_said_in_its_region_alone,
             what_is_no_package_makes_no_region,
             a_region_ends_when_it_is_dropped,

@@ -324,13 +324,14 @@ async fn signed(
     ((cryptlet != "none").then(|| read(cryptlet)), read(region))
 }
 
-pub async fn a_message_is_signed_by_both_keys_and_passes_for_nothing_else(starts: Starts) {
+pub async fn a_message_is_signed_by_both_keys_for_its_subscription_alone(starts: Starts) {
     let (provider, setup) = (starts(), Setup::new(HOSTILE));
     let mut region = ready(provider.as_ref(), &setup).await;
     let (cryptlet, countersigned) = signed(region.as_mut(), "pay 7").await;
     let woken = behave("sign", "pay 7");
     let said = CryptletMessage {
         cryptlet: woken.subscription.cryptlet,
+        subject: woken.subscription.subject,
         message: "pay 7".into(),
     };
     let digest = said.digest(&woken.domain);
@@ -349,6 +350,11 @@ pub async fn a_message_is_signed_by_both_keys_and_passes_for_nothing_else(starts
     let mut other = said.clone();
     other.message = "pay 8".into();
     assert!(check(other.digest(&woken.domain), &cryptlet, key).is_err());
+    let elsewhere = CryptletMessage {
+        subject: behave("sign", "pay 8").subscription.subject,
+        ..said.clone()
+    };
+    assert!(check(elsewhere.digest(&woken.domain), &cryptlet, key).is_err());
     let mut domain = woken.domain;
     domain.chain_id += 1;
     assert!(check(said.digest(&domain), &cryptlet, key).is_err());
@@ -388,16 +394,17 @@ pub async fn a_cryptlet_believes_what_another_said_in_its_region_alone(starts: S
     let measurement = statement.measurement;
     let evidence = vouch(statement.clone(), 7, &host).unwrap();
     let evidence = serde_json::to_vec(&evidence).unwrap();
-    let cryptlet = behave("sign", "").subscription.cryptlet;
+    let woken = behave("sign", "pay 7").subscription;
     let genuine = [
         host.address().to_vec(),
         measurement.0.to_vec(),
         evidence,
-        cryptlet.0.to_vec(),
+        woken.cryptlet.0.to_vec(),
+        woken.subject.0.to_vec(),
         b"pay 7".to_vec(),
         signature.to_bytes().to_vec(),
     ];
-    let told = |parts: &[Vec<u8>; 6], times: usize| {
+    let told = |parts: &[Vec<u8>; 7], times: usize| {
         let parts = parts.iter().map(hex::encode);
         let parts = parts.chain([times.to_string()]);
         behave("claim", &parts.collect::<Vec<_>>().join(" "))
@@ -409,7 +416,7 @@ pub async fn a_cryptlet_believes_what_another_said_in_its_region_alone(starts: S
     assert!(often.to_string().contains("nothing checked"), "{often}");
 
     let mut shown = Vec::new();
-    for place in [0, 1, 3, 4, 5] {
+    for place in [0, 1, 3, 4, 5, 6] {
         let mut altered = genuine.clone();
         altered[place][3] ^= 1;
         shown.push(altered);
@@ -425,6 +432,12 @@ pub async fn a_cryptlet_believes_what_another_said_in_its_region_alone(starts: S
     shown.push(vouched_by(statement.clone(), &SigningKey::generate()));
     let elsewhere = ready(provider.as_ref(), &setup).await.statement().clone();
     shown.push(vouched_by(elsewhere, &host));
+    let mut theirs = genuine.clone();
+    let forger = SigningKey::generate();
+    let mut own = vouch(statement.clone(), 7, &host).unwrap();
+    own.statement.region_key = forger.address();
+    theirs[2] = serde_json::to_vec(&own).unwrap();
+    shown.push(theirs);
     let mut another = statement;
     another.measurement = Measurement(B256::repeat_byte(1));
     shown.push(vouched_by(another, &host));

@@ -112,12 +112,11 @@ fn signature(bytes: &[u8]) -> Result<CompactSignature> {
         let next = "sign anew: cryptlet secret-code agree";
         Problem::refused("signature: not the 65 bytes of an account's", next)
     };
+    let mut whole: [u8; 65] = bytes.try_into().map_err(|_| malformed())?;
     // Wallets say which of the two points it is by 27 and 28, or by 0 and 1.
-    let mut whole = bytes.to_vec();
-    match whole.last_mut() {
-        Some(v @ (0 | 1)) => *v += 27,
-        Some(_) => {}
-        None => return Err(malformed()),
+    let [.., v] = &mut whole;
+    if *v < 2 {
+        *v += 27;
     }
     CompactSignature::from_recoverable(&whole).ok_or_else(malformed)
 }

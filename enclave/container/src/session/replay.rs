@@ -5,6 +5,7 @@ use crate::{
     channel::SharedHost,
     recording::{Answers, Replayer},
     runtime::{Answer, Progress, Ran, RunError},
+    signing::Voice,
     wake,
 };
 use alloy_primitives::keccak256;
@@ -28,8 +29,7 @@ impl Session {
         recording
             .check()
             .map_err(|error| protocol(&clip(&error.to_string())))?;
-        let (cryptlet, domain) = (input.subscription.cryptlet, input.domain);
-        let answers = Answers::Replayed(Replayer::new(recording, cryptlet, domain));
+        let answers = Answers::Replayed(Replayer::new(recording, Voice::of(&input)));
         let (wake, now) = (wake::job(&input), input.issued_at);
         let ran = region.wake(wake, host, now, answers)?;
         let replayed = Region::replayed(&input, ran)?;

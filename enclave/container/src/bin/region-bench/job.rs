@@ -10,7 +10,7 @@ use cryptlet_container::{
     recording::Answers,
     runtime::{Context, InProcess, Runtime, Trigger, Wake},
     session::{Identity, Session},
-    signing::{Signer, Speaker},
+    signing::{MessageSigner, Signer, Voice},
 };
 use cryptlet_seal::{SigningKey, key_binding, package, sha256, wrap};
 use cryptlet_types::{
@@ -29,7 +29,7 @@ pub(crate) struct Fresh {
     runtime: Runtime,
     egress: Arc<Egress>,
     host: SharedHost,
-    speaker: Speaker,
+    signer: MessageSigner,
 }
 
 impl Fresh {
@@ -38,7 +38,7 @@ impl Fresh {
             runtime: Runtime::load(CODE, Limits::default())?,
             egress: Arc::new(Egress::new(&[])?),
             host: nobody(),
-            speaker: speaker(),
+            signer: message_signer(),
         })
     }
 
@@ -53,7 +53,7 @@ impl Fresh {
             &self.host,
             &self.egress,
             10,
-            Answers::Sources(self.speaker.clone()),
+            Answers::Sources(self.signer.clone()),
             watchdog,
         )?;
         Ok(())
@@ -61,16 +61,17 @@ impl Fresh {
 }
 
 /// Who would sign messages, of which this cryptlet has none.
-fn speaker() -> Speaker {
-    Speaker {
+fn message_signer() -> MessageSigner {
+    let domain = ReportDomain {
+        chain_id: 1,
+        delegate: Address::ZERO,
+    };
+    MessageSigner {
         signer: Rc::new(Signer::InVault(Address::ZERO)),
         region_key: Rc::new(SigningKey::generate()),
         measurement: Measurement(B256::ZERO),
-        cryptlet: CryptletId(Address::ZERO),
-        domain: ReportDomain {
-            chain_id: 1,
-            delegate: Address::ZERO,
-        },
+        is_declared: false,
+        voice: Voice::of_nobody(CryptletId(Address::ZERO), domain),
     }
 }
 
