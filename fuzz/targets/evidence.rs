@@ -1,4 +1,4 @@
-//! Evidence as it is sent (CBOR) and as it lies in receipts (JSON).
+//! Evidence as it is sent (CBOR), and as it lies in receipts and is handed to cryptlets (JSON).
 #![no_main]
 
 use cryptlet_types::{
@@ -12,9 +12,9 @@ fuzz_target!(|bytes: &[u8]| {
         let again = encode(&evidence).expect("what was read has a form");
         assert_eq!(decode::<Evidence>(&again), Ok(evidence));
     }
-    if let Ok(evidence) = serde_json::from_slice::<Evidence>(bytes) {
+    if let Ok(evidence) = Evidence::from_json(bytes) {
         let again = serde_json::to_vec(&evidence).expect("what was read has a form");
-        let read: Evidence = serde_json::from_slice(&again).expect("the form is read");
+        let read = Evidence::from_json(&again).expect("the form is read");
         assert_eq!(evidence, read);
     }
 });
