@@ -18,6 +18,8 @@ use std::{
 
 /// Longest that is looked for; what takes longer is worth a wake-up.
 const MOST: Duration = Duration::from_micros(50);
+/// What is a short wait. It has the wake-up in it where nobody looked, which must not keep the next one from being looked for.
+const SHORT: Duration = Duration::from_micros(200);
 
 /// Whether there is a core beside the one that looks. It reads files, which a process that loads packages may not any more.
 #[must_use]
@@ -49,7 +51,7 @@ impl BusyPolled {
     }
 
     fn took(&mut self, time: Duration) {
-        self.last_was_short = time < MOST;
+        self.last_was_short = time < SHORT;
     }
 
     /// What comes while it is looked for; nothing if that takes too long.
@@ -134,9 +136,9 @@ mod tests {
             assert_eq!(polled.looks(), has_cores && last_was_short);
         }
         let (mut polled, _host) = pair(true, true);
-        polled.took(MOST);
+        polled.took(SHORT);
         assert!(!polled.looks());
-        polled.took(MOST - Duration::from_nanos(1));
+        polled.took(SHORT - Duration::from_nanos(1));
         assert!(polled.looks());
     }
 }
