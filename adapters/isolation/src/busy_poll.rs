@@ -21,8 +21,6 @@ use std::{
 
 /// Longest look; what takes longer is worth a wake-up.
 const MOST: Duration = Duration::from_micros(250);
-/// What is a short wait. It has the wake-ups in it where nobody looked, which must not keep the next one from being looked for.
-const SHORT: Duration = Duration::from_micros(400);
 /// Longest that one call into a region is looked for, all its waits together: a region that asks for much is not the only one.
 const MOST_OF_A_CALL: Duration = Duration::from_millis(1);
 
@@ -110,7 +108,7 @@ impl Waits {
 
     /// Remembers how long a wait took, its looking included.
     pub(crate) fn took(&mut self, time: Duration) {
-        self.last_was_short = time < SHORT;
+        self.last_was_short = time < MOST;
     }
 }
 
@@ -178,9 +176,9 @@ mod tests {
     fn after_a_long_wait_nobody_looks_until_one_was_short() {
         let socket = OwnedFd::from(UnixStream::pair().unwrap().0);
         let mut waits = begun(seats(1));
-        waits.took(SHORT);
+        waits.took(MOST);
         assert_eq!(waits.look(&socket), None);
-        waits.took(SHORT - Duration::from_nanos(1));
+        waits.took(MOST - Duration::from_nanos(1));
         assert!(waits.look(&socket).is_some());
     }
 }
