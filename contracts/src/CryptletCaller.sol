@@ -40,7 +40,6 @@ abstract contract CryptletCaller {
         "Answer(address cryptlet,bytes32 request,uint64 windowStart,uint64 windowEnd,bytes32 region,bytes value)"
     );
 
-
     /// @notice Longest call window, in seconds.
     uint64 public constant MAX_WINDOW_LENGTH = 7 days;
 

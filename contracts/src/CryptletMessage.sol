@@ -22,7 +22,8 @@ import {IsolatedRegion} from "./IsolatedRegion.sol";
  * while, must say so itself.
  */
 library CryptletMessage {
-    bytes32 private constant MESSAGE_TYPEHASH = keccak256("CryptletMessage(address cryptlet,bytes32 subject,bytes message)");
+    bytes32 private constant MESSAGE_TYPEHASH =
+        keccak256("CryptletMessage(address cryptlet,bytes32 subject,bytes message)");
 
     /**
      * @notice Whether a key that speaks for `cryptlet` at this block's time signed `message`. False, never an error, for

@@ -129,6 +129,7 @@ contract CryptletMessageTest is Regions {
         view
         returns (bool)
     {
-        return CryptletMessage.isSigned(ICryptletRegister(address(this)), delegate, cryptlet, subject, message, signature);
+        return
+            CryptletMessage.isSigned(ICryptletRegister(address(this)), delegate, cryptlet, subject, message, signature);
     }
 }
