@@ -393,7 +393,8 @@ pub(crate) async fn send(
 }
 
 pub(crate) async fn receipt(provider: &DynProvider, hash: B256) -> TransactionReceipt {
-    for _ in 0..1000 {
+    // A minute and more: beside other tests geth takes its time to seal a block, too.
+    for _ in 0..30_000 {
         // geth indexes its transactions for a while, and says so.
         if let Ok(Some(receipt)) = provider.get_transaction_receipt(hash).await {
             return receipt;
