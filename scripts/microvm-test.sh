@@ -26,11 +26,10 @@ for program in qemu-system-x86_64 cpio busybox; do
 done
 
 if [ $# -eq 0 ]; then
-  # `sandbox` looks at the descriptors of a process that has no virtual machine; `replay` gives several regions together less
-  # time than they take where the processor is emulated.
+  # `sandbox` looks at the descriptors of a process that has no virtual machine.
   read -ra arguments <<<"${MICROVM_CARGO:---release --locked -p cryptlet-isolation}"
   mapfile -t found < <(cargo test "${arguments[@]}" --no-run --message-format=json 2>/dev/null |
-    sed -n 's#.*adapters/isolation/tests/\(conformance/main\|microvm\|hostile\|path\|sources\|triggers\|protocol\|sealed\|secret_code\)\.rs".*"executable":"\([^"]*\)".*#\2#p')
+    sed -n 's#.*adapters/isolation/tests/\(conformance/main\|microvm\|hostile\|path\|sources\|triggers\|protocol\|sealed\|secret_code\|replay\)\.rs".*"executable":"\([^"]*\)".*#\2#p')
   set -- "${found[@]}"
   [ $# -gt 0 ] || fail "no tests are built: run make build"
 fi
@@ -83,7 +82,9 @@ for module in irqbypass kvm kvm-amd; do insmod /modules/\$module.ko || echo "mic
 export CRYPTLET_TEST_MICROVM=/tests/cryptlet-container-microvm RUST_BACKTRACE=0
 verdict=passed
 for test in ${names[*]}; do
-  if /tests/deps/\$test --test-threads=1 ${MICROVM_ARGS:-}; then echo "microvm-test: \$test passed"
+  # Gives a region less time to begin and run than that takes where the processor is emulated.
+  skip=; [ \$test != replay ] || skip="--skip a_replay_ends_at_the_limits_of_a_run"
+  if /tests/deps/\$test --test-threads=1 \$skip ${MICROVM_ARGS:-}; then echo "microvm-test: \$test passed"
   else echo "microvm-test: \$test FAILED"; verdict=FAILED; fi
 done
 echo "microvm-test: verdict \$verdict"
