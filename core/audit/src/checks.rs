@@ -6,9 +6,9 @@ use crate::{
 };
 use cryptlet_seal::evidence::Expected;
 use cryptlet_types::{
-    Batch, Evidence, Policy, Receipt, Report, SignedReport,
+    Batch, Evidence, Policy, Receipt, Report, ReportDomain, SignedReport,
     policy::EvidenceRule,
-    region::{FrameError, RegionStatement, sources_digest},
+    region::{FrameError, RegionStatement, RunInput, SourceProof, sources_digest},
     report::CompactSignature,
 };
 use serde::Serialize;
@@ -214,11 +214,28 @@ fn expected<'a>(evidence: &Evidence, policy: &'a Policy) -> Expected<'a> {
 /// # Errors
 /// None in practice: every value has an encoding.
 pub fn region_statement(receipt: &Receipt) -> Result<RegionStatement, FrameError> {
+    let Receipt {
+        report,
+        domain,
+        input,
+        sources,
+        ..
+    } = receipt;
+    stated(report, domain, input, sources)
+}
+
+/// What the region's key signs beside a report that came of this.
+pub(crate) fn stated(
+    report: &SignedReport,
+    domain: &ReportDomain,
+    input: &RunInput,
+    sources: &[SourceProof],
+) -> Result<RegionStatement, FrameError> {
     Ok(RegionStatement {
-        measurement: receipt.report.report.region,
-        report: receipt.report.report.digest(&receipt.domain),
-        input: receipt.input.digest()?,
-        sources: sources_digest(&receipt.sources)?,
+        measurement: report.report.region,
+        report: report.report.digest(domain),
+        input: input.digest()?,
+        sources: sources_digest(sources)?,
     })
 }
 

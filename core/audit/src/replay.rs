@@ -15,13 +15,13 @@
 //!
 //! Nobody signs for the last two: they are compared with the host's own words.
 
-use crate::{Check, Verdict};
+use crate::{Check, Verdict, checks::stated};
 use alloy_primitives::{Address, B256, keccak256};
 use cryptlet_seal::{check, recorded_sources, recover};
 use cryptlet_types::{
     Measurement, MessageStatement, Receipt, RunRecord, Sha256Digest, SignedReport,
     recording::{Recorded, RecordingFile, Replayed, ReplayedOutcome, SignedMessage},
-    region::{RegionStatement, RunInput, SourceProof, sources_digest},
+    region::{RunInput, SourceProof, sources_digest},
 };
 
 /// What is said of a run that is to be repeated.
@@ -166,8 +166,9 @@ impl<'a> Claim<'a> {
         let Recorded::Whole(recording) = recorded else {
             return None;
         };
+        let region = self.region_key();
         for (index, signed) in recording.signed.iter().enumerate() {
-            if let Some(whose) = self.forged(signed) {
+            if let Some(whose) = self.forged(signed, region) {
                 let number = index.saturating_add(1);
                 return Some(format!("message {number}: not signed by the {whose} key"));
             }
@@ -176,12 +177,11 @@ impl<'a> Claim<'a> {
     }
 
     /// Whose signature of a message is missing or another's. The region's key is who countersigned the report.
-    fn forged(&self, signed: &SignedMessage) -> Option<&'static str> {
+    fn forged(&self, signed: &SignedMessage, region: Option<Address>) -> Option<&'static str> {
         let statement = MessageStatement {
             measurement: self.report.report.region,
             message: signed.message,
         };
-        let region = self.region_key();
         let by_region = recover(statement.digest(), &signed.signatures.region).ok();
         if region.is_none() || by_region != region {
             return Some("region's");
@@ -193,12 +193,8 @@ impl<'a> Claim<'a> {
     }
 
     fn region_key(&self) -> Option<Address> {
-        let statement = RegionStatement {
-            measurement: self.report.report.region,
-            report: self.report.report.digest(&self.input.domain),
-            input: self.input.digest().ok()?,
-            sources: sources_digest(self.sources).ok()?,
-        };
+        let domain = &self.input.domain;
+        let statement = stated(self.report, domain, self.input, self.sources).ok()?;
         recover(statement.digest(), &self.report.region_signature).ok()
     }
 
